@@ -11,6 +11,8 @@ pub mod codec;
 pub mod error;
 pub mod id;
 pub mod key;
+pub mod link;
+pub mod seal;
 
 pub use error::FormatError;
 
