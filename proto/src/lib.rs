@@ -3,6 +3,10 @@
 //! The conversations are described in `lifeboat/v1/*.proto` and in `docs/protocol.md`; this crate holds the code made
 //! from them, the limits that both sides keep, and the one place where messages become domain types.
 
+pub mod convert;
+pub mod limits;
+pub mod status;
+
 /// The generated messages and services. No generated type goes further in than a `convert` function.
 #[allow(missing_docs, clippy::all)]
 pub mod v1 {

@@ -1,0 +1,221 @@
+//! The standing conversation: orders down, reports up.
+
+use super::*;
+use lifeboat_format::id::SnapshotId;
+
+/// What an agent says of itself when it connects.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Hello {
+    /// The agent's release.
+    pub agent_version: String,
+    /// Random, one a start of the agent: tells a reconnect from a second machine with the same identity.
+    pub instance: [u8; 16],
+    /// What the local policy offers.
+    pub source_sets: Vec<SourceSetName>,
+    /// The newest journal head that it saw.
+    pub last_head: Option<UncheckedHead>,
+    /// The agent's clock: Unix time in nanoseconds.
+    pub wall_time_ns: i64,
+}
+
+/// How a job ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct JobReport {
+    /// Which.
+    pub job: JobName,
+    /// How.
+    pub ended: Ended,
+    /// The snapshot, unless it failed.
+    pub snapshot: Option<SnapshotId>,
+    /// What went wrong and what to do; empty if nothing.
+    pub message: String,
+    /// The first gaps, escaped.
+    pub gaps: Vec<String>,
+    /// How many there are in all.
+    pub gap_count: u64,
+}
+
+/// How far a job is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Progress {
+    /// Which.
+    pub job: JobName,
+    /// Entries seen so far.
+    pub entries: u64,
+    /// Bytes of content read so far.
+    pub read_bytes: u64,
+    /// Bytes sent so far, sealed.
+    pub sent_bytes: u64,
+}
+
+/// What an agent reports.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Report {
+    /// First of all.
+    Hello(Hello),
+    /// Still there, with its clock in nanoseconds.
+    Alive(i64),
+    /// How far a job is.
+    Progress(Progress),
+    /// A job is over.
+    Ended(JobReport),
+}
+
+impl TryFrom<v1::AgentReport> for Report {
+    type Error = ConvertError;
+
+    fn try_from(message: v1::AgentReport) -> Result<Self, ConvertError> {
+        use v1::agent_report::Report as Wire;
+        Ok(match required("report", message.report)? {
+            Wire::Hello(hello) => Self::Hello(hello.try_into()?),
+            Wire::Alive(alive) => Self::Alive(alive.wall_time_ns),
+            Wire::Progress(progress) => Self::Progress(Progress {
+                job: progress.job.parse()?,
+                entries: progress.entries,
+                read_bytes: progress.read_bytes,
+                sent_bytes: progress.sent_bytes,
+            }),
+            Wire::Ended(ended) => Self::Ended(ended.try_into()?),
+        })
+    }
+}
+
+impl From<Report> for v1::AgentReport {
+    fn from(report: Report) -> Self {
+        use v1::agent_report::Report as Wire;
+        let report = match report {
+            Report::Hello(hello) => Wire::Hello(hello.into()),
+            Report::Alive(wall_time_ns) => Wire::Alive(v1::Alive { wall_time_ns }),
+            Report::Progress(progress) => Wire::Progress(v1::JobProgress {
+                job: progress.job.to_string(),
+                entries: progress.entries,
+                read_bytes: progress.read_bytes,
+                sent_bytes: progress.sent_bytes,
+            }),
+            Report::Ended(ended) => Wire::Ended(ended.into()),
+        };
+        Self { report: Some(report) }
+    }
+}
+
+impl TryFrom<v1::Hello> for Hello {
+    type Error = ConvertError;
+
+    fn try_from(message: v1::Hello) -> Result<Self, ConvertError> {
+        at_most("source_sets", message.source_sets.len(), limits::SOURCE_SETS_MAX, "source sets")?;
+        Ok(Self {
+            agent_version: shown_text("agent_version", &message.agent_version)?,
+            instance: array("instance", &message.instance)?,
+            source_sets: message.source_sets.iter().map(|name| name.parse()).collect::<Result<_, _>>()?,
+            last_head: optional_head(message.last_head)?,
+            wall_time_ns: message.wall_time_ns,
+        })
+    }
+}
+
+impl From<Hello> for v1::Hello {
+    fn from(hello: Hello) -> Self {
+        Self {
+            agent_version: hello.agent_version,
+            instance: Bytes::copy_from_slice(&hello.instance),
+            source_sets: hello.source_sets.iter().map(ToString::to_string).collect(),
+            last_head: hello.last_head.map(Into::into),
+            wall_time_ns: hello.wall_time_ns,
+        }
+    }
+}
+
+impl TryFrom<v1::JobEnded> for JobReport {
+    type Error = ConvertError;
+
+    fn try_from(message: v1::JobEnded) -> Result<Self, ConvertError> {
+        at_most("gaps", message.gaps.len(), limits::GAPS_NAMED_MAX, "gaps")?;
+        Ok(Self {
+            job: message.job.parse()?,
+            ended: message.outcome().try_into()?,
+            snapshot: optional_array("snapshot", &message.snapshot)?.map(SnapshotId::from_bytes),
+            message: shown_text("message", &message.message)?,
+            gaps: message.gaps.iter().map(|gap| shown_text("gaps", gap)).collect::<Result<_, _>>()?,
+            gap_count: message.gap_count,
+        })
+    }
+}
+
+impl From<JobReport> for v1::JobEnded {
+    fn from(report: JobReport) -> Self {
+        Self {
+            job: report.job.to_string(),
+            outcome: v1::Outcome::from(report.ended).into(),
+            snapshot: report.snapshot.map(|id| Bytes::copy_from_slice(id.as_bytes())).unwrap_or_default(),
+            message: report.message,
+            gaps: report.gaps,
+            gap_count: report.gap_count,
+        }
+    }
+}
+
+/// What a coordinator may ask of an agent. It names what to do and never how.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct JobOrder {
+    /// Names the job in reports.
+    pub job: JobName,
+    /// What to do.
+    pub what: What,
+}
+
+/// What an order is about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum What {
+    /// Back up this set of the host's own policy.
+    Backup(SourceSetName),
+    /// Stop the job that the order names.
+    Cancel,
+}
+
+impl TryFrom<v1::Order> for JobOrder {
+    type Error = ConvertError;
+
+    fn try_from(message: v1::Order) -> Result<Self, ConvertError> {
+        let what = match required("order", message.order)? {
+            v1::order::Order::Backup(backup) => What::Backup(backup.source_set.parse()?),
+            v1::order::Order::Cancel(v1::CancelOrder {}) => What::Cancel,
+        };
+        Ok(Self { job: message.job.parse()?, what })
+    }
+}
+
+impl From<JobOrder> for v1::Order {
+    fn from(order: JobOrder) -> Self {
+        let what = match order.what {
+            What::Backup(set) => v1::order::Order::Backup(v1::BackupOrder { source_set: set.to_string() }),
+            What::Cancel => v1::order::Order::Cancel(v1::CancelOrder {}),
+        };
+        Self { job: order.job.to_string(), order: Some(what) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_report_reads_back() {
+        let ended = Report::Ended(JobReport {
+            job: "j-1".parse().unwrap(),
+            ended: Ended::Gaps,
+            snapshot: Some(SnapshotId::from_bytes([4; 32])),
+            message: String::new(),
+            gaps: vec!["/etc/x: vanished".to_owned()],
+            gap_count: 9,
+        });
+        assert_eq!(Report::try_from(v1::AgentReport::from(ended.clone())), Ok(ended));
+    }
+
+    #[test]
+    fn an_order_without_a_set_that_can_be_named_is_refused() {
+        let order = JobOrder { job: "j".parse().unwrap(), what: What::Backup("mail".parse().unwrap()) };
+        let mut message = v1::Order::from(order);
+        message.order = Some(v1::order::Order::Backup(v1::BackupOrder { source_set: "../etc".to_owned() }));
+        assert_eq!(JobOrder::try_from(message).unwrap_err().field, "source_set");
+    }
+}
