@@ -1,6 +1,6 @@
 //! The table of invariants in `docs/architecture.md` and the tests called `inv_NN_…` tell the same story.
 //!
-//! A row names the files that test it, or says "not yet". So whoever wonders whether an invariant is guarded reads one
+//! A row names the packages that test it (and the folder within `tests`), or says "not yet". So whoever wonders whether an invariant is guarded reads one
 //! table, and whoever adds or removes a test is told which cell to change.
 
 use crate::checkout::{Checkout, code_lines};
@@ -27,16 +27,22 @@ fn told_apart(checkout: &Checkout) -> Vec<String> {
         .collect()
 }
 
-/// Which files hold tests of which invariant.
+/// Which packages, or folders of `tests`, hold tests of which invariant.
 fn tested(checkout: &Checkout) -> BTreeMap<u32, BTreeSet<&str>> {
     let mut tested = BTreeMap::<u32, BTreeSet<&str>>::new();
     for (path, text) in checkout.ending(".rs") {
         let names = code_lines(text).filter_map(|(_, line)| line.split_once("fn inv_"));
         for id in names.filter_map(|(_, name)| name.split('_').next()?.parse().ok()) {
-            tested.entry(id).or_default().insert(path);
+            tested.entry(id).or_default().insert(place(path));
         }
     }
     tested
+}
+
+/// `tests/system` of a file in there, `format` of any file of that package.
+fn place(path: &str) -> &str {
+    let depth = if path.starts_with("tests/") { 1 } else { 0 };
+    path.match_indices('/').nth(depth).map_or(path, |(end, _)| &path[..end])
 }
 
 /// The last cell of each row, by the number in its first.
@@ -49,8 +55,8 @@ fn rows(text: &str) -> BTreeMap<u32, String> {
     .collect()
 }
 
-fn cell(files: Option<&BTreeSet<&str>>) -> String {
-    files.map_or(NOT_YET.into(), |files| files.iter().map(|file| format!("`{file}`")).collect::<Vec<_>>().join(", "))
+fn cell(places: Option<&BTreeSet<&str>>) -> String {
+    places.map_or(NOT_YET.into(), |places| places.iter().copied().collect::<Vec<_>>().join(", "))
 }
 
 mod tests {
@@ -64,14 +70,15 @@ mod tests {
 
     #[test]
     fn a_row_too_few_and_a_cell_that_is_wrong_are_found() {
-        let tests = ("a/src/x.rs", concat!("fn in", "v_01_holds() {}\n  fn in", "v_22_holds() {}\n"));
-        let table = "| INV-1 | stays | `a/src/x.rs` |\n| INV-2 | order | `a/src/x.rs` |\n| INV-3 | truth | not yet |\n";
-        let faults = told_apart(&Checkout::of(&[tests, (TABLE, table)]));
+        let text = concat!("fn in", "v_01_holds() {}\n  fn in", "v_22_holds() {}\n");
+        let tests = [("agent/src/x.rs", text), ("agent/src/y.rs", text), ("tests/system/z.rs", text)];
+        let table = "| INV-1 | stays | agent, tests/system |\n| INV-2 | order | agent |\n| INV-3 | truth | not yet |\n";
+        let faults = told_apart(&Checkout::of(&[&tests[..], &[(TABLE, table)]].concat()));
         assert_eq!(
             faults,
             [
                 "docs/architecture.md: the last cell of INV-2 is: not yet",
-                "docs/architecture.md: INV-22 is tested, and has no row; its last cell is: `a/src/x.rs`",
+                "docs/architecture.md: INV-22 is tested, and has no row; its last cell is: agent, tests/system",
             ]
         );
     }
