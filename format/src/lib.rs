@@ -8,6 +8,7 @@
 //! Version 1 is read and written. Whatever a reader does not know, it refuses; it never guesses (INV-55).
 
 pub mod codec;
+pub mod cut;
 pub mod error;
 pub mod id;
 pub mod key;
