@@ -16,10 +16,11 @@ help:
 	@echo 'make bench [ARGS=...]              time, bytes, processor seconds and peak memory'
 	@echo 'make clean                         remove bin; what is compiled stays in the cache folder, see CONTRIBUTING.md'
 
-# The programs are copied out of the cache folder, which other checkouts write to as well.
+# The programs are copied out of the cache folder, which other checkouts write to as well. One test target is built with
+# them: then cargo takes the features that tests ask for, here and in `tests` alike, and compiles nothing twice.
 build:
 	@packaging/build/set-up build
-	@packaging/build/cargo build --release --locked --package lifeboat-coordinator --package lifeboat-agent
+	@packaging/build/cargo build --release --locked --workspace --bins --test tidy
 	@. packaging/build/environment && install -D -t bin "$$CARGO_TARGET_DIR/release/lifeboat" "$$CARGO_TARGET_DIR/release/lifeboat-agent"
 
 demo: build
@@ -32,13 +33,12 @@ lint:
 	@. packaging/build/environment && cargo fmt --all --check
 	@packaging/build/cargo clippy --release --locked --workspace --all-targets --quiet -- --deny warnings
 
-tests:
+tests: build
 	@packaging/build/set-up test
 	@packaging/build/test
 
-bench:
-	@packaging/build/set-up build
-	@packaging/build/cargo bench --locked --package lifeboat-tests --bench whole -- $(ARGS)
+bench: build
+	@packaging/build/cargo bench --profile release --locked --package lifeboat-tests --bench whole -- $(ARGS)
 
 clean:
 	@rm -rf bin
