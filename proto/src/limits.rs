@@ -20,7 +20,7 @@ pub const REFUSED_IDS_MAX: usize = 65_536;
 /// Links asked for in one `ReadRequest`.
 pub const READ_LINKS_MAX: usize = 1024;
 /// Bytes of a signed manifest, and of an envelope.
-pub const MANIFEST_BYTES_MAX: usize = 1 << 20;
+pub const MANIFEST_BYTES_MAX: usize = 6 << 20;
 /// Bytes of a grant, and of a signed grant order.
 pub const GRANT_BYTES_MAX: usize = 1 << 20;
 /// Bytes of a trust file.
@@ -50,3 +50,9 @@ pub const STREAM_WINDOW: u32 = 4 << 20;
 pub const CONNECTION_WINDOW: u32 = 8 << 20;
 /// Largest HTTP/2 frame, in bytes.
 pub const FRAME_BYTES_MAX: u32 = 256 << 10;
+
+/// The name in the coordinator's TLS certificate, at whatever address it is reached: the CA that agents pin signs for
+/// this one repository, so the address proves nothing that the CA does not.
+pub const COORDINATOR_TLS_NAME: &str = "coordinator.lifeboat.internal";
+/// The port of a coordinator whose address names none.
+pub const DEFAULT_PORT: u16 = 7420;
