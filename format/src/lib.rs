@@ -14,6 +14,7 @@ pub mod id;
 pub mod key;
 pub mod link;
 pub mod seal;
+pub mod tree;
 
 pub use error::FormatError;
 

@@ -1,0 +1,105 @@
+//! Leaves: runs of entries, front-coded and laid out by column (`columns`).
+//!
+//! The body is the number of entries, then the columns. `tags` holds one byte an entry: the kind in its low four bits
+//! (0 directory; a file: 1 empty, 2 bundled, 3 extents, 4 list; 5 symbolic link, 6 pipe, 7 socket, 8 character and 9
+//! block device, 10 hard link), then bit 4: it has a birth time, bit 5: owner and flags are those of the last entry
+//! that had attributes (of none: 0 and no names), bit 6: it has extended attributes. `write` says
+//! what each entry puts into the other columns, in which order.
+
+use super::entry::{Attributes, Entry, within};
+use super::inner::Totals;
+use super::path::compare_paths;
+use super::table::{TableReader, TableWriter};
+use super::{NODE_ENTRIES_MAX, NODE_METADATA_BYTES_MAX};
+use crate::codec::{Decoder, Encoder};
+use crate::error::FormatError;
+use crate::id::ChunkId;
+use std::cmp::Ordering;
+use std::collections::HashMap;
+
+mod read;
+mod write;
+
+const WHAT: &str = "leaf";
+
+const DIRECTORY: u8 = 0;
+const EMPTY: u8 = 1;
+const BUNDLED: u8 = 2;
+const EXTENTS: u8 = 3;
+const LIST: u8 = 4;
+const SYMLINK: u8 = 5;
+const FIFO: u8 = 6;
+const SOCKET: u8 = 7;
+const CHAR_DEVICE: u8 = 8;
+const BLOCK_DEVICE: u8 = 9;
+const HARD_LINK: u8 = 10;
+const KIND: u8 = 0x0f;
+const HAS_BTIME: u8 = 0x10;
+const SAME_OWNER: u8 = 0x20;
+const HAS_XATTRS: u8 = 0x40;
+
+/// A run of at most [`NODE_ENTRIES_MAX`] entries, sorted by path. Only a tree without entries has an empty one.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Leaf {
+    /// In the order of their paths.
+    pub entries: Vec<Entry>,
+}
+
+impl Leaf {
+    /// How much is in it.
+    pub fn totals(&self) -> Totals {
+        Totals::sum(self.entries.iter().map(Totals::of))
+    }
+
+    /// Whether the entries are in order, each and all together, and keep the limits.
+    pub(super) fn check(&self) -> Result<(), FormatError> {
+        within("number of entries", self.entries.len() as u64, 0, NODE_ENTRIES_MAX as u64)?;
+        self.entries.iter().try_for_each(Entry::check)?;
+        if !self.entries.is_sorted_by(|a, b| compare_paths(&a.path, &b.path) == Ordering::Less) {
+            return Err(FormatError::field(WHAT, "entries", "out of order", "sorted by path, each once"));
+        }
+        check_metadata_bytes(self.entries.len(), self.entries.iter().map(Entry::metadata_bytes).sum())
+    }
+}
+
+/// One entry of any size is allowed, so that every tree can be built.
+fn check_metadata_bytes(entries: usize, bytes: usize) -> Result<(), FormatError> {
+    if entries > 1 && bytes > NODE_METADATA_BYTES_MAX {
+        return Err(FormatError::field(WHAT, "metadata", bytes, format!("at most {NODE_METADATA_BYTES_MAX} bytes")));
+    }
+    Ok(())
+}
+
+/// What stands before an entry in its leaf, from which it is predicted.
+#[derive(Default)]
+struct Before {
+    path: Vec<u8>,
+    attributes: Attributes,
+    /// Where in each bundle the last file that was named ends.
+    ends: HashMap<ChunkId, i64>,
+}
+
+impl Before {
+    fn same_owner(&self, now: &Attributes) -> bool {
+        let owner = |of: &Attributes| (of.uid, of.gid, of.flags);
+        owner(&self.attributes) == owner(now)
+            && self.attributes.owner == now.owner
+            && self.attributes.group == now.group
+    }
+
+    /// Where in `chunk` the next file should begin.
+    fn end(&self, chunk: ChunkId) -> i64 {
+        self.ends.get(&chunk).copied().unwrap_or(0)
+    }
+}
+
+/// Writes the body.
+pub(super) fn encode(leaf: &Leaf, table: &mut TableWriter, out: &mut Encoder) {
+    write::entries(&leaf.entries, table, out);
+}
+
+/// Reads the body.
+pub(super) fn decode(table: &mut TableReader, decoder: &mut Decoder<'_>) -> Result<Leaf, FormatError> {
+    let entries = read::entries(table, decoder)?;
+    Ok(Leaf { entries })
+}

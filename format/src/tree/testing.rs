@@ -1,0 +1,123 @@
+//! Trees to test with: entries of every kind, paths that sort in surprising ways.
+
+use super::*;
+use crate::id::{ChunkId, NodeId, Scope};
+use crate::key::ContentHash;
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::sample::select;
+
+const NAMES: &[&[u8]] = &[b"a", b"a-b", b"a.b", b"a!", b"b", b"\x01", b"ab", b"\xff", b"...", b"a b"];
+
+/// A chunk that is another one for each `seed`, with a content hash that is spread evenly.
+pub(super) fn chunk(seed: u64, bytes: u32) -> ChunkRef {
+    let hash = *blake3::hash(&seed.to_le_bytes()).as_bytes();
+    ChunkRef { id: ChunkId::from_bytes(hash), scope: Scope::new(1), content: ContentHash::from_bytes(hash), bytes }
+}
+
+/// A node, likewise.
+pub(super) fn node_ref(seed: u64, height: u8) -> NodeRef {
+    let ChunkRef { id, scope, content, .. } = chunk(seed, 1);
+    NodeRef { id: NodeId::from_bytes(*id.as_bytes()), scope, content, height }
+}
+
+/// Short paths of few names, the root among them; their names sort before and after '/'.
+pub(super) fn any_path() -> impl Strategy<Value = Vec<u8>> {
+    vec(select(NAMES), 0..5).prop_map(|names| names.join(&b'/'))
+}
+
+/// An entry that passes its check.
+pub(super) fn any_entry() -> impl Strategy<Value = Entry> {
+    (any_path(), any_kind(), any_attributes()).prop_map(|(path, kind, attributes)| match kind {
+        EntryKind::HardLink { .. } if path.is_empty() => Entry { path, kind: EntryKind::Fifo, attributes },
+        EntryKind::HardLink { .. } => {
+            let to = parent(&path).unwrap_or_default().to_vec();
+            Entry { path, kind: EntryKind::HardLink { to }, attributes: Attributes::default() }
+        }
+        kind => Entry { path, kind, attributes },
+    })
+}
+
+fn any_kind() -> impl Strategy<Value = EntryKind> {
+    let device = || (any::<u32>(), any::<u32>()).prop_map(|(major, minor)| Device { major, minor });
+    prop_oneof![
+        Just(EntryKind::Directory),
+        any_content().prop_map(EntryKind::File),
+        vec(1u8.., 1..9).prop_map(|target| EntryKind::Symlink { target }),
+        Just(EntryKind::Fifo),
+        Just(EntryKind::Socket),
+        device().prop_map(EntryKind::CharDevice),
+        device().prop_map(EntryKind::BlockDevice),
+        Just(EntryKind::HardLink { to: vec![] }),
+    ]
+}
+
+fn any_content() -> impl Strategy<Value = FileContent> {
+    let bundled = (0u64..5, 0u32..50_000, 1u64..16_384, any::<[u8; 16]>()).prop_map(|(seed, offset, bytes, hash)| {
+        FileContent { bytes, body: Body::Bundled { chunk: chunk(seed, 70_000), offset, hash } }
+    });
+    let extents = vec(any_extent(), 1..=EXTENTS_INLINE_MAX).prop_map(|extents| FileContent {
+        bytes: extents.iter().map(Extent::bytes).sum(),
+        body: Body::Extents(extents),
+    });
+    let list = (1..1u64 << 50, 0u64..3, 1u8..4)
+        .prop_map(|(bytes, seed, height)| FileContent { bytes, body: Body::List(node_ref(seed, height)) });
+    prop_oneof![Just(FileContent { bytes: 0, body: Body::Empty }), bundled, extents, list]
+}
+
+/// One of few chunks, or zeros, or a hole.
+pub(super) fn any_extent() -> impl Strategy<Value = Extent> {
+    prop_oneof![
+        (0u64..9).prop_map(|seed| Extent::Data(chunk(seed, 70_000 + seed as u32))),
+        (1..1u64 << 40).prop_map(|bytes| Extent::Zeros { bytes }),
+        (1..1u64 << 40).prop_map(|bytes| Extent::Hole { bytes }),
+    ]
+}
+
+fn any_attributes() -> impl Strategy<Value = Attributes> {
+    let time = || (any::<i64>(), 0u32..1_000_000_000).prop_map(|(seconds, nanos)| Time { seconds, nanos });
+    let owner = (0u32..3, select(vec!["", "root", "www-data"]), 0u32..2);
+    let names = prop::collection::btree_map("user\\.[a-c]", vec(any::<u8>(), 0..5), 0..3);
+    (0u16..0o10000, owner, time(), prop::option::of(time()), names).prop_map(|(mode, owner, mtime, btime, xattrs)| {
+        let (number, name, flags) = owner;
+        let xattr = |(name, value): (String, _)| Xattr { name: name.into_bytes(), value };
+        Attributes {
+            mode,
+            uid: number,
+            gid: number,
+            owner: name.into(),
+            group: name.into(),
+            mtime,
+            btime,
+            xattrs: xattrs.into_iter().map(xattr).collect(),
+            flags,
+        }
+    })
+}
+
+/// Up to `most` entries, sorted, each path once.
+pub(super) fn any_entries(most: usize) -> impl Strategy<Value = Vec<Entry>> {
+    vec(any_entry(), 0..=most).prop_map(|mut entries| {
+        entries.sort_by(|a, b| compare_paths(&a.path, &b.path));
+        entries.dedup_by(|a, b| a.path == b.path);
+        entries
+    })
+}
+
+/// A node of any kind that passes its check.
+pub(super) fn any_node() -> impl Strategy<Value = Node> {
+    let leaf = || any_entries(20).prop_map(|entries| Node::Leaf(Leaf { entries }));
+    let inner = any_entries(20).prop_map(|entries| {
+        let children = entries.into_iter().enumerate().map(|(at, entry)| Child {
+            node: node_ref(at as u64, 1 + at as u8 % 3),
+            totals: Totals::of(&entry),
+            last_path: entry.path,
+        });
+        Node::Inner(Inner { children: children.collect() })
+    });
+    let inner = inner.prop_filter("not empty", |node| node.check().is_ok());
+    let extents = vec(any_extent(), 1..50).prop_map(|list| Node::Extents(ExtentList::Extents(list)));
+    let list = (0u64..5, 1..1u64 << 50).prop_map(|(seed, bytes)| SubList { node: node_ref(seed, 2), bytes });
+    let lists = vec(list, 1..50).prop_map(|lists| Node::Extents(ExtentList::Lists(lists)));
+    prop_oneof![leaf(), leaf(), inner, extents, lists]
+}
