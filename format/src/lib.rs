@@ -7,14 +7,24 @@
 //!
 //! Version 1 is read and written. Whatever a reader does not know, it refuses; it never guesses (INV-55).
 
+#[macro_use]
+pub mod layout;
+
+mod aead;
 pub mod codec;
 pub mod cut;
+pub mod envelope;
 pub mod error;
 pub mod id;
+pub mod journal;
 pub mod key;
 pub mod link;
+pub mod manifest;
 pub mod seal;
+pub mod sign;
+pub mod token;
 pub mod tree;
+pub mod trust;
 
 pub use error::FormatError;
 

@@ -1,0 +1,260 @@
+//! Small secrets, sealed to people and machines with age (X25519): whoever holds one of the identities opens them.
+//!
+//! age says to whom something is sealed, not what it is for. So each sealed secret begins with its role and the hash
+//! of the clear bytes that it belongs to, and opens in that role and that place only (INV-13).
+//!
+//! A manifest is sealed once, under a random key; that key lies in an [`Envelope`], an object of its own. New restore
+//! or recovery keys mean new envelopes beside the old ones; the manifest and its signature stand.
+
+use crate::codec::{Decoder, Encoder};
+use crate::error::FormatError;
+use crate::id::{Digest, RepositoryId, SnapshotId};
+use crate::layout::{self, Field};
+use crate::manifest::ManifestKey;
+use std::fmt;
+use std::io::{Read, Write};
+use std::str::FromStr;
+use zeroize::Zeroizing;
+
+/// The most bytes that are sealed at once.
+pub const SECRET_BYTES_MAX: usize = 1 << 20;
+/// The most bytes that sealing adds: age's header, with a stanza for each of at most [`RECIPIENTS_MAX`] recipients.
+const SEALED_BYTES_MAX: usize = SECRET_BYTES_MAX + (64 << 10);
+/// The most recipients of one secret.
+pub const RECIPIENTS_MAX: usize = 64;
+
+/// Whom something can be sealed to: an age X25519 public key, `age1…`.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct Recipient(age::x25519::Recipient);
+
+impl FromStr for Recipient {
+    type Err = FormatError;
+
+    /// Reads `age1…` as age prints it: lower case, nothing around it.
+    fn from_str(text: &str) -> Result<Self, FormatError> {
+        let wrong = |why| FormatError::field("recipient", "text", why, "an age X25519 recipient, age1…");
+        let recipient = Self(text.parse().map_err(wrong)?);
+        if recipient.to_string() != text {
+            return Err(wrong("not in lower case"));
+        }
+        Ok(recipient)
+    }
+}
+
+impl fmt::Display for Recipient {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl fmt::Debug for Recipient {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = self.to_string();
+        f.write_str(text.get(..12).unwrap_or(&text))
+    }
+}
+
+impl Field for Recipient {
+    fn put(&self, to: &mut Encoder) {
+        self.to_string().put(to);
+    }
+
+    fn take(from: &mut Decoder<'_>, field: &'static str) -> Result<Self, FormatError> {
+        String::take(from, field)?.parse()
+    }
+}
+
+/// Opens what was sealed to its recipient: an age X25519 secret key. Wiped on drop, never printed.
+#[derive(Clone)]
+pub struct Identity(age::x25519::Identity);
+
+impl Identity {
+    /// Draws a new identity.
+    pub fn generate() -> Self {
+        Self(age::x25519::Identity::generate())
+    }
+
+    /// The identity of these 32 secret bytes.
+    pub fn from_bytes(bytes: &[u8; 32]) -> Result<Self, FormatError> {
+        let wrong = || FormatError::field("identity", "bytes", "not encodable", "32 bytes");
+        let text = bech32::encode_upper::<bech32::Bech32>(Self::prefix(), bytes).map_err(|_| wrong())?;
+        Self::from_text(&Zeroizing::new(text))
+    }
+
+    /// Reads `AGE-SECRET-KEY-1…`.
+    pub fn from_text(text: &str) -> Result<Self, FormatError> {
+        let wrong = |why| FormatError::field("identity", "text", why, "an age X25519 identity, AGE-SECRET-KEY-1…");
+        text.parse().map(Self).map_err(wrong)
+    }
+
+    /// `AGE-SECRET-KEY-1…`, to be kept in a file of mode 0600, or on paper.
+    pub fn expose_text(&self) -> Zeroizing<String> {
+        use age::secrecy::ExposeSecret;
+        Zeroizing::new(self.0.to_string().expose_secret().to_owned())
+    }
+
+    /// Its 32 secret bytes.
+    pub fn expose_bytes(&self) -> Result<Zeroizing<[u8; 32]>, FormatError> {
+        let wrong = || FormatError::field("identity", "text", "not 32 bytes of Bech32", "what age prints");
+        let (_, bytes) = bech32::decode(&self.expose_text()).map_err(|_| wrong())?;
+        let bytes = Zeroizing::new(bytes);
+        Ok(Zeroizing::new(bytes.as_slice().try_into().map_err(|_| wrong())?))
+    }
+
+    /// The half that everybody may have.
+    pub fn recipient(&self) -> Recipient {
+        Recipient(self.0.to_public())
+    }
+
+    fn prefix() -> bech32::Hrp {
+        bech32::Hrp::parse_unchecked("AGE-SECRET-KEY-")
+    }
+}
+
+impl fmt::Debug for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Identity(…)")
+    }
+}
+
+/// What a sealed secret is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// The key of a manifest's sealed part.
+    ManifestKey = 1,
+    /// A group's secret, in a key object.
+    GroupSecret = 2,
+    /// The CA, issuing and log keys, in a key object.
+    Authority = 3,
+    /// The opened root of one tree, in a grant.
+    Grant = 4,
+    /// The key that checks a new host's keys, in a token record.
+    TokenKey = 5,
+}
+
+/// Seals `secret` to all of `recipients`, in one role, for the place that `clear` describes.
+///
+/// # Errors
+/// No recipient, too many of them, or a secret above [`SECRET_BYTES_MAX`].
+pub fn wrap(role: Role, clear: &[u8], recipients: &[Recipient], secret: &[u8]) -> Result<Vec<u8>, FormatError> {
+    let wrong = |field, found: String, allowed| Err(FormatError::field("sealed secret", field, found, allowed));
+    if recipients.is_empty() || recipients.len() > RECIPIENTS_MAX {
+        return wrong("recipients", recipients.len().to_string(), "1 to 64");
+    }
+    if secret.len() > SECRET_BYTES_MAX {
+        return wrong("length", secret.len().to_string(), "at most 1 MiB");
+    }
+    let mut plaintext = Zeroizing::new(opening(role, clear));
+    plaintext.reserve_exact(secret.len());
+    plaintext.extend_from_slice(secret);
+    seal_with_age(recipients, &plaintext)
+        .or_else(|error| wrong("recipients", error.to_string(), "X25519 keys of full order"))
+}
+
+/// Opens what [`wrap`] sealed in the same role and place, if this identity is one of the recipients.
+///
+/// # Errors
+/// `NoKey` if it is not; `Broken` if the bytes are damaged or belong to another role or place.
+pub fn unwrap(role: Role, clear: &[u8], identity: &Identity, sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, FormatError> {
+    let broken = |check| FormatError::Broken { what: "sealed secret", check };
+    if sealed.len() > SEALED_BYTES_MAX {
+        return Err(FormatError::field("sealed secret", "length", sealed.len(), "at most 1 MiB"));
+    }
+    let decryptor = age::Decryptor::new_buffered(sealed).map_err(|_| broken("age header"))?;
+    let mut reader =
+        decryptor.decrypt(std::iter::once(&identity.0 as &dyn age::Identity)).map_err(|error| match error {
+            age::DecryptError::NoMatchingKeys => FormatError::NoKey { what: "sealed secret" },
+            _ => broken("age header"),
+        })?;
+    let mut plaintext = Zeroizing::new(Vec::with_capacity(sealed.len()));
+    reader.read_to_end(&mut plaintext).map_err(|_| broken("age payload"))?;
+    let opening = opening(role, clear);
+    match plaintext.strip_prefix(opening.as_slice()) {
+        Some(secret) => Ok(Zeroizing::new(secret.to_vec())),
+        None => Err(broken("role and place")),
+    }
+}
+
+/// What every sealed plaintext begins with: version, role, and the hash of the clear bytes it belongs to.
+fn opening(role: Role, clear: &[u8]) -> Vec<u8> {
+    let mut encoder = layout::begin(b"LBSS");
+    encoder.u8(role as u8).raw(Digest::of(clear).as_bytes());
+    encoder.finish()
+}
+
+fn seal_with_age(recipients: &[Recipient], plaintext: &[u8]) -> Result<Vec<u8>, Box<dyn std::error::Error>> {
+    let recipients = recipients.iter().map(|recipient| &recipient.0 as &dyn age::Recipient);
+    let mut sealed = Vec::with_capacity(plaintext.len() + 1024);
+    let mut writer = age::Encryptor::with_recipients(recipients)?.wrap_output(&mut sealed)?;
+    writer.write_all(plaintext)?;
+    writer.finish()?;
+    Ok(sealed)
+}
+
+const WHAT: &str = "envelope";
+const MAGIC: &[u8; 4] = b"LBEN";
+
+/// The key of one manifest, sealed to the restore and recovery recipients of its time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Envelope {
+    repository: RepositoryId,
+    snapshot: SnapshotId,
+    sealed: Vec<u8>,
+}
+
+impl Envelope {
+    /// Seals a manifest's key to `recipients`.
+    pub fn seal(
+        repository: RepositoryId,
+        snapshot: SnapshotId,
+        key: &ManifestKey,
+        recipients: &[Recipient],
+    ) -> Result<Self, FormatError> {
+        let clear = Self::clear(repository, snapshot).finish();
+        Ok(Self { repository, snapshot, sealed: wrap(Role::ManifestKey, &clear, recipients, key.expose())? })
+    }
+
+    /// Reads an envelope's outside; needs no key.
+    pub fn parse(bytes: &[u8]) -> Result<Self, FormatError> {
+        let mut decoder = layout::open(WHAT, MAGIC, bytes)?;
+        let repository = Field::take(&mut decoder, "repository")?;
+        let snapshot = Field::take(&mut decoder, "snapshot")?;
+        let sealed = decoder.bytes("sealed key", 16 << 10)?.to_vec();
+        decoder.end()?;
+        Ok(Self { repository, snapshot, sealed })
+    }
+
+    /// Its bytes, as they stand in the repository.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let mut encoder = Self::clear(self.repository, self.snapshot);
+        encoder.bytes(&self.sealed);
+        encoder.finish()
+    }
+
+    /// The snapshot whose manifest its key opens.
+    pub fn snapshot(&self) -> SnapshotId {
+        self.snapshot
+    }
+
+    /// The repository that it belongs to.
+    pub fn repository(&self) -> RepositoryId {
+        self.repository
+    }
+
+    /// The manifest's key, if `identity` is one of the recipients.
+    pub fn open(&self, identity: &Identity) -> Result<ManifestKey, FormatError> {
+        let clear = Self::clear(self.repository, self.snapshot).finish();
+        let secret = unwrap(Role::ManifestKey, &clear, identity, &self.sealed)?;
+        let mut decoder = Decoder::new(WHAT, &secret);
+        let key = Zeroizing::new(decoder.array::<32>("key")?);
+        decoder.end()?;
+        Ok(ManifestKey::from_bytes(&key))
+    }
+
+    fn clear(repository: RepositoryId, snapshot: SnapshotId) -> Encoder {
+        let mut encoder = layout::begin(MAGIC);
+        repository.put(&mut encoder);
+        snapshot.put(&mut encoder);
+        encoder
+    }
+}

@@ -1,0 +1,312 @@
+//! What a record of the journal changed. A replay of all events, in order, gives the state of the repository.
+
+use crate::envelope::Recipient;
+use crate::id::{ChunkId, Digest, HostId, NodeId, PackId, Scope, SnapshotId, SnapshotNumber};
+use crate::manifest::{Outcome, RootRef};
+use crate::sign::VerifyingKey;
+use crate::token::TokenRecord;
+
+tagged! {
+    /// What changed.
+    #[derive(Debug, Clone, PartialEq, Eq)]
+    pub enum Event {
+        /// Nothing that a replay needs: the record itself is what should be known.
+        0 => Nothing,
+        /// The repository begins.
+        1 => RepositoryCreated {
+            /// Who holds the restore key.
+            custody: Custody,
+            /// The digest of trust file 1.
+            trust_file: Digest,
+        },
+        /// A coordinator took the repository over; older incarnations can commit nothing more.
+        2 => Incarnation {
+            /// The new incarnation.
+            number: u64,
+        },
+        /// A new trust file is in force.
+        3 => TrustFile {
+            /// Its number.
+            number: u64,
+            /// Its digest.
+            digest: Digest,
+        },
+        /// A group has a secret for a new epoch.
+        4 => ScopeMade {
+            /// The scope: group and epoch.
+            scope: Scope,
+            /// The group's name.
+            group: String,
+            /// Whether it is the group's first secret.
+            first: bool,
+        },
+        /// A token may be used.
+        5 => TokenCreated(TokenRecord),
+        /// A host takes part.
+        6 => HostEnrolled(HostEnrolled),
+        /// A host's state changed.
+        7 => HostState {
+            /// Which host.
+            host: HostId,
+            /// What it may do now.
+            state: HostState,
+        },
+        /// A certificate was issued.
+        8 => CertificateIssued {
+            /// To which host.
+            host: HostId,
+            /// The BLAKE3 of the certificate's DER.
+            fingerprint: Digest,
+            /// When it ends: nanoseconds since 1970, UTC.
+            ends_ns: i64,
+        },
+        /// Packs were put since the last batch.
+        9 => PacksAdded {
+            /// Which ones.
+            packs: Vec<AddedPack>,
+        },
+        /// Records of a pack became witnessed.
+        10 => Witnessed {
+            /// The pack.
+            pack: PackId,
+            /// Places in its footer, from 0, rising.
+            records: Vec<u32>,
+        },
+        /// A pack holds nothing any more, and may be deleted.
+        11 => PackDead {
+            /// The pack.
+            pack: PackId,
+        },
+        /// Sealed bytes are damaged beyond repair.
+        12 => Loss {
+            /// The pack that held them.
+            pack: PackId,
+            /// What was in it.
+            records: Vec<LostRecord>,
+        },
+        /// A snapshot is there. Its number is the sequence of this record.
+        13 => SnapshotCommitted(SnapshotCommitted),
+        /// A snapshot went to the trash, came back, or is gone.
+        14 => SnapshotState {
+            /// Which one.
+            snapshot: SnapshotNumber,
+            /// Its state now.
+            state: SnapshotState,
+        },
+        /// A person says that a suspect snapshot is right.
+        15 => SnapshotAccepted {
+            /// Which one.
+            snapshot: SnapshotNumber,
+        },
+        /// A snapshot is held, or no longer: retention does not forget a held one.
+        16 => SnapshotHeld {
+            /// Which one.
+            snapshot: SnapshotNumber,
+            /// Whether it is held from now on.
+            held: bool,
+        },
+        /// A snapshot is not purged before a time; a lock only grows.
+        17 => SnapshotLocked {
+            /// Which one.
+            snapshot: SnapshotNumber,
+            /// Until when: nanoseconds since 1970, UTC.
+            until_ns: i64,
+        },
+        /// Somebody asks for what needs a second person: the record's verb, on its object.
+        18 => RequestMade {
+            /// The request's number.
+            request: u64,
+        },
+        /// A second person agrees.
+        19 => RequestApproved {
+            /// The request's number.
+            request: u64,
+        },
+        /// Somebody stopped a request.
+        20 => RequestStopped {
+            /// The request's number.
+            request: u64,
+        },
+        /// A grant was made.
+        21 => GrantMade {
+            /// Its number.
+            grant: u64,
+            /// The snapshot that it opens.
+            snapshot: SnapshotNumber,
+            /// To whom.
+            target: GrantTarget,
+            /// The digest of the signed order.
+            order: Digest,
+            /// When it ends: nanoseconds since 1970, UTC.
+            expires_ns: i64,
+        },
+        /// A grant was shown for reading.
+        22 => GrantOpened {
+            /// Its number.
+            grant: u64,
+        },
+        /// Calls were refused, all for the same reason.
+        23 => Refused {
+            /// How many.
+            count: u64,
+        },
+        /// A backup was ordered.
+        24 => BackupOrdered {
+            /// The job's name.
+            job: String,
+            /// On which host.
+            host: HostId,
+            /// Which source set.
+            source_set: String,
+        },
+        /// A job ended; of a failed one this is all that remains.
+        25 => JobEnded {
+            /// The job's name; empty if nobody had ordered it.
+            job: String,
+            /// On which host.
+            host: HostId,
+            /// Which source set.
+            source_set: String,
+            /// How it ended.
+            outcome: JobOutcome,
+            /// What went wrong and what to do, empty if nothing.
+            message: String,
+        },
+    }
+}
+
+tagged! {
+    /// Who holds the restore key.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    pub enum Custody {
+        /// The coordinator's vault.
+        1 => Managed,
+        /// People only.
+        2 => Strict,
+    }
+}
+
+layout! {
+    /// A host, as it was enrolled.
+    #[derive(Debug, Clone, PartialEq, Eq)]
+    pub struct HostEnrolled {
+        /// Its number, for ever.
+        pub host: HostId,
+        /// Its name: 1 to 253 of a–z, 0–9, `-`, `.`.
+        pub name: String,
+        /// Where it hangs, such as `emea/berlin`; may be empty.
+        pub site: String,
+        /// The group whose secret it has.
+        pub group: String,
+        /// Checks its manifests.
+        pub signing_key: VerifyingKey,
+        /// Receives group secrets and grants.
+        pub box_recipient: Recipient,
+        /// The BLAKE3 of its TLS key (SubjectPublicKeyInfo, DER).
+        pub tls_key: Digest,
+        /// The token that it came with.
+        pub token: u64,
+    }
+}
+
+tagged! {
+    /// What a host may do.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    pub enum HostState {
+        /// Back up.
+        1 => Active,
+        /// Nothing; its backups are kept.
+        2 => Retired,
+        /// Nothing; it may be in other hands.
+        3 => Revoked,
+    }
+}
+
+layout! {
+    /// A pack that was put.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    pub struct AddedPack {
+        /// Which one.
+        pub pack: PackId,
+        /// What it holds.
+        pub holds: Holds,
+    }
+}
+
+tagged! {
+    /// What a pack holds.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    pub enum Holds {
+        /// Sealed chunks.
+        1 => Chunks,
+        /// Tree nodes.
+        2 => Nodes,
+    }
+}
+
+tagged! {
+    /// What was lost.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    pub enum LostRecord {
+        /// A chunk.
+        1 => Chunk(ChunkId),
+        /// A tree node.
+        2 => Node(NodeId),
+    }
+}
+
+layout! {
+    /// A snapshot, as it was committed: what a replay needs without reading its manifest.
+    #[derive(Debug, Clone, PartialEq, Eq)]
+    pub struct SnapshotCommitted {
+        /// The hash of its manifest.
+        pub snapshot: SnapshotId,
+        /// Whose it is.
+        pub host: HostId,
+        /// Of which source set.
+        pub source_set: String,
+        /// Its number there.
+        pub sequence: u64,
+        /// Where its tree begins.
+        pub root: RootRef,
+        /// How it ended.
+        pub outcome: Outcome,
+        /// Why it counts as failed until a person accepts it, if it does.
+        pub suspect: Option<String>,
+    }
+}
+
+tagged! {
+    /// Where a snapshot is on its way out.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    pub enum SnapshotState {
+        /// Not on it.
+        1 => Live,
+        /// Forgotten, and can come back.
+        2 => Trash,
+        /// Gone.
+        3 => Purged,
+    }
+}
+
+tagged! {
+    /// Who may use a grant.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    pub enum GrantTarget {
+        /// An enrolled host, with its certificate.
+        1 => Host(HostId),
+        /// Whoever is at the coordinator's local socket.
+        2 => LocalClient,
+    }
+}
+
+tagged! {
+    /// How a job ended.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    pub enum JobOutcome {
+        /// With a snapshot.
+        1 => Committed(Outcome),
+        /// Without one.
+        2 => Failed,
+    }
+}
