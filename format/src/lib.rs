@@ -20,6 +20,7 @@ pub mod journal;
 pub mod key;
 pub mod link;
 pub mod manifest;
+pub mod pack;
 pub mod seal;
 pub mod sign;
 pub mod token;
