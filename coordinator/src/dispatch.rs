@@ -1,0 +1,3 @@
+//! Gives each host its jobs: when the schedule says so, or when a person does.
+
+pub mod board;

@@ -1,0 +1,282 @@
+//! Who is connected, which jobs there are, and what each host is to do next.
+//!
+//! The board never waits and never looks at a clock: whoever calls says what time it is. A host does one job at a
+//! time, in the order in which they came; an order for what is queued or running joins that job. What an agent says
+//! only ever touches jobs of its own host.
+
+use crate::job::{self, Attempt, Ending, JobEvent, JobResult, JobState};
+use jiff::{SignedDuration, Timestamp};
+use lifeboat_format::id::HostId;
+use lifeboat_proto::convert::control::{Hello, JobOrder, Progress, Report, What};
+use lifeboat_proto::convert::{JobName, SourceSetName};
+use std::collections::BTreeMap;
+use tokio::sync::{mpsc, watch};
+
+/// Two machines share one identity if both were heard of within this time.
+const TWIN_WAIT: SignedDuration = SignedDuration::from_mins(1);
+
+/// Orders that a host may be behind with. It is told one at a time, so more mean that it does not listen.
+pub const ORDERS_WAITING_MAX: usize = 16;
+
+/// How long a job that is done can still be asked about.
+const REMEMBERED: SignedDuration = SignedDuration::from_hours(1);
+
+/// What goes down a control stream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Down {
+    /// An order.
+    Order(JobOrder),
+    /// A newer stream of the same host has taken this one's place; it ends.
+    Replaced,
+}
+
+/// A host that follows.
+#[derive(Debug)]
+pub struct Connection {
+    serial: u64,
+    orders: mpsc::Sender<Down>,
+    /// What it said of itself.
+    pub hello: Hello,
+    /// When it was last heard of.
+    pub heard: Timestamp,
+}
+
+/// Names one control stream, so that the end of an old one does not end its successor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StreamId {
+    /// Whose stream.
+    pub host: HostId,
+    serial: u64,
+}
+
+/// Another machine follows with the same identity.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("another agent is connected as host {host}: was this server cloned? Enrol one of the two anew")]
+pub struct Twin {
+    /// Which host both claim to be.
+    pub host: HostId,
+}
+
+/// One job, as others see it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct JobView {
+    /// Its name in orders and reports.
+    pub name: JobName,
+    /// Whose.
+    pub host: HostId,
+    /// What is backed up.
+    pub source_set: SourceSetName,
+    /// Where it stands.
+    pub state: JobState,
+    /// How far it is, if it said so.
+    pub progress: Option<Progress>,
+}
+
+/// A job that ended, to be recorded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EndedJob {
+    /// Which.
+    pub name: JobName,
+    /// Whose.
+    pub host: HostId,
+    /// Of what.
+    pub source_set: SourceSetName,
+    /// How.
+    pub ending: Ending,
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub struct Board {
+    connections: BTreeMap<HostId, Connection>,
+    /// By number, so in the order in which they came.
+    jobs: BTreeMap<u64, watch::Sender<JobView>>,
+    ended: Vec<EndedJob>,
+    next_serial: u64,
+}
+
+impl Board {
+    /// A host has opened a control stream and said hello.
+    pub fn connect(
+        &mut self,
+        host: HostId,
+        hello: Hello,
+        orders: mpsc::Sender<Down>,
+        now: Timestamp,
+    ) -> Result<StreamId, Twin> {
+        if let Some(first) = self.connections.get(&host) {
+            let recent = now.duration_since(first.heard) < TWIN_WAIT;
+            if first.hello.instance != hello.instance && recent {
+                return Err(Twin { host });
+            }
+            // A stream that is full will end anyway: its sender is dropped here.
+            let _ = first.orders.try_send(Down::Replaced);
+            self.lose_jobs(host, now);
+        }
+        let serial = self.serial();
+        self.connections.insert(host, Connection { serial, orders, hello, heard: now });
+        self.hand_out(host, now);
+        Ok(StreamId { host, serial })
+    }
+
+    /// A control stream has ended.
+    pub fn disconnect(&mut self, stream: StreamId, now: Timestamp) {
+        let current = self.connections.get(&stream.host).is_some_and(|it| it.serial == stream.serial);
+        if current {
+            self.connections.remove(&stream.host);
+            self.lose_jobs(stream.host, now);
+        }
+    }
+
+    /// Something came up a control stream. A stream that was replaced is not listened to.
+    pub fn report(&mut self, stream: StreamId, report: Report, now: Timestamp) {
+        match self.connections.get_mut(&stream.host) {
+            Some(connection) if connection.serial == stream.serial => connection.heard = now,
+            _ => return,
+        }
+        match report {
+            Report::Hello(_) | Report::Alive(_) => {}
+            Report::Progress(progress) => {
+                if let Some(job) = self.find(stream.host, &progress.job) {
+                    job.send_modify(|view| view.progress = Some(progress));
+                }
+            }
+            Report::Ended(ended) => {
+                let name = ended.job.clone();
+                self.step(stream.host, &name, JobEvent::Ended(now, ended.into()));
+                self.hand_out(stream.host, now);
+            }
+        }
+    }
+
+    /// Orders a backup, or joins the one that is under way. The second value follows the job.
+    pub fn order(&mut self, host: HostId, source_set: SourceSetName, now: Timestamp) -> watch::Receiver<JobView> {
+        if let Some(job) = self.open_job(host, &source_set) {
+            return job.subscribe();
+        }
+        let number = self.serial();
+        let name = job_name(now, number);
+        let view = JobView { name, host, source_set, state: JobState::Queued(Attempt::NEW), progress: None };
+        let (job, follower) = watch::channel(view);
+        self.jobs.insert(number, job);
+        self.hand_out(host, now);
+        follower
+    }
+
+    /// Whether a job for this is queued or running.
+    pub fn open_job(&self, host: HostId, source_set: &SourceSetName) -> Option<&watch::Sender<JobView>> {
+        self.jobs.values().find(|job| {
+            let view = job.borrow();
+            view.host == host && view.source_set == *source_set && !matches!(view.state, JobState::Done(_))
+        })
+    }
+
+    /// What a connected host said of itself, and when it was last heard of.
+    pub fn connection(&self, host: HostId) -> Option<&Connection> {
+        self.connections.get(&host)
+    }
+
+    /// Ends the control streams of hosts that may no longer follow (INV-51).
+    pub fn drop_connections(&mut self, may_follow: impl Fn(HostId) -> bool, now: Timestamp) {
+        let gone: Vec<_> = self.connections.keys().copied().filter(|host| !may_follow(*host)).collect();
+        for host in gone {
+            self.connections.remove(&host);
+            self.lose_jobs(host, now);
+        }
+    }
+
+    /// Time went by: jobs whose host does not return have failed, and old ones are forgotten.
+    pub fn tick(&mut self, now: Timestamp) {
+        let open: Vec<_> = self.views().filter(|view| !matches!(view.state, JobState::Done(_))).collect();
+        for view in open {
+            self.step(view.host, &view.name, JobEvent::Waited(now));
+        }
+        self.jobs.retain(|_, job| match &job.borrow().state {
+            JobState::Done(ending) => now.duration_since(ending.ended) < REMEMBERED,
+            _ => true,
+        });
+    }
+
+    /// The jobs that ended since the last call.
+    pub fn take_ended(&mut self) -> Vec<EndedJob> {
+        std::mem::take(&mut self.ended)
+    }
+
+    /// Fails every job that was not done: the coordinator stops.
+    pub fn stop(&mut self, now: Timestamp) {
+        let open: Vec<_> = self.views().filter(|view| !matches!(view.state, JobState::Done(_))).collect();
+        for view in open {
+            let result = JobResult::failed("the coordinator was stopped during this backup; it will be repeated");
+            self.step(view.host, &view.name, JobEvent::Ended(now, result));
+        }
+        self.ended.clear();
+        self.connections.clear();
+    }
+
+    fn views(&self) -> impl Iterator<Item = JobView> {
+        self.jobs.values().map(|job| job.borrow().clone())
+    }
+
+    fn find(&self, host: HostId, name: &JobName) -> Option<&watch::Sender<JobView>> {
+        self.jobs.values().find(|job| {
+            let view = job.borrow();
+            view.host == host && view.name == *name
+        })
+    }
+
+    /// Moves a job on, if the event can happen to it; what an agent says of a job that is over changes nothing.
+    fn step(&mut self, host: HostId, name: &JobName, event: JobEvent) {
+        let Some(job) = self.find(host, name) else { return };
+        let before = job.borrow().clone();
+        let Ok(state) = job::next(before.state.clone(), event) else { return };
+        let ended = match &state {
+            JobState::Done(ending) => Some(ending.clone()),
+            _ => None,
+        };
+        job.send_if_modified(|view| {
+            let changed = view.state != state;
+            view.state = state;
+            changed
+        });
+        if let Some(ending) = ended {
+            let JobView { name, host, source_set, .. } = before;
+            self.ended.push(EndedJob { name, host, source_set, ending });
+        }
+    }
+
+    fn lose_jobs(&mut self, host: HostId, now: Timestamp) {
+        let running = |view: &JobView| view.host == host && matches!(view.state, JobState::Running(_));
+        let lost: Vec<_> = self.views().filter(running).map(|view| view.name).collect();
+        for name in lost {
+            self.step(host, &name, JobEvent::AgentLost(now));
+        }
+    }
+
+    /// Tells a connected host its next job, if it has none.
+    fn hand_out(&mut self, host: HostId, now: Timestamp) {
+        let Some(connection) = self.connections.get(&host) else { return };
+        let own = || self.views().filter(|view| view.host == host);
+        if own().any(|view| matches!(view.state, JobState::Running(_))) {
+            return;
+        }
+        let Some(next) = own().find(|view| matches!(view.state, JobState::Queued(_))) else { return };
+        let order = JobOrder { job: next.name.clone(), what: What::Backup(next.source_set) };
+        if connection.orders.try_send(Down::Order(order)).is_ok() {
+            self.step(host, &next.name, JobEvent::Taken(now));
+        }
+    }
+
+    fn serial(&mut self) -> u64 {
+        self.next_serial += 1;
+        self.next_serial
+    }
+}
+
+/// Unlike any other job's name, also of those before a restart: the second it was ordered in, and a number.
+fn job_name(now: Timestamp, number: u64) -> JobName {
+    let text = format!("{:x}-{number}", now.as_second());
+    text.parse().expect("hexadecimal digits and a number are a job's name: visible, and under 64 letters")
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,113 @@
+//! What a host is told, and that nobody else can speak for it.
+
+use super::*;
+use crate::job::LOST_WAIT;
+use lifeboat_proto::convert::Ended;
+use lifeboat_proto::convert::control::JobReport;
+
+const HOST: HostId = HostId::new(1);
+
+fn at(second: i64) -> Timestamp {
+    Timestamp::from_second(1_000_000 + second).unwrap()
+}
+
+fn hello(instance: u8) -> Hello {
+    Hello {
+        agent_version: "0".into(),
+        instance: [instance; 16],
+        source_sets: vec![set("system"), set("mail")],
+        last_head: None,
+        wall_time_ns: 0,
+    }
+}
+
+fn set(name: &str) -> SourceSetName {
+    name.parse().unwrap()
+}
+
+fn connect(board: &mut Board, instance: u8, now: Timestamp) -> (Result<StreamId, Twin>, mpsc::Receiver<Down>) {
+    let (orders, received) = mpsc::channel(ORDERS_WAITING_MAX);
+    (board.connect(HOST, hello(instance), orders, now), received)
+}
+
+fn ended(job: &JobName) -> Report {
+    Report::Ended(JobReport {
+        job: job.clone(),
+        ended: Ended::Complete,
+        snapshot: None,
+        message: String::new(),
+        gaps: Vec::new(),
+        gap_count: 0,
+    })
+}
+
+fn told(received: &mut mpsc::Receiver<Down>) -> Option<JobName> {
+    match received.try_recv() {
+        Ok(Down::Order(order)) => Some(order.job),
+        _ => None,
+    }
+}
+
+#[test]
+fn a_host_does_one_job_after_the_other_and_an_order_for_the_same_joins() {
+    let mut board = Board::default();
+    let (stream, mut orders) = connect(&mut board, 1, at(0));
+    let system = board.order(HOST, set("system"), at(1)).borrow().name.clone();
+    let again = board.order(HOST, set("system"), at(2)).borrow().name.clone();
+    let mail = board.order(HOST, set("mail"), at(3)).borrow().name.clone();
+    assert_eq!(system, again);
+    assert_eq!(told(&mut orders), Some(system.clone()));
+    assert_eq!(told(&mut orders), None, "one at a time");
+    board.report(stream.unwrap(), ended(&system), at(4));
+    assert_eq!(told(&mut orders), Some(mail));
+    assert_eq!(board.take_ended().len(), 1);
+}
+
+#[test]
+fn a_host_that_returns_is_told_the_same_job_again() {
+    let mut board = Board::default();
+    let job = board.order(HOST, set("system"), at(0)).borrow().name.clone();
+    let (first, mut orders) = connect(&mut board, 1, at(1));
+    assert_eq!(told(&mut orders), Some(job.clone()));
+    board.disconnect(first.clone().unwrap(), at(2));
+    let (second, mut orders) = connect(&mut board, 1, at(3));
+    assert_eq!(told(&mut orders), Some(job.clone()));
+    board.disconnect(first.unwrap(), at(4));
+    assert!(board.connection(HOST).is_some(), "the end of the old stream does not end the new one");
+    board.disconnect(second.unwrap(), at(5));
+    board.tick(at(6) + LOST_WAIT);
+    assert!(matches!(&board.take_ended()[..], [ended] if ended.ending.result.ended == Ended::Failed));
+}
+
+#[test]
+fn a_second_machine_with_the_same_identity_is_refused_while_the_first_is_there() {
+    let mut board = Board::default();
+    let (first, mut orders) = connect(&mut board, 1, at(0));
+    assert_eq!(connect(&mut board, 2, at(59)).0, Err(Twin { host: HOST }));
+    board.report(first.unwrap(), Report::Alive(0), at(59));
+    assert_eq!(connect(&mut board, 2, at(100)).0, Err(Twin { host: HOST }));
+    assert!(connect(&mut board, 1, at(100)).0.is_ok(), "the same start of the same agent comes back");
+    assert_eq!(orders.try_recv(), Ok(Down::Replaced));
+    assert!(connect(&mut board, 2, at(161)).0.is_ok(), "the first was not heard of for a minute");
+}
+
+#[test]
+fn one_host_cannot_end_the_job_of_another() {
+    let mut board = Board::default();
+    let job = board.order(HOST, set("system"), at(0));
+    let (orders, _received) = mpsc::channel(1);
+    let stranger = board.connect(HostId::new(2), hello(9), orders, at(1)).unwrap();
+    let name = job.borrow().name.clone();
+    board.report(stranger, ended(&name), at(2));
+    assert!(matches!(job.borrow().state, JobState::Queued(_)));
+    assert!(board.take_ended().is_empty());
+}
+
+#[test]
+fn inv_51_a_host_that_may_no_longer_follow_is_cut_off() {
+    let mut board = Board::default();
+    let (_stream, mut orders) = connect(&mut board, 1, at(0));
+    board.drop_connections(|_| false, at(1));
+    assert!(board.connection(HOST).is_none());
+    assert_eq!(orders.try_recv(), Err(mpsc::error::TryRecvError::Disconnected));
+}
