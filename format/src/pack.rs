@@ -11,7 +11,7 @@
 //! | …       | 88·c      | footer  | a record: id (32), digest (32), offset (8), length (4), host (4), scope (4), encoder (2), kind, height |
 //! | end-104 | 8, 32, 64 | trailer | c; the BLAKE3 hash of header, footer and c; the signature              |
 //!
-//! The hash is the pack's id. The signature is Ed25519 by the coordinator's log key, over `lifeboat 1 pack` ‖ hash.
+//! The hash is the pack's id. The coordinator's log key signs it, for the purpose `lifeboat 1 pack` (see `sign`).
 //!
 //! A pack is valid if and only if (1) magic and version are known, (2) the hash and the signature hold, (3) the records
 //! lie from 16 to the footer without gap or overlap, (4) each matches its digest. Also: a chunk has height 0, a node
@@ -20,9 +20,10 @@
 
 use crate::codec::{Decoder, Encoder};
 use crate::error::FormatError;
-use crate::id::{ChunkId, Digest, HostId, NodeId, Scope};
+use crate::id::{ChunkId, Digest, HostId, NodeId, PackId, Scope};
 use crate::link::{HEIGHT_MAX, Target};
 use crate::seal::{Kind, NODE_RECORD_BYTES_MAX, SEALED_CHUNK_BYTES_MAX};
+use crate::sign::Signature;
 
 pub use reader::{Footer, verify_record};
 pub use writer::{Finished, PackWriteError, PackWriter};
@@ -46,12 +47,11 @@ pub const RECORDS_MAX: u64 = 1 << 20;
 
 const MAGIC: [u8; 8] = [0x89, b'L', b'B', b'P', 0x0d, 0x0a, 0x1a, 0x0a];
 const VERSION: u16 = 1;
-const SIGNED_AS: &[u8; 15] = b"lifeboat 1 pack";
 
 const _: () = {
     assert!(MAGIC.len() + 2 + 6 == HEADER_BYTES);
     assert!(ChunkId::BYTES + Digest::BYTES + 8 + 4 + 4 + 4 + 2 + 1 + 1 == FOOTER_RECORD_BYTES);
-    assert!(ChunkId::BYTES == NodeId::BYTES && 8 + Digest::BYTES + 64 == TRAILER_BYTES);
+    assert!(ChunkId::BYTES == NodeId::BYTES && 8 + Digest::BYTES + Signature::BYTES == TRAILER_BYTES);
     assert!(SEALED_CHUNK_BYTES_MAX < NODE_RECORD_BYTES_MAX && NODE_RECORD_BYTES_MAX <= u32::MAX as usize);
 };
 
@@ -162,12 +162,8 @@ fn header() -> [u8; HEADER_BYTES] {
     header
 }
 
-/// What the pack's id is made of.
-fn hash(header: &[u8], footer: &[u8], count: u64) -> blake3::Hash {
-    blake3::Hasher::new().update(header).update(footer).update(&count.to_le_bytes()).finalize()
-}
-
-/// What the log key signs: never the same bytes as in a signature for another purpose.
-fn signed_message(hash: &[u8; 32]) -> Vec<u8> {
-    [&SIGNED_AS[..], hash].concat()
+/// The hash in the trailer, which names the pack.
+fn pack_id(header: &[u8], footer: &[u8], count: u64) -> PackId {
+    let hash = blake3::Hasher::new().update(header).update(footer).update(&count.to_le_bytes()).finalize();
+    PackId::from_bytes(*hash.as_bytes())
 }

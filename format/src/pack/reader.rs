@@ -1,12 +1,10 @@
 //! Reads what a pack holds, checking all, trusting nothing. Needs no key but the coordinator's public one.
 
-use super::{
-    FOOTER_RECORD_BYTES, FooterRecord, HEADER_BYTES, MAGIC, RECORDS_MAX, TRAILER_BYTES, VERSION, hash, signed_message,
-};
+use super::{FOOTER_RECORD_BYTES, FooterRecord, HEADER_BYTES, MAGIC, RECORDS_MAX, TRAILER_BYTES, VERSION, pack_id};
 use crate::codec::Decoder;
 use crate::error::FormatError;
 use crate::id::PackId;
-use ed25519_dalek::{Signature, VerifyingKey};
+use crate::sign::{Purpose, Signature, VerifyingKey, verify_any};
 
 /// What a pack holds, after all checks but those of the records' bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,7 +42,7 @@ impl Footer {
         let footer = read(footer_start, footer_bytes)?;
         trailer.check(header.as_ref(), footer.as_ref(), log_keys)?;
         let records = decode_records(footer.as_ref(), footer_start)?;
-        Ok(Self { id: PackId::from_bytes(trailer.hash), records })
+        Ok(Self { id: trailer.id, records })
     }
 }
 
@@ -74,7 +72,7 @@ fn check_header(header: &[u8]) -> Result<(), FormatError> {
 
 struct Trailer {
     count: u64,
-    hash: [u8; 32],
+    id: PackId,
     signature: Signature,
 }
 
@@ -82,10 +80,10 @@ impl Trailer {
     fn decode(bytes: &[u8]) -> Result<Self, FormatError> {
         let mut decoder = Decoder::new("pack trailer", bytes);
         let count = decoder.u64("count")?;
-        let hash = decoder.array("hash")?;
-        let signature = Signature::from_bytes(&decoder.array("signature")?);
+        let id = PackId::from_bytes(decoder.array("hash")?);
+        let signature = Signature::from_bytes(decoder.array("signature")?);
         decoder.end()?;
-        Ok(Self { count, hash, signature })
+        Ok(Self { count, id, signature })
     }
 
     /// How long the footer is, if so many records of at least one byte fit before `body_end`.
@@ -99,13 +97,10 @@ impl Trailer {
     }
 
     fn check(&self, header: &[u8], footer: &[u8], log_keys: &[VerifyingKey]) -> Result<(), FormatError> {
-        if hash(header, footer, self.count) != self.hash {
+        if pack_id(header, footer, self.count) != self.id {
             return Err(FormatError::Broken { what: "pack footer", check: "hash" });
         }
-        let message = signed_message(&self.hash);
-        if !log_keys.iter().any(|key| key.verify_strict(&message, &self.signature).is_ok()) {
-            return Err(FormatError::Broken { what: "pack footer", check: "signature" });
-        }
+        verify_any(log_keys, Purpose::Pack, self.id.as_bytes(), &self.signature)?;
         Ok(())
     }
 }

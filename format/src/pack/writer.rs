@@ -1,10 +1,10 @@
 //! Writes a pack in one pass, the footer last. Makes nothing durable: that is the store's.
 
-use super::{FooterRecord, HEADER_BYTES, Place, RECORDS_MAX, Record, TRAILER_BYTES, hash, header, signed_message};
+use super::{FooterRecord, HEADER_BYTES, Place, RECORDS_MAX, Record, TRAILER_BYTES, header, pack_id};
 use crate::codec::Encoder;
 use crate::error::FormatError;
 use crate::id::PackId;
-use ed25519_dalek::{Signer, SigningKey};
+use crate::sign::{Purpose, SigningKey};
 use std::io::{self, Write};
 
 /// Why a pack cannot be written on.
@@ -79,13 +79,14 @@ impl<W: Write> PackWriter<W> {
         self.records.iter().for_each(|record| record.encode(&mut footer));
         let footer = footer.finish();
         let count = self.records.len() as u64;
-        let hash = *hash(&header(), &footer, count).as_bytes();
+        let id = pack_id(&header(), &footer, count);
+        let signature = log_key.sign(Purpose::Pack, id.as_bytes());
         let mut trailer = Encoder::new();
-        trailer.u64(count).raw(&hash).raw(&log_key.sign(&signed_message(&hash)).to_bytes());
+        trailer.u64(count).raw(id.as_bytes()).raw(signature.as_bytes());
         self.inner.write_all(&footer)?;
         self.inner.write_all(&trailer.finish())?;
         self.inner.flush()?;
         let bytes = self.end + (footer.len() + TRAILER_BYTES) as u64;
-        Ok((Finished { id: PackId::from_bytes(hash), records: self.records, bytes }, self.inner))
+        Ok((Finished { id, records: self.records, bytes }, self.inner))
     }
 }
