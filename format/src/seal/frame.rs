@@ -13,7 +13,7 @@ use crate::codec::{Decoder, Encoder};
 use crate::error::FormatError;
 use std::io;
 use zstd::bulk::{Compressor, Decompressor};
-use zstd::zstd_safe::{CParameter, compress_bound};
+use zstd::zstd_safe::{CParameter, compress_bound, find_frame_compressed_size};
 
 /// Codec and both lengths.
 pub(super) const HEADER_BYTES: usize = 9;
@@ -93,6 +93,10 @@ impl Unpacker {
     }
 
     fn decompress(&mut self, what: &'static str, packed: &[u8], plain_bytes: usize) -> Result<Vec<u8>, FormatError> {
+        // zstd itself would go on with whatever frame follows.
+        if find_frame_compressed_size(packed) != Ok(packed.len()) {
+            return Err(FormatError::field(what, "packed bytes", "not one whole zstd frame", "one"));
+        }
         let mut plaintext = vec![0; plain_bytes];
         match self.zstd.decompress_to_buffer(packed, &mut plaintext[..]) {
             Ok(written) if written == plain_bytes => Ok(plaintext),
@@ -178,6 +182,17 @@ mod tests {
             frame[1..5].copy_from_slice(&stated.to_le_bytes());
             assert_eq!(unpack(&frame, 1 << 20), Err(FormatError::Broken { what: "t", check: "compression" }));
         }
+    }
+
+    #[test]
+    fn a_second_zstd_frame_behind_the_first_is_refused() {
+        let frame = pack(&[7; 1000]);
+        let twice = [&frame[HEADER_BYTES..], &frame[HEADER_BYTES..]].concat();
+        let header = [&[ZSTD][..], &2000_u32.to_le_bytes(), &(twice.len() as u32).to_le_bytes()].concat();
+        assert!(matches!(
+            unpack(&[header, twice].concat(), 2000),
+            Err(FormatError::Field { field: "packed bytes", .. })
+        ));
     }
 
     proptest! {

@@ -223,6 +223,18 @@ fn inv_19_equal_content_makes_equal_bytes_whatever_was_sealed_before() {
     assert_eq!(used.seal_chunk(&keys(), SCOPE, &content, &text).unwrap(), ct);
 }
 
+/// Golden. If these move, hosts with this release and hosts with the last make different bytes of equal content: then
+/// `ENCODER_VERSION` must grow, and if they cannot be read back, the format's version.
+#[test]
+fn inv_19_sealed_bytes_stay_what_they_were() {
+    let text: String = (0..9000).map(|line| format!("{line} small changes, {} packs\n", line % 7)).collect();
+    let (_, raw) = seal_chunk(SCOPE, &noise(1, 5000));
+    let (_, packed) = seal_chunk(SCOPE, text.as_bytes());
+    let node = seal_node(SCOPE, &[link(1), link(2)], text.as_bytes());
+    let found = [Digest::of(&raw), Digest::of(&packed), Digest::from_bytes(*node.id.as_bytes())];
+    assert_eq!(found.map(|digest| format!("{digest:?}")), ["59468495", "a7443791", "e8b7818f"]);
+}
+
 #[test]
 fn the_longest_chunk_and_node_fit_and_a_byte_more_does_not() {
     let (content, ct) = seal_chunk(SCOPE, &noise(2, CHUNK_BYTES_MAX));
