@@ -8,6 +8,7 @@ mod arrows;
 mod checkout;
 mod crates;
 mod documents;
+mod examples;
 mod invariants;
 mod modules;
 mod sources;

@@ -13,7 +13,7 @@ const HALF_DONE: [&str; 4] =
 /// Places on one machine, and hosts that a mirror may stand in for.
 const FOREIGN: [&str; 6] = [
     concat!("/wo", "rk/"),
-    concat!("/root", "/."),
+    concat!("/root", "/.cargo"),
     concat!(".cargo/", "registry"),
     concat!("crates", ".io"),
     concat!("pypi", ".org"),
