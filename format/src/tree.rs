@@ -15,23 +15,40 @@
 //! * INV-9: decoding allocates no more than a small multiple of what it was given and the limits below, and nothing
 //!   recurses over the depth of paths or of trees.
 
+mod boundary;
+mod build;
+mod bundle;
 mod columns;
+mod cursor;
+mod diff;
 mod entry;
+mod extent_build;
+mod extent_read;
 mod extents;
 mod inner;
 mod leaf;
 mod node;
 mod path;
+mod pyramid;
 mod table;
 #[cfg(test)]
 mod testing;
+mod walk;
 
+pub use boundary::LeafCutter;
+pub use build::TreeBuilder;
+pub use bundle::{SmallContent, SmallFile, plan_bundles};
+pub use cursor::NodeSource;
+pub use diff::{Change, Diff, diff};
 pub use entry::{Attributes, Body, Device, Entry, EntryKind, Extent, FileContent, Time, Xattr, metadata_bytes};
+pub use extent_build::ExtentListBuilder;
+pub use extent_read::ExtentReader;
 pub use extents::{ExtentList, SubList};
 pub use inner::{Child, Inner, Totals};
 pub use leaf::Leaf;
 pub use node::{ChunkRef, Node, NodeRef};
 pub use path::{check_path, compare_paths, is_within, name, parent};
+pub use walk::TreeReader;
 
 /// How many bytes a path may have. Two of them, the least that an inner node holds, fit into one node.
 pub const PATH_BYTES_MAX: usize = 3 << 20;

@@ -1,11 +1,14 @@
 //! Trees to test with: entries of every kind, paths that sort in surprising ways.
 
 use super::*;
+use crate::FormatError;
 use crate::id::{ChunkId, NodeId, Scope};
-use crate::key::ContentHash;
+use crate::key::{ContentHash, GroupSecret, ScopeKeys};
+use crate::link::{Link, node_height};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
+use std::collections::HashMap;
 
 const NAMES: &[&[u8]] = &[b"a", b"a-b", b"a.b", b"a!", b"b", b"\x01", b"ab", b"\xff", b"...", b"a b"];
 
@@ -97,11 +100,7 @@ fn any_attributes() -> impl Strategy<Value = Attributes> {
 
 /// Up to `most` entries, sorted, each path once.
 pub(super) fn any_entries(most: usize) -> impl Strategy<Value = Vec<Entry>> {
-    vec(any_entry(), 0..=most).prop_map(|mut entries| {
-        entries.sort_by(|a, b| compare_paths(&a.path, &b.path));
-        entries.dedup_by(|a, b| a.path == b.path);
-        entries
-    })
+    vec(any_entry(), 0..=most).prop_map(sorted)
 }
 
 /// A node of any kind that passes its check.
@@ -120,4 +119,97 @@ pub(super) fn any_node() -> impl Strategy<Value = Node> {
     let list = (0u64..5, 1..1u64 << 50).prop_map(|(seed, bytes)| SubList { node: node_ref(seed, 2), bytes });
     let lists = vec(list, 1..50).prop_map(|lists| Node::Extents(ExtentList::Lists(lists)));
     prop_oneof![leaf(), leaf(), inner, extents, lists]
+}
+
+/// Keys, always the same.
+pub(super) fn keys() -> ScopeKeys {
+    let secret = GroupSecret::from_bytes([7; 32]);
+    ScopeKeys::derive(&secret, &secret)
+}
+
+/// A file of so many bytes at `path`.
+pub(super) fn file(path: &str, bytes: u64) -> Entry {
+    let body = if bytes == 0 { Body::Empty } else { Body::Extents(vec![Extent::Hole { bytes }]) };
+    let kind = EntryKind::File(FileContent { bytes, body });
+    Entry { path: path.into(), kind, attributes: Attributes::default() }
+}
+
+/// In the order of a tree; of equal paths the first stays.
+pub(super) fn sorted(entries: impl IntoIterator<Item = Entry>) -> Vec<Entry> {
+    let mut entries: Vec<_> = entries.into_iter().collect();
+    entries.sort_by(|a, b| compare_paths(&a.path, &b.path));
+    entries.dedup_by(|a, b| a.path == b.path);
+    entries
+}
+
+/// The leaves of a tree of these entries.
+pub(super) fn leaves(entries: &[Entry]) -> Vec<Leaf> {
+    let keys = keys();
+    let mut cutter = LeafCutter::new(&keys);
+    let mut leaves: Vec<Leaf> = vec![];
+    for entry in entries {
+        if cutter.begins_leaf(&entry.path, entry.metadata_bytes()) {
+            leaves.push(Leaf::default());
+        }
+        leaves.last_mut().unwrap().entries.push(entry.clone());
+    }
+    leaves
+}
+
+/// A tree of these entries, and where it is kept.
+pub(super) fn build(entries: &[Entry]) -> (Memory, NodeRef) {
+    let keys = keys();
+    let mut memory = Memory::default();
+    let mut builder = TreeBuilder::new(&keys);
+    for leaf in leaves(entries) {
+        builder.push_leaf(leaf, &mut |node| memory.put(node)).unwrap();
+    }
+    let (root, _) = builder.finish(&mut |node| memory.put(node)).unwrap();
+    (memory, root)
+}
+
+/// Keeps nodes encoded, not sealed, and counts how often one is opened.
+#[derive(Default)]
+pub(super) struct Memory {
+    nodes: HashMap<NodeId, (Vec<Link>, Vec<u8>)>,
+    pub opened: usize,
+}
+
+impl Memory {
+    pub fn put(&mut self, node: Node) -> Result<NodeRef, FormatError> {
+        node.check()?;
+        let (links, plaintext) = node.encode();
+        let hash = *blake3::hash(&plaintext).as_bytes();
+        let id = NodeId::from_bytes(hash);
+        let height = node_height(&links)?;
+        self.nodes.insert(id, (links, plaintext));
+        Ok(NodeRef { id, scope: Scope::new(1), content: ContentHash::from_bytes(hash), height })
+    }
+
+    pub fn node_count(&self) -> usize {
+        self.nodes.len()
+    }
+
+    pub fn largest_plaintext(&self) -> usize {
+        self.nodes.values().map(|(_, plaintext)| plaintext.len()).max().unwrap_or(0)
+    }
+
+    pub fn merge(&mut self, other: Self) {
+        self.nodes.extend(other.nodes);
+    }
+
+    pub fn new_since(&self, before: &Self) -> usize {
+        self.nodes.keys().filter(|id| !before.nodes.contains_key(id)).count()
+    }
+}
+
+impl NodeSource for Memory {
+    type Error = FormatError;
+
+    fn node(&mut self, reference: &NodeRef) -> Result<Node, FormatError> {
+        self.opened += 1;
+        let missing = FormatError::Broken { what: "tree node", check: "existence" };
+        let (links, plaintext) = self.nodes.get(&reference.id).ok_or(missing)?;
+        Node::decode(links, plaintext)
+    }
 }

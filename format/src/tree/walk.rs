@@ -1,0 +1,236 @@
+//! Reads a tree: all of it, from a path on, one subtree, one directory, one entry.
+//!
+//! What lies before the place that is sought is passed over by the last paths in inner nodes, unopened; so is what
+//! lies within the subdirectories of a directory that is listed. Memory is one opened node a level.
+
+use super::cursor::{Cursor, Head, NodeSource};
+use super::entry::Entry;
+use super::node::NodeRef;
+use super::path::{compare_paths, is_within, parent};
+use std::cmp::Ordering;
+
+/// Gives the entries of a tree, in order, each path once (INV-56). After an error it has ended, until a seek.
+pub struct TreeReader<S> {
+    source: S,
+    root: NodeRef,
+    /// None before the root was opened.
+    cursor: Option<Cursor>,
+    bound: Bound,
+    broken: bool,
+}
+
+/// Where to go on: what stands before it is passed over.
+enum Bound {
+    None,
+    At(Vec<u8>),
+    AfterSubtree(Vec<u8>),
+}
+
+impl Bound {
+    /// Whether `path`, and so every path before it, stands before the bound.
+    fn is_after(&self, path: &[u8]) -> bool {
+        let is_less = |bound| compare_paths(path, bound) == Ordering::Less;
+        match self {
+            Bound::None => false,
+            Bound::At(bound) => is_less(bound),
+            Bound::AfterSubtree(bound) => is_within(path, bound) || is_less(bound),
+        }
+    }
+}
+
+impl<S: NodeSource> TreeReader<S> {
+    /// Stands at the start of the tree below `root`; opens nothing yet.
+    pub fn new(source: S, root: NodeRef) -> Self {
+        Self { source, root, cursor: None, bound: Bound::None, broken: false }
+    }
+
+    /// Goes to the first entry that is not before `path`, forth or back.
+    pub fn seek(&mut self, path: &[u8]) {
+        self.cursor = None;
+        self.bound = Bound::At(path.to_vec());
+        self.broken = false;
+    }
+
+    /// Goes on to the first entry after `path` and everything below it; never back.
+    pub fn skip_subtree(&mut self, path: &[u8]) {
+        self.bound = Bound::AfterSubtree(path.to_vec());
+    }
+
+    /// The entry at `path`, if there is one.
+    pub fn lookup(&mut self, path: &[u8]) -> Result<Option<Entry>, S::Error> {
+        self.seek(path);
+        let found = self.next().transpose()?;
+        Ok(found.filter(|entry| entry.path == path))
+    }
+
+    /// The entry at `path` and all below it, in order.
+    pub fn subtree<'a>(&'a mut self, path: &'a [u8]) -> impl Iterator<Item = Result<Entry, S::Error>> + 'a {
+        self.seek(path);
+        self.take_while(move |entry| entry.as_ref().map_or(true, |entry| is_within(&entry.path, path)))
+    }
+
+    /// The entries right in `directory`, in order. What is below those is passed over.
+    pub fn list<'a>(&'a mut self, directory: &'a [u8]) -> impl Iterator<Item = Result<Entry, S::Error>> + 'a {
+        self.seek(directory);
+        std::iter::from_fn(move || self.next_in(directory).transpose())
+    }
+
+    fn next_in(&mut self, directory: &[u8]) -> Result<Option<Entry>, S::Error> {
+        while let Some(entry) = self.next().transpose()? {
+            if !is_within(&entry.path, directory) {
+                return Ok(None);
+            }
+            if let Some(child) = child_towards(&entry.path, directory) {
+                self.skip_subtree(child);
+            }
+            if parent(&entry.path) == Some(directory) {
+                return Ok(Some(entry));
+            }
+        }
+        Ok(None)
+    }
+
+    fn step(&mut self) -> Result<Option<Entry>, S::Error> {
+        let mut cursor = match self.cursor.take() {
+            Some(cursor) => cursor,
+            None => Cursor::open(&mut self.source, &self.root)?,
+        };
+        let entry = next_after(&self.bound, &mut cursor, &mut self.source)?;
+        self.cursor = Some(cursor);
+        self.bound = Bound::None;
+        Ok(entry)
+    }
+}
+
+/// The first entry that the bound is not after.
+fn next_after<S: NodeSource>(bound: &Bound, cursor: &mut Cursor, source: &mut S) -> Result<Option<Entry>, S::Error> {
+    loop {
+        let (path, is_entry) = match cursor.head() {
+            None => return Ok(None),
+            Some(Head::Entry(entry)) => (&entry.path, true),
+            Some(Head::Node(child)) => (&child.last_path, false),
+        };
+        if bound.is_after(path) {
+            cursor.pass();
+        } else if is_entry {
+            return Ok(cursor.pass());
+        } else {
+            cursor.descend(source)?;
+        }
+    }
+}
+
+/// The path right in `directory` through which one gets to `path`, which lies within; none to the directory itself.
+fn child_towards<'a>(path: &'a [u8], directory: &[u8]) -> Option<&'a [u8]> {
+    let begin = if directory.is_empty() { 0 } else { directory.len() + 1 };
+    let rest = path.get(begin..).filter(|rest| !rest.is_empty())?;
+    let length = rest.iter().position(|byte| *byte == b'/').unwrap_or(rest.len());
+    Some(&path[..begin + length])
+}
+
+impl<S: NodeSource> Iterator for TreeReader<S> {
+    type Item = Result<Entry, S::Error>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.broken {
+            return None;
+        }
+        let next = self.step().transpose();
+        self.broken = matches!(next, Some(Err(_)));
+        next
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{Memory, any_entries, any_path, build, file, sorted};
+    use super::super::{Child, Inner, Leaf, Node};
+    use super::*;
+    use crate::FormatError;
+    use proptest::prelude::*;
+
+    fn all(entries: impl Iterator<Item = Result<Entry, FormatError>>) -> Vec<Entry> {
+        entries.collect::<Result<_, _>>().unwrap()
+    }
+
+    fn kept(entries: &[Entry], keep: impl Fn(&[u8]) -> bool) -> Vec<Entry> {
+        entries.iter().filter(|entry| keep(&entry.path)).cloned().collect()
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(60))]
+        #[test]
+        fn inv_56_reading_a_part_of_a_tree_equals_filtering_the_list(entries in any_entries(400), path in any_path()) {
+            let (mut memory, root) = build(&entries);
+            let mut reader = TreeReader::new(&mut memory, root);
+            let at = entries.iter().find(|entry| entry.path == path).cloned();
+            prop_assert_eq!(reader.lookup(&path).unwrap(), at);
+            prop_assert_eq!(all(reader.subtree(&path)), kept(&entries, |at| is_within(at, &path)));
+            prop_assert_eq!(all(reader.list(&path)), kept(&entries, |at| parent(at) == Some(&path)));
+            reader.seek(&path);
+            let from = |at: &[u8]| compare_paths(at, &path) != Ordering::Less;
+            prop_assert_eq!(all(&mut reader), kept(&entries, from));
+        }
+    }
+
+    #[test]
+    fn listing_a_directory_opens_little_of_what_is_below_it() {
+        let deep = (0..4).flat_map(|dir| (0..10_000).map(move |number| file(&format!("top/{dir}/{number:05}"), 1)));
+        let dirs = (0..4).map(|dir| file(&format!("top/{dir}"), 0));
+        let (mut memory, root) = build(&sorted(deep.chain(dirs)));
+        assert!(memory.node_count() > 500);
+        assert_eq!(all(TreeReader::new(&mut memory, root).list(b"top")).len(), 4);
+        assert!(memory.opened < 30, "{}", memory.opened);
+        memory.opened = 0;
+        assert!(TreeReader::new(&mut memory, root).lookup(b"top/2/07777").unwrap().is_some());
+        assert!(memory.opened <= 4, "{}", memory.opened);
+    }
+
+    #[test]
+    fn ten_thousand_levels_are_read_without_recursion() {
+        let path = "d/".repeat(10_000);
+        let paths = (1..=10_000).step_by(20).map(|depth| file(&path[..2 * depth - 1], 1));
+        let entries: Vec<_> = paths.collect();
+        let (mut memory, root) = build(&entries);
+        let mut reader = TreeReader::new(&mut memory, root);
+        assert_eq!(all(&mut reader), entries);
+        assert_eq!(all(reader.list(b"d")), []);
+        let deep = &path.as_bytes()[..2 * 9_500 - 1];
+        assert_eq!(all(reader.subtree(deep)), kept(&entries, |at| is_within(at, deep)));
+    }
+
+    /// A tree of two leaves, with the inner node changed by `change`.
+    fn forged(change: impl FnOnce(&mut Vec<Child>)) -> Result<Vec<Entry>, FormatError> {
+        let mut memory = Memory::default();
+        let mut children: Vec<_> = [["a", "b"], ["c", "d"]]
+            .map(|names| {
+                let leaf = Leaf { entries: names.map(|name| file(name, 1)).to_vec() };
+                let (last_path, totals) = (names[1].into(), leaf.totals());
+                Child { node: memory.put(Node::Leaf(leaf)).unwrap(), last_path, totals }
+            })
+            .to_vec();
+        change(&mut children);
+        let root = memory.put(Node::Inner(Inner { children }))?;
+        TreeReader::new(&mut memory, root).collect()
+    }
+
+    #[test]
+    fn inv_56_a_node_that_is_not_what_its_parent_says_is_refused() {
+        assert_eq!(forged(|_| {}).unwrap().len(), 4);
+        assert!(forged(|children| children[0].last_path = b"a".to_vec()).is_err());
+        assert!(forged(|children| children[0].last_path = b"bb".to_vec()).is_err());
+        assert!(forged(|children| children[1].totals.bytes = 9).is_err());
+        assert!(forged(|children| children[1].node = children[0].node).is_err());
+        assert!(forged(|children| children[1].node.height = 2).is_err());
+        // Both leaves hold the same paths, and each alone is what is said of it.
+        assert!(
+            forged(|children| {
+                let mut twice = children[1].clone();
+                twice.last_path = b"d".to_vec();
+                children[0].last_path = b"c/x".to_vec();
+                children[1] = twice;
+            })
+            .is_err()
+        );
+    }
+}
