@@ -258,3 +258,67 @@ impl Envelope {
         encoder
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::sync::LazyLock;
+
+    #[test]
+    fn an_identity_and_its_recipient_read_back_from_text_and_bytes() {
+        let identity = Identity::generate();
+        let same = Identity::from_bytes(&identity.expose_bytes().unwrap()).unwrap();
+        assert_eq!(same.expose_text(), identity.expose_text());
+        assert_eq!(Identity::from_text(&identity.expose_text()).unwrap().recipient(), identity.recipient());
+        let text = identity.recipient().to_string();
+        assert_eq!(text.parse(), Ok(identity.recipient()));
+        assert!(text.to_uppercase().parse::<Recipient>().is_err(), "a recipient has one spelling");
+        assert!(identity.expose_text().parse::<Recipient>().is_err());
+    }
+
+    #[test]
+    fn inv_13_a_secret_opens_for_each_recipient_in_its_own_role_and_place_alone() {
+        let (a, b) = (Identity::generate(), Identity::generate());
+        let recipients = [a.recipient(), b.recipient()];
+        let sealed = wrap(Role::Grant, b"here", &recipients, b"secret").unwrap();
+        for identity in [&a, &b] {
+            assert_eq!(*unwrap(Role::Grant, b"here", identity, &sealed).unwrap(), b"secret");
+            assert!(unwrap(Role::Authority, b"here", identity, &sealed).is_err());
+            assert!(unwrap(Role::Grant, b"there", identity, &sealed).is_err());
+        }
+        let stranger = unwrap(Role::Grant, b"here", &Identity::generate(), &sealed);
+        assert_eq!(stranger, Err(FormatError::NoKey { what: "sealed secret" }));
+    }
+
+    #[test]
+    fn nothing_is_sealed_to_nobody_or_beyond_its_limits() {
+        let recipient = Identity::generate().recipient();
+        assert!(wrap(Role::Grant, b"", &[], b"secret").is_err());
+        assert!(wrap(Role::Grant, b"", &vec![recipient.clone(); RECIPIENTS_MAX + 1], b"secret").is_err());
+        assert!(wrap(Role::Grant, b"", &[recipient], &vec![0; SECRET_BYTES_MAX + 1]).is_err());
+    }
+
+    #[test]
+    fn inv_40_no_identity_prints_itself() {
+        assert_eq!(format!("{:?}", Identity::generate()), "Identity(…)");
+    }
+
+    proptest! {
+        #[test]
+        fn inv_09_changed_or_foreign_bytes_are_an_error_and_never_a_panic(bytes: Vec<u8>, at: usize, bit in 0_u8..8) {
+            let identity = Identity::from_bytes(&[4; 32]).unwrap();
+            prop_assert!(unwrap(Role::Grant, b"", &identity, &bytes).is_err());
+            prop_assert!(Envelope::parse(&bytes).is_err());
+            static GOOD: LazyLock<Vec<u8>> = LazyLock::new(|| {
+                let identity = Identity::from_bytes(&[4; 32]).unwrap();
+                wrap(Role::Grant, b"", &[identity.recipient()], b"secret").unwrap()
+            });
+            let mut sealed = GOOD.clone();
+            let at = at % sealed.len();
+            sealed[at] ^= 1 << bit;
+            prop_assert!(unwrap(Role::Grant, b"", &identity, &sealed).is_err());
+            prop_assert!(unwrap(Role::Grant, b"", &identity, &sealed[..at]).is_err());
+        }
+    }
+}

@@ -15,14 +15,13 @@ use crate::codec::{Decoder, Encoder};
 use crate::error::FormatError;
 use crate::id::{Digest, HostId, NodeId, RepositoryId, Scope, SnapshotId};
 use crate::layout::{self, Field};
+use crate::link::HEIGHT_MAX;
 use crate::sign::{Purpose, Signature, SigningKey, VerifyingKey};
 
 const WHAT: &str = "manifest";
 const MAGIC: &[u8; 4] = b"LBMF";
 /// The most bytes that a manifest has.
 pub const MANIFEST_BYTES_MAX: usize = 6 << 20;
-/// The greatest height of a tree.
-const HEIGHT_MAX: u8 = 16;
 
 /// Where a tree begins; all but its content hash, which is sealed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -5,7 +5,7 @@
 //! operator or a CA of its own. Former log keys stay, since old packs and heads must verify; scopes stay too, each
 //! with a hash of its secret, and an agent takes no other secret for it.
 
-use crate::codec::Encoder;
+use crate::codec::{Decoder, Encoder};
 use crate::envelope::Recipient;
 use crate::error::FormatError;
 use crate::id::{Digest, RepositoryId, Scope};
@@ -98,14 +98,48 @@ impl Trust {
 }
 
 layout! {
-    /// An operator's signature under a trust file.
+    /// An operator's signature, under a trust file or an order.
     #[derive(Debug, Clone, PartialEq, Eq)]
     pub struct OperatorSignature {
         /// Whose.
         pub key: VerifyingKey,
-        /// Over the file's body.
+        /// Over the structure's body.
         pub signature: Signature,
     }
+}
+
+impl OperatorSignature {
+    /// Signs `body` with each of these keys; the signatures stand in rising order of their keys.
+    pub(crate) fn all(keys: &[&SigningKey], purpose: Purpose, body: &[u8]) -> Vec<Self> {
+        let sign = |key: &&SigningKey| Self { key: key.verifying_key(), signature: key.sign(purpose, body) };
+        let mut signatures: Vec<_> = keys.iter().map(sign).collect();
+        signatures.sort_by_key(|signature| signature.key);
+        signatures
+    }
+
+    /// Reads a list of signatures, each key at most once.
+    pub(crate) fn take_all(decoder: &mut Decoder<'_>) -> Result<Vec<Self>, FormatError> {
+        let signatures = Vec::<Self>::take(decoder, "signatures")?;
+        let keys: Vec<_> = signatures.iter().map(|signature| signature.key).collect();
+        layout::rising(decoder.what(), "signatures", &keys)?;
+        Ok(signatures)
+    }
+}
+
+/// Whether `needed` of the operators that `trust` names signed `body`, or its recovery operator did. Signatures of
+/// others do not count.
+pub(crate) fn operators_signed(
+    trust: &Trust,
+    needed: usize,
+    purpose: Purpose,
+    body: &[u8],
+    signatures: &[OperatorSignature],
+) -> bool {
+    let signed = |key: &VerifyingKey| {
+        signatures.iter().any(|given| given.key == *key && key.verify(purpose, body, &given.signature).is_ok())
+    };
+    let operators = trust.operators.iter().filter(|key| signed(key)).count();
+    operators >= needed.max(1) || signed(&trust.recovery_operator)
 }
 
 /// A trust file with its signatures. Parsed means well formed; whether to trust it, [`TrustFile::verify_first`] and
@@ -126,12 +160,7 @@ impl TrustFile {
         let mut encoder = layout::begin(MAGIC);
         trust.put(&mut encoder);
         let body = encoder.finish();
-        let sign = |key: &&SigningKey| OperatorSignature {
-            key: key.verifying_key(),
-            signature: key.sign(Purpose::TrustFile, &body),
-        };
-        let mut signatures: Vec<_> = operators.iter().map(sign).collect();
-        signatures.sort_by_key(|signature| signature.key);
+        let signatures = OperatorSignature::all(operators, Purpose::TrustFile, &body);
         Self::parse(&Self { trust: trust.clone(), signatures, body }.to_bytes())
     }
 
@@ -144,9 +173,8 @@ impl TrustFile {
         let trust = Trust::take(&mut decoder, "body")?;
         trust.check()?;
         let body = bytes[..bytes.len() - decoder.rest().len()].to_vec();
-        let signatures = Vec::<OperatorSignature>::take(&mut decoder, "signatures")?;
+        let signatures = OperatorSignature::take_all(&mut decoder)?;
         decoder.end()?;
-        layout::rising(WHAT, "signatures", &signatures.iter().map(|signature| signature.key).collect::<Vec<_>>())?;
         Ok(Self { trust, body, signatures })
     }
 
@@ -213,14 +241,9 @@ impl TrustFile {
         self.trust.operators.iter().chain([&self.trust.recovery_operator]).copied().collect()
     }
 
-    /// Signed by the quorum of `judge`'s operators, or by its recovery operator. Signatures of others do not count;
-    /// each key counts once, since keys stand in rising order.
     fn verify_signed_under(&self, judge: &Trust) -> Result<(), FormatError> {
-        let holds =
-            |signed: &&OperatorSignature| signed.key.verify(Purpose::TrustFile, &self.body, &signed.signature).is_ok();
-        let valid = |key: &VerifyingKey| self.signatures.iter().filter(|signed| signed.key == *key).any(|s| holds(&s));
-        let operators = judge.operators.iter().filter(|key| valid(key)).count();
-        match operators >= usize::from(judge.quorum) || valid(&judge.recovery_operator) {
+        let quorum = usize::from(judge.quorum);
+        match operators_signed(judge, quorum, Purpose::TrustFile, &self.body, &self.signatures) {
             true => Ok(()),
             false => Err(FormatError::Broken { what: WHAT, check: "signature by enough of its operators" }),
         }

@@ -1,7 +1,11 @@
 //! What a record of the journal changed. A replay of all events, in order, gives the state of the repository.
 
+use crate::codec::{Decoder, Encoder};
 use crate::envelope::Recipient;
-use crate::id::{ChunkId, Digest, HostId, NodeId, PackId, Scope, SnapshotId, SnapshotNumber};
+use crate::error::FormatError;
+use crate::id::{Digest, HostId, PackId, Scope, SnapshotId, SnapshotNumber};
+use crate::layout::Field;
+use crate::link::Target;
 use crate::manifest::{Outcome, RootRef};
 use crate::sign::VerifyingKey;
 use crate::token::TokenRecord;
@@ -82,7 +86,7 @@ tagged! {
             /// The pack that held them.
             pack: PackId,
             /// What was in it.
-            records: Vec<LostRecord>,
+            records: Vec<Target>,
         },
         /// A snapshot is there. Its number is the sequence of this record.
         13 => SnapshotCommitted(SnapshotCommitted),
@@ -244,17 +248,6 @@ tagged! {
     }
 }
 
-tagged! {
-    /// What was lost.
-    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-    pub enum LostRecord {
-        /// A chunk.
-        1 => Chunk(ChunkId),
-        /// A tree node.
-        2 => Node(NodeId),
-    }
-}
-
 layout! {
     /// A snapshot, as it was committed: what a replay needs without reading its manifest.
     #[derive(Debug, Clone, PartialEq, Eq)]
@@ -308,5 +301,23 @@ tagged! {
         1 => Committed(Outcome),
         /// Without one.
         2 => Failed,
+    }
+}
+
+/// A lost record: 1 and a chunk id, or 2 and a node id.
+impl Field for Target {
+    fn put(&self, to: &mut Encoder) {
+        match self {
+            Self::Chunk(id) => to.u8(1).raw(id.as_bytes()),
+            Self::Node(id) => to.u8(2).raw(id.as_bytes()),
+        };
+    }
+
+    fn take(from: &mut Decoder<'_>, field: &'static str) -> Result<Self, FormatError> {
+        match from.u8(field)? {
+            1 => Field::take(from, field).map(Self::Chunk),
+            2 => Field::take(from, field).map(Self::Node),
+            tag => Err(FormatError::field(from.what(), field, tag, "1 (chunk) or 2 (node)")),
+        }
     }
 }
