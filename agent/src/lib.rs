@@ -1,7 +1,18 @@
 //! The agent, the edge of Lifeboat: walks files, seals and uploads them, opens and restores them.
 //!
-//! It holds the content keys; the coordinator never does. In reading order: `backup` is one backup from top to bottom
+//! It holds the content keys; the coordinator never does. In reading order: `policy` is what this host allows, `state`
+//! and `identity` who it is, `connection` how it reaches its coordinator; `backup` is one backup from top to bottom
 //! and `uplink` what it asks of the coordinator.
 
+pub mod commands;
+pub mod connection;
+pub mod daemon;
+pub mod enrol;
+pub mod error;
+pub mod hooks;
+pub mod host;
+pub mod identity;
 pub mod policy;
+pub mod program;
+pub mod state;
 pub mod uplink;

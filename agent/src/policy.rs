@@ -177,10 +177,16 @@ impl PolicyError {
         match self {
             Self::Text { .. } => "`lifeboat-agent policy check` tries a changed policy without using it".to_owned(),
             Self::Read { path, source } if source.kind() == io::ErrorKind::NotFound => {
-                format!("`lifeboat-agent policy default > {}` writes the policy that enrolment starts with", path.display())
+                format!(
+                    "`lifeboat-agent policy default > {}` writes the policy that enrolment starts with",
+                    path.display()
+                )
             }
             Self::Exposed { path, .. } => {
-                format!("as root: chown root {0} && chmod go-w {0}; then read it, somebody may have changed it", path.display())
+                format!(
+                    "as root: chown root {0} && chmod go-w {0}; then read it, somebody may have changed it",
+                    path.display()
+                )
             }
             Self::NoSuchSet { .. } => "`lifeboat-agent sources` shows what each set holds".to_owned(),
             Self::Read { .. } | Self::Write { .. } => String::new(),

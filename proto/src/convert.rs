@@ -5,7 +5,7 @@
 //! anything is copied. What bytes at rest mean inside a message (manifest, grant, trust file) is for the format crate.
 
 use crate::limits;
-use crate::status::{ErrorClass, Failure};
+use crate::status::{ErrorClass, Failure, start_of};
 use crate::v1;
 use bytes::Bytes;
 use std::fmt;
@@ -152,7 +152,7 @@ macro_rules! name_type {
 }
 
 fn head_of(text: &str) -> &str {
-    &text[..text.floor_char_boundary(80)]
+    start_of(text, 80)
 }
 
 name_type!(

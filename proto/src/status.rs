@@ -170,7 +170,13 @@ impl From<Status> for Failure {
 }
 
 fn shortened(text: &str) -> &str {
-    &text[..text.floor_char_boundary(TEXT_BYTES_MAX)]
+    start_of(text, TEXT_BYTES_MAX)
+}
+
+/// The longest beginning of a text that has at most `bytes` and cuts no letter.
+pub(crate) fn start_of(text: &str, bytes: usize) -> &str {
+    let end = (0..=bytes.min(text.len())).rev().find(|at| text.is_char_boundary(*at));
+    &text[..end.unwrap_or(0)]
 }
 
 #[cfg(test)]

@@ -41,7 +41,7 @@ fn bytes_of(text: &str) -> Option<u64> {
     let unit = unit.trim().to_ascii_lowercase();
     let &(_, factor) = UNITS.iter().find(|(name, _)| *name == unit)?;
     let bytes = number.parse::<f64>().ok()? * factor as f64;
-    (bytes >= 1.0 && bytes < 1e18).then_some(bytes as u64)
+    (1.0..1e18).contains(&bytes).then_some(bytes as u64)
 }
 
 impl FromStr for ByteSize {

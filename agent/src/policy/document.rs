@@ -199,8 +199,7 @@ pub fn read(text: &str) -> Result<Policy, PolicyError> {
     let mut sources = BTreeMap::new();
     for (name, set) in document.sources {
         let span = name.span();
-        let name: SourceSetName =
-            name.get_ref().parse().map_err(|_| at(span.clone(), bad_set_name(name.get_ref())))?;
+        let name: SourceSetName = name.get_ref().parse().map_err(|_| at(span.clone(), bad_set_name(name.get_ref())))?;
         let set = source_set(set.0, &hooks).map_err(|(inner, problem)| at(inner.unwrap_or(span), problem))?;
         sources.insert(name, set);
     }

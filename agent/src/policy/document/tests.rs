@@ -48,7 +48,10 @@ fn a_set_may_be_a_table_with_options() {
     let set = &policy.sources[&"db".parse().unwrap()];
     assert!(set.one_file_system && !set.skip_network);
     assert_eq!(set.commands["all.sql"], ["/usr/bin/dump", "--all"]);
-    assert_eq!((set.before.as_slice(), set.after.as_slice()), (["freeze".to_owned()].as_slice(), ["thaw".to_owned()].as_slice()));
+    assert_eq!(
+        (set.before.as_slice(), set.after.as_slice()),
+        (["freeze".to_owned()].as_slice(), ["thaw".to_owned()].as_slice())
+    );
     assert_eq!(policy.restore, RestoreMode::Below(vec!["/srv".into()]));
 }
 

@@ -1,0 +1,292 @@
+//! The agent as a service: keeps a conversation with its coordinator, takes orders, runs them, stops in good order.
+//!
+//! What an order may ask stands in the local policy, read anew for each (INV-46). Backups run on threads of their own
+//! and outlive a broken conversation; their reports are said again in the next one, for nobody knows which ones of the
+//! last minute arrived. How a backup is made is for the [`Worker`].
+
+mod conversation;
+pub mod orders;
+mod renewal;
+mod systemd;
+
+use crate::connection::{back_off, explain_transport};
+use crate::error::AgentError;
+use crate::host::Host;
+use conversation::Conversation;
+use lifeboat_proto::convert::control::{Hello, JobOrder, JobReport, What};
+use lifeboat_proto::convert::{Ended, SourceSetName};
+use lifeboat_proto::status::{ErrorClass, Failure};
+use orders::{Action, Job, Orders};
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use tokio::sync::{mpsc, watch};
+use tonic::transport::Channel;
+
+/// How long a running backup has to end after it was asked to stop.
+const STOP_TIME: Duration = Duration::from_secs(45);
+/// A conversation that lasted so long was a good one: the next failure counts as the first.
+const GOOD_AFTER: Duration = Duration::from_secs(60);
+/// Reports of so long ago have arrived if the conversation still stands.
+const SURE_AFTER: Duration = Duration::from_secs(60);
+
+/// Runs one backup, on a thread of its own.
+pub trait Worker: Send + Sync + 'static {
+    /// Makes the backup and says how it ended. Ends soon after `task.stop` is set.
+    fn back_up(&self, host: &Host, job: &Job, task: &Task) -> JobReport;
+}
+
+/// A backup that runs, as seen from outside.
+#[derive(Debug, Default)]
+pub struct Task {
+    /// Set to make it end: what was sent stays, and the next backup goes on from there.
+    pub stop: AtomicBool,
+    /// Entries seen.
+    pub entries: AtomicU64,
+    /// Bytes of content read.
+    pub read_bytes: AtomicU64,
+    /// Sealed bytes sent.
+    pub sent_bytes: AtomicU64,
+}
+
+/// Why a conversation ended.
+enum Ending {
+    /// The agent is to stop.
+    Stopped,
+    /// There is a new certificate; talk again with it.
+    Renewed,
+    /// Talk again later.
+    Failed(Failure),
+}
+
+/// Runs until `stop` turns true. Trouble with the coordinator is waited out; an error means that this host itself
+/// cannot go on.
+pub async fn run(host: Host, worker: Arc<dyn Worker>, mut stop: watch::Receiver<bool>) -> Result<(), AgentError> {
+    let mut daemon = Daemon::new(host, worker)?;
+    systemd::ready();
+    let mut failures = 0;
+    while !*stop.borrow() {
+        let started = Instant::now();
+        let ending = daemon.talk(&mut stop).await;
+        if started.elapsed() >= GOOD_AFTER {
+            failures = 0;
+        }
+        match ending {
+            Ending::Stopped => break,
+            Ending::Renewed => tracing::info!("talking on with a new certificate"),
+            Ending::Failed(failure) => {
+                failures += 1;
+                let wait = back_off::wait_after(failures, back_off::chance());
+                let hint = &failure.hint;
+                tracing::warn!(%failure, hint, seconds = wait.as_secs(), "no conversation with the coordinator; trying again");
+                systemd::status(&format!("waiting for the coordinator: {failure}"));
+                daemon.pause(wait, &mut stop).await;
+            }
+        }
+    }
+    systemd::stopping();
+    daemon.wait_for_end().await;
+    Ok(())
+}
+
+struct Daemon {
+    host: Host,
+    worker: Arc<dyn Worker>,
+    /// One a start: tells a reconnect from another machine with the same identity.
+    instance: [u8; 16],
+    orders: Orders,
+    task: Arc<Task>,
+    unsure: VecDeque<(Instant, JobReport)>,
+    end: mpsc::UnboundedSender<JobReport>,
+    ended: mpsc::UnboundedReceiver<JobReport>,
+}
+
+impl Daemon {
+    fn new(host: Host, worker: Arc<dyn Worker>) -> Result<Self, AgentError> {
+        let mut instance = [0; 16];
+        getrandom::fill(&mut instance).map_err(|error| {
+            AgentError::new(ErrorClass::Internal, format!("the system gives no randomness: {error}"))
+        })?;
+        let (end, ended) = mpsc::unbounded_channel();
+        let (orders, task, unsure) = (Orders::default(), Arc::default(), VecDeque::new());
+        Ok(Self { host, worker, instance, orders, task, unsure, end, ended })
+    }
+
+    /// One conversation, from connecting to its end.
+    async fn talk(&mut self, stop: &mut watch::Receiver<bool>) -> Ending {
+        let dialer = match self.host.dialer() {
+            Ok(dialer) => dialer,
+            Err(error) => return Ending::Failed(error.explain()),
+        };
+        let channel = tokio::select! {
+            channel = dialer.connect() => channel,
+            _ = stop.changed() => return Ending::Stopped,
+        };
+        let ending = match channel {
+            Ok(channel) => self.converse(channel, stop).await,
+            Err(error) => Err(explain_transport(&error)),
+        };
+        ending.unwrap_or_else(Ending::Failed)
+    }
+
+    async fn converse(&mut self, channel: Channel, stop: &mut watch::Receiver<bool>) -> Result<Ending, Failure> {
+        if renewal::is_due(&self.host.tls, SystemTime::now()) {
+            self.renew(channel.clone()).await?;
+            return Ok(Ending::Renewed);
+        }
+        renewal::refresh_trust(&mut self.host, channel.clone()).await;
+        let mut talk = Conversation::open(channel.clone(), self.hello()).await?;
+        systemd::status("talking with the coordinator");
+        tracing::info!(address = %self.host.identity.address, "talking with the coordinator");
+        for (_, report) in &self.unsure {
+            talk.report(report.clone())?;
+        }
+        let mut alive = tokio::time::interval(lifeboat_proto::limits::ALIVE_EVERY);
+        let mut progress = tokio::time::interval(Duration::from_secs(2));
+        loop {
+            tokio::select! {
+                order = talk.next_order() => {
+                    let actions = self.take(order?);
+                    self.act(actions, &mut talk)?;
+                }
+                Some(report) = self.ended.recv() => {
+                    let actions = self.orders.ended(report);
+                    self.act(actions, &mut talk)?;
+                }
+                _ = alive.tick() => {
+                    self.unsure.retain(|(said, _)| said.elapsed() < SURE_AFTER);
+                    talk.alive(wall_time_ns())?;
+                    if renewal::is_due(&self.host.tls, SystemTime::now()) && self.orders.running().is_none() {
+                        self.renew(channel.clone()).await?;
+                        return Ok(Ending::Renewed);
+                    }
+                }
+                _ = progress.tick() => if let Some(job) = self.orders.running() {
+                    talk.progress(&job.name, &self.task)?;
+                },
+                _ = stop.changed() => return self.say_good_bye(talk).await,
+            }
+        }
+    }
+
+    fn hello(&self) -> Hello {
+        let offered = self.host.policy().map(|policy| policy.sources.into_keys().collect());
+        Hello {
+            agent_version: env!("CARGO_PKG_VERSION").to_owned(),
+            instance: self.instance,
+            source_sets: offered.unwrap_or_else(|error| {
+                tracing::error!("{}", error.report());
+                Vec::new()
+            }),
+            last_head: self.host.heads.newest(),
+            wall_time_ns: wall_time_ns(),
+        }
+    }
+
+    async fn renew(&mut self, channel: Channel) -> Result<(), Failure> {
+        self.host.tls = renewal::renew(&self.host, channel).await?;
+        Ok(())
+    }
+
+    /// An order, held against the policy as it stands now.
+    fn take(&mut self, order: JobOrder) -> Vec<Action> {
+        tracing::info!(job = %order.job, what = ?order.what, "an order");
+        match (self.host.policy(), &order.what) {
+            (Err(error), What::Backup(_)) => {
+                let message = format!("{}; {}", error, error.hint);
+                self.orders.refuse(order.job, message)
+            }
+            (policy, _) => {
+                let offered: Vec<SourceSetName> =
+                    policy.map(|policy| policy.sources.into_keys().collect()).unwrap_or_default();
+                self.orders.take(order, &offered)
+            }
+        }
+    }
+
+    fn act(&mut self, actions: Vec<Action>, talk: &mut Conversation) -> Result<(), Failure> {
+        for action in actions {
+            match action {
+                Action::Start(job) => self.start(job),
+                Action::Stop => self.task.stop.store(true, Ordering::Relaxed),
+                Action::Report(report) => {
+                    self.unsure.push_back((Instant::now(), report.clone()));
+                    talk.report(report)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn start(&mut self, job: Job) {
+        self.task = Arc::default();
+        let (host, worker, task, end) = (self.host.clone(), self.worker.clone(), self.task.clone(), self.end.clone());
+        tokio::task::spawn_blocking(move || {
+            let guard = ReportAnyway { job: job.clone(), end };
+            let report = worker.back_up(&host, &job, &task);
+            tracing::info!(job = %job.name, ended = ?report.ended, message = report.message, "a backup ended");
+            guard.send(report);
+        });
+    }
+
+    /// Waits, unless it is to stop.
+    async fn pause(&mut self, wait: Duration, stop: &mut watch::Receiver<bool>) {
+        tokio::select! {
+            () = tokio::time::sleep(wait) => (),
+            _ = stop.changed() => (),
+        }
+    }
+
+    /// Ends what runs, tells the coordinator, and closes the conversation.
+    async fn say_good_bye(&mut self, mut talk: Conversation) -> Result<Ending, Failure> {
+        systemd::stopping();
+        let actions = self.orders.stop();
+        self.act(actions, &mut talk)?;
+        if let Some(report) = self.wait_for_end().await {
+            talk.report(report)?;
+        }
+        talk.close().await;
+        Ok(Ending::Stopped)
+    }
+
+    /// Asks what runs to stop, and waits for it; none if nothing runs, or it takes too long.
+    async fn wait_for_end(&mut self) -> Option<JobReport> {
+        self.orders.running()?;
+        self.task.stop.store(true, Ordering::Relaxed);
+        let report = tokio::time::timeout(STOP_TIME, self.ended.recv()).await.ok().flatten();
+        match &report {
+            Some(report) => drop(self.orders.ended(report.clone())),
+            None => tracing::warn!("the running backup does not stop; what it sent stays"),
+        }
+        report
+    }
+}
+
+/// Reports a failure if the worker never got to its own report, so that no order waits for ever.
+struct ReportAnyway {
+    job: Job,
+    end: mpsc::UnboundedSender<JobReport>,
+}
+
+impl ReportAnyway {
+    fn send(mut self, report: JobReport) {
+        let (end, _) = mpsc::unbounded_channel();
+        // Nobody listens any more when the agent has stopped.
+        let _ = std::mem::replace(&mut self.end, end).send(report);
+    }
+}
+
+impl Drop for ReportAnyway {
+    fn drop(&mut self) {
+        let message = "the backup broke off because of a mistake in the agent; its log says more".to_owned();
+        let (job, gaps) = (self.job.name.clone(), Vec::new());
+        // Nobody listens after a report was sent.
+        let _ = self.end.send(JobReport { job, ended: Ended::Failed, snapshot: None, message, gaps, gap_count: 0 });
+    }
+}
+
+fn wall_time_ns() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
+}

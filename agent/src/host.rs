@@ -1,0 +1,105 @@
+//! All that an enrolled agent works with, read from its two directories.
+
+use crate::connection::{Address, ConnectError, Dialer, Trusted};
+use crate::error::AgentError;
+use crate::identity::{Identity, TlsIdentity};
+use crate::policy::{self, Policy};
+use crate::state::{HeadKeeper, StateDir};
+use lifeboat_format::FormatError;
+use lifeboat_format::trust::{TRUST_FILE_BYTES_MAX, TrustFile};
+use lifeboat_proto::status::ErrorClass;
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// Where the configuration lies unless somebody says otherwise.
+pub const DEFAULT_CONFIG: &str = "/etc/lifeboat";
+
+/// The two directories of an agent.
+#[derive(Debug, Clone)]
+pub struct Places {
+    /// What it remembers.
+    pub state: PathBuf,
+    /// What it may do, and whom it trusts.
+    pub config: PathBuf,
+}
+
+impl Places {
+    /// The host's law.
+    pub fn policy(&self) -> PathBuf {
+        self.config.join("policy.toml")
+    }
+
+    /// The trust file: where the policy says, else beside it.
+    pub fn trust(&self, policy: &Policy) -> PathBuf {
+        policy.trust.file.clone().unwrap_or_else(|| self.config.join("trust"))
+    }
+}
+
+/// An enrolled host, ready to call its coordinator.
+#[derive(Debug, Clone)]
+pub struct Host {
+    /// Where everything lies.
+    pub places: Places,
+    /// The state directory, checked.
+    pub state: StateDir,
+    /// Who it is.
+    pub identity: Identity,
+    /// Its TLS key and certificate.
+    pub tls: TlsIdentity,
+    /// Whom it trusts.
+    pub trust: Arc<TrustFile>,
+    /// The newest journal head that it saw.
+    pub heads: Arc<HeadKeeper>,
+}
+
+impl Host {
+    /// Reads everything but the policy, which is read anew for each backup.
+    pub fn open(places: &Places) -> Result<Self, AgentError> {
+        let state = StateDir::open(&places.state)?;
+        let identity = Identity::load(&state)?;
+        let policy = policy::load(&places.policy())?;
+        let trust = read_trust(&places.trust(&policy))?;
+        if trust.trust().repository != identity.repository {
+            let message = format!("the trust file {:?} is of another repository than this host", places.trust(&policy));
+            return Err(AgentError::new(ErrorClass::Refused, message));
+        }
+        Ok(Self {
+            places: places.clone(),
+            tls: TlsIdentity::load(&state)?,
+            heads: Arc::new(HeadKeeper::open(&state, trust.trust().log_keys.clone())?),
+            trust: Arc::new(trust),
+            identity,
+            state,
+        })
+    }
+
+    /// The policy as it stands now.
+    pub fn policy(&self) -> Result<Policy, AgentError> {
+        Ok(policy::load(&self.places.policy())?)
+    }
+
+    /// Calls the coordinator: at the address of the enrolment.
+    pub fn dialer(&self) -> Result<Dialer, ConnectError> {
+        let address: Address = self.identity.address.parse()?;
+        let authorities = self.trust.trust().ca_certificates.clone();
+        Dialer::verified(address, &Trusted { authorities, identity: Some(self.tls.clone()) })
+    }
+}
+
+/// Reads a trust file that was pinned before.
+pub fn read_trust(path: &Path) -> Result<TrustFile, AgentError> {
+    let unreadable = |source: io::Error| {
+        AgentError::because(ErrorClass::NotFound, format!("cannot read the trust file {path:?}"), source)
+            .hint("enrolment writes it; enrol this host again if it is lost")
+    };
+    let mut bytes = Vec::new();
+    let limit = TRUST_FILE_BYTES_MAX as u64 + 1;
+    File::open(path).and_then(|file| file.take(limit).read_to_end(&mut bytes)).map_err(unreadable)?;
+    let damaged = |source: FormatError| {
+        AgentError::because(ErrorClass::Damaged, format!("the trust file {path:?} is damaged"), source)
+            .hint("enrol this host again")
+    };
+    TrustFile::parse(&bytes).map_err(damaged)
+}

@@ -1,0 +1,255 @@
+//! The agent's state directory: who this host is, what it saw last, and that only one agent works here.
+//!
+//! | file | holds | |
+//! | --- | --- | --- |
+//! | `lock` | the process id of the agent that works here | locked while it lives |
+//! | `identity.json` | host number, address, signing and box keys, group secrets | mode 0600, refused otherwise |
+//! | `tls` | TLS key (PKCS #8), certificate (DER), each behind its length; changed together | mode 0600, refused otherwise |
+//! | `head` | the newest signed journal head that this host saw | |
+//! | `outcomes.json` | how the last backup of each source set ended | for `status` |
+//! | `trees/`, `scratch/`, `commands/` | local trees; temporary files; output of commands | |
+//!
+//! What stands in the files is for `identity` and `backup`; here they are only kept, whole or not at all.
+
+mod file;
+mod head;
+mod outcome;
+
+pub use head::{HeadKeeper, Verdict};
+pub use outcome::{Outcomes, SetOutcome};
+
+use lifeboat_proto::status::ErrorClass;
+use rustix::fs::{FlockOperation, flock};
+use std::fs::{DirBuilder, File, OpenOptions};
+use std::io::{self, Read, Seek, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use zeroize::Zeroizing;
+
+/// Where the state lies unless somebody says otherwise.
+pub const DEFAULT_STATE: &str = "/var/lib/lifeboat-agent";
+
+/// The state directory of one agent.
+#[derive(Debug, Clone)]
+pub struct StateDir {
+    path: PathBuf,
+}
+
+impl StateDir {
+    /// Makes the directory if it is not there, for this user alone.
+    pub fn create(path: &Path) -> Result<Self, StateError> {
+        DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(StateError::at("make", path))?;
+        Self::open(path)
+    }
+
+    /// Uses a directory that is there, and that nobody else may enter.
+    pub fn open(path: &Path) -> Result<Self, StateError> {
+        let metadata = match std::fs::metadata(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Err(StateError::NotEnrolled { path: path.to_owned() });
+            }
+            metadata => metadata.map_err(StateError::at("use", path))?,
+        };
+        file::check_private(path, metadata.uid(), metadata.mode())?;
+        for part in ["trees", "scratch", "commands"] {
+            let part = path.join(part);
+            DirBuilder::new().recursive(true).mode(0o700).create(&part).map_err(StateError::at("make", &part))?;
+        }
+        Ok(Self { path: path.to_owned() })
+    }
+
+    /// The directory itself.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Where local trees lie.
+    pub fn trees(&self) -> PathBuf {
+        self.path.join("trees")
+    }
+
+    /// Where temporary files may lie, on disk.
+    pub fn scratch(&self) -> PathBuf {
+        self.path.join("scratch")
+    }
+
+    /// Where the output of commands lies while it is backed up.
+    pub fn commands(&self) -> PathBuf {
+        self.path.join("commands")
+    }
+
+    /// Makes sure that no other agent works with this directory, as long as the lock is held.
+    pub fn lock(&self) -> Result<StateLock, StateError> {
+        let path = self.path.join("lock");
+        let mut options = OpenOptions::new();
+        let options = options.read(true).write(true).create(true).truncate(false).mode(0o600);
+        let mut file = options.open(&path).map_err(StateError::at("open", &path))?;
+        if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
+            let mut owner = String::new();
+            file.take(20).read_to_string(&mut owner).map_err(StateError::at("read", &path))?;
+            return Err(StateError::InUse { path: self.path.clone(), owner: owner.trim().to_owned() });
+        }
+        let write_owner = |file: &mut File| {
+            file.set_len(0)?;
+            file.rewind()?;
+            writeln!(file, "{}", std::process::id())
+        };
+        write_owner(&mut file).map_err(StateError::at("write", &path))?;
+        Ok(StateLock { _file: file })
+    }
+
+    /// A file that only this user may have been able to read; none if it is not there.
+    pub fn read_secret(&self, name: &str) -> Result<Option<Zeroizing<Vec<u8>>>, StateError> {
+        file::read_private(&self.path.join(name))
+    }
+
+    /// Puts a file in the place of the one before, durably, for this user alone.
+    pub fn write_secret(&self, name: &str, bytes: &[u8]) -> Result<(), StateError> {
+        file::replace(&self.path.join(name), bytes)
+    }
+
+    /// How the last backups ended.
+    pub fn outcomes(&self) -> Result<Outcomes, StateError> {
+        outcome::load(&self.path)
+    }
+
+    /// Remembers how a backup ended.
+    pub fn keep_outcome(&self, set: &str, outcome: SetOutcome) -> Result<(), StateError> {
+        outcome::keep(&self.path, set, outcome)
+    }
+}
+
+/// Held by the one agent that works with a state directory. The system lets go of it when the process ends.
+#[derive(Debug)]
+pub struct StateLock {
+    _file: File,
+}
+
+/// The state directory cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum StateError {
+    /// Another agent works with it.
+    #[error("another agent works with {path:?} (process {owner})")]
+    InUse {
+        /// The state directory.
+        path: PathBuf,
+        /// Its process id, as the lock file says.
+        owner: String,
+    },
+    /// There is nothing there.
+    #[error("this host is not enrolled: there is no identity in {path:?}")]
+    NotEnrolled {
+        /// The state directory.
+        path: PathBuf,
+    },
+    /// Others may read secrets, or could have changed them.
+    #[error("{path:?} {problem}; a key that others could read is no key")]
+    Exposed {
+        /// The file or directory.
+        path: PathBuf,
+        /// Who may do what.
+        problem: String,
+    },
+    /// A file does not hold what it should.
+    #[error("{path:?} is damaged")]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The system refused.
+    #[error("cannot {action} {path:?}")]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// With which file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+impl StateError {
+    /// Makes an error of what the system said.
+    pub(crate) fn at(action: &'static str, path: &Path) -> impl Fn(io::Error) -> Self {
+        move |source| Self::Io { action, path: path.to_owned(), source }
+    }
+
+    /// What kind of failure it is.
+    pub fn class(&self) -> ErrorClass {
+        match self {
+            Self::InUse { .. } => ErrorClass::Busy,
+            Self::NotEnrolled { .. } => ErrorClass::NotFound,
+            Self::Exposed { .. } => ErrorClass::Refused,
+            Self::Damaged { .. } => ErrorClass::Damaged,
+            Self::Io { source, .. } if source.kind() == io::ErrorKind::StorageFull => ErrorClass::Full,
+            Self::Io { .. } => ErrorClass::Internal,
+        }
+    }
+
+    /// What to do next.
+    pub fn hint(&self) -> String {
+        match self {
+            Self::InUse { .. } => {
+                "the service does the backups: order one on the coordinator with `lifeboat backup HOST`, \
+                 or stop it first (`systemctl stop lifeboat-agent`)"
+                    .to_owned()
+            }
+            Self::NotEnrolled { .. } => {
+                "make a token on the coordinator with `lifeboat token create`, then run `lifeboat-agent enrol` here"
+                    .to_owned()
+            }
+            Self::Exposed { path, .. } => format!(
+                "if nobody else read it: chmod go= {}; if in doubt: `lifeboat host revoke` this host, and enrol again",
+                path.display()
+            ),
+            Self::Damaged { .. } => "restore the file, or enrol this host again".to_owned(),
+            Self::Io { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
+                "run it as root, or name directories of your own with --state and --config".to_owned()
+            }
+            Self::Io { .. } => String::new(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt;
+
+    fn state() -> (tempfile::TempDir, StateDir) {
+        let directory = tempfile::tempdir().unwrap();
+        let state = StateDir::create(&directory.path().join("state")).unwrap();
+        (directory, state)
+    }
+
+    #[test]
+    fn two_agents_do_not_work_with_one_directory() {
+        let (_directory, state) = state();
+        let lock = state.lock().unwrap();
+        let Err(StateError::InUse { owner, .. }) = state.lock() else { panic!("locked twice") };
+        assert_eq!(owner, std::process::id().to_string());
+        drop(lock);
+        assert!(state.lock().is_ok());
+    }
+
+    #[test]
+    fn a_key_that_others_may_read_is_refused() {
+        let (_directory, state) = state();
+        assert!(state.read_secret("identity.json").unwrap().is_none());
+        state.write_secret("identity.json", b"{}").unwrap();
+        assert_eq!(state.read_secret("identity.json").unwrap().unwrap().as_slice(), b"{}");
+        let path = state.path().join("identity.json");
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
+        assert!(matches!(state.read_secret("identity.json"), Err(StateError::Exposed { .. })));
+    }
+
+    #[test]
+    fn a_directory_that_others_may_enter_is_refused() {
+        let (_directory, state) = state();
+        fs::set_permissions(state.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        assert!(matches!(StateDir::open(state.path()), Err(StateError::Exposed { .. })));
+    }
+}
