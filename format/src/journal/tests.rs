@@ -119,6 +119,23 @@ fn inv_52_every_cut_and_every_reorder_is_found_with_one_old_head() {
 }
 
 #[test]
+fn inv_52_a_batch_of_another_history_is_not_taken_though_the_same_key_signed_it() {
+    let (other, _) = journal_of((0..4).map(|_| Event::Nothing));
+    let mut spliced = stored(&small_journal().0);
+    spliced[2] = other[2].to_bytes();
+    let Err(FormatError::Field { field, .. }) = read(&spliced[..3]) else { panic!("the splice was taken") };
+    assert_eq!(field, "hash of the head before");
+}
+
+#[test]
+fn a_head_with_number_zero_is_refused() {
+    let head = small_journal().0[1].signed_head().head_bytes();
+    assert!(Head::parse(&head).is_ok());
+    let zero = [&head[..22], &[0; 8], &head[30..]].concat();
+    assert!(Head::parse(&zero).is_err());
+}
+
+#[test]
 fn a_head_signed_by_another_key_or_of_an_older_incarnation_is_not_taken() {
     let (_, chain) = small_journal();
     let next = |incarnation, key: &SigningKey| {

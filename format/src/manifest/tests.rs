@@ -80,6 +80,7 @@ fn inv_43_a_manifest_that_breaks_its_chain_or_its_word_is_not_made() {
     let broken = [
         Clear { sequence: 1, ..clear() },
         Clear { sequence: 0, previous: None, ..clear() },
+        Clear { sequence: 0, ..clear() },
         Clear { previous: None, ..clear() },
         Clear { host: HostId::new(0), ..clear() },
         Clear { source_set: "../etc".into(), ..clear() },

@@ -115,7 +115,9 @@ fn inv_58_no_file_goes_back_skips_forks_or_forgets() {
 
 #[test]
 fn a_file_that_locks_everybody_out_is_not_written() {
-    let broken: [fn(&mut Trust); 6] = [
+    let broken: [fn(&mut Trust); 8] = [
+        |trust| trust.number = 0,
+        |trust| (trust.number, trust.previous) = (0, Some(Digest::of(b"before"))),
         |trust| trust.quorum = 0,
         |trust| trust.quorum = 4,
         |trust| trust.recovery_recipients.clear(),
