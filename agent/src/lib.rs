@@ -14,5 +14,6 @@ pub mod host;
 pub mod identity;
 pub mod policy;
 pub mod program;
+pub mod restore;
 pub mod state;
 pub mod uplink;
