@@ -200,4 +200,14 @@ mod tests {
         assert!(opened <= 6 * 2 * 4, "{opened}");
         assert_eq!(tree_diff(&before, &before), (vec![], 0));
     }
+
+    #[test]
+    fn a_tree_and_a_taller_one_that_begins_with_it_differ_at_the_cost_of_what_they_do_not_share() {
+        let all: Vec<_> = (0..20_000).map(|number| file(&format!("d/{number:06}"), 1)).collect();
+        let (low, _) = build(&all[..2_000]);
+        let (tall, _) = build(&all);
+        let not_shared = low.new_since(&tall) + tall.new_since(&low);
+        assert_eq!(tree_diff(&all[..2_000], &all), (plain_diff(&all[..2_000], &all), not_shared));
+        assert_eq!(tree_diff(&all, &all[..2_000]), (plain_diff(&all, &all[..2_000]), not_shared));
+    }
 }

@@ -309,6 +309,18 @@ mod tests {
     }
 
     #[test]
+    fn a_symbolic_link_leads_somewhere() {
+        let link = |target: &[u8]| {
+            let kind = EntryKind::Symlink { target: target.to_vec() };
+            Entry { path: b"l".to_vec(), kind, attributes: Attributes::default() }
+        };
+        assert!(link(b"../a").check().is_ok());
+        for target in [&b""[..], b"a\0", &[b'a'; SYMLINK_BYTES_MAX + 1]] {
+            assert!(link(target).check().is_err());
+        }
+    }
+
+    #[test]
     fn a_hard_link_leads_back_and_has_no_attributes() {
         let link = |path: &[u8], to: &[u8]| Entry {
             path: path.to_vec(),

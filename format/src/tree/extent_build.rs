@@ -106,3 +106,28 @@ fn boundary_hash(extent: &Extent) -> u64 {
         Extent::Zeros { .. } | Extent::Hole { .. } => u64::MAX,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{Memory, chunk};
+    use super::*;
+
+    #[test]
+    fn no_choice_of_chunks_makes_a_list_too_small() {
+        let is_marked = |chunk: &super::super::ChunkRef| boundary_hash(&Extent::Data(*chunk)) < u64::MAX / 1000;
+        let marked = (0..).map(|seed| chunk(seed, 9)).find(is_marked).unwrap();
+        let mut memory = Memory::default();
+        let mut builder = ExtentListBuilder::new();
+        let mut lengths = vec![];
+        for _ in 0..2 * EXTENT_LIST_MIN + 10 {
+            let mut sink = |node: Node| {
+                if let Node::Extents(ExtentList::Extents(extents)) = &node {
+                    lengths.push(extents.len());
+                }
+                memory.put(node)
+            };
+            builder.push(Extent::Data(marked), &mut sink).unwrap();
+        }
+        assert_eq!(lengths, [EXTENT_LIST_MIN; 2]);
+    }
+}

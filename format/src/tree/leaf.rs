@@ -103,3 +103,50 @@ pub(super) fn decode(table: &mut TableReader, decoder: &mut Decoder<'_>) -> Resu
     let entries = read::entries(table, decoder)?;
     Ok(Leaf { entries })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::file;
+    use super::super::{Child, Inner, Node};
+    use super::*;
+
+    fn is_refused(node: &Node) -> bool {
+        let (links, plaintext) = node.encode();
+        Node::decode(&links, &plaintext).is_err()
+    }
+
+    fn leaf(paths: &[&str]) -> Node {
+        Node::Leaf(Leaf { entries: paths.iter().map(|path| file(path, 1)).collect() })
+    }
+
+    fn inner(paths: &[&str]) -> Node {
+        let child = |(seed, path): (usize, &&str)| {
+            let totals = Totals { entries: 1, files: 1, bytes: 1 };
+            Child { node: super::super::testing::node_ref(seed as u64, 1), last_path: path.as_bytes().to_vec(), totals }
+        };
+        Node::Inner(Inner { children: paths.iter().enumerate().map(child).collect() })
+    }
+
+    #[test]
+    fn inv_56_paths_out_of_order_or_twice_or_none_at_all_are_refused() {
+        for node in [leaf, inner] {
+            assert!(!is_refused(&node(&["a", "a/b", "a-b"])));
+            assert!(is_refused(&node(&["a", "a-b", "a/b"])));
+            assert!(is_refused(&node(&["a", "a"])));
+            assert!(is_refused(&node(&["a", "../b"])));
+        }
+        assert!(!is_refused(&leaf(&[])));
+        assert!(is_refused(&inner(&[])));
+    }
+
+    #[test]
+    fn inv_09_shared_prefixes_make_no_node_larger_than_its_limit() {
+        let deep = "d/".repeat(NODE_METADATA_BYTES_MAX / 5);
+        let paths: Vec<String> = (b'a'..b'd').map(|last| format!("{deep}{}", char::from(last))).collect();
+        let paths: Vec<&str> = paths.iter().map(String::as_str).collect();
+        assert!(!is_refused(&leaf(&paths[..2])));
+        assert!(is_refused(&leaf(&paths)));
+        assert!(!is_refused(&inner(&paths[..2])));
+        assert!(is_refused(&inner(&paths)));
+    }
+}

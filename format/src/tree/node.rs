@@ -143,7 +143,8 @@ impl Node {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::any_node;
+    use super::super::Extent;
+    use super::super::testing::{any_node, chunk};
     use super::*;
     use crate::link::node_height;
     use proptest::prelude::*;
@@ -194,5 +195,18 @@ mod tests {
     fn inv_55_an_unknown_version_or_kind_is_refused() {
         assert!(matches!(Node::decode(&[], &[LEAF, 2]), Err(FormatError::Version { found: 2, .. })));
         assert!(matches!(Node::decode(&[], &[5, VERSION]), Err(FormatError::Field { field: "kind", .. })));
+    }
+
+    #[test]
+    fn inv_19_a_node_that_names_one_chunk_by_two_links_is_refused() {
+        let chunk = chunk(1, 5);
+        let node = Node::Extents(ExtentList::Extents(vec![Extent::Data(chunk); 2]));
+        let laid_out = |links: usize, codes: [u8; 2]| {
+            let table = [chunk.content.expose().repeat(links), vec![5; links]].concat();
+            let plaintext = [&[EXTENTS, VERSION], &table[..], &[2], &codes].concat();
+            Node::decode(&vec![Link::chunk(chunk.scope, chunk.id); links], &plaintext)
+        };
+        assert_eq!(laid_out(1, [2, 3]), Ok(node));
+        assert!(matches!(laid_out(2, [2, 2]), Err(FormatError::Field { field: "encoding", .. })));
     }
 }

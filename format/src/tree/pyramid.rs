@@ -117,3 +117,56 @@ impl<P: Part> Level<P> {
         Ok((P::above(node, &self.parts), self.hash))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::extents::SubList;
+    use super::super::testing::node_ref;
+    use super::super::{Child, EXTENT_LIST_MAX, EXTENT_LIST_MIN, ExtentList, Totals};
+    use super::*;
+    use std::convert::Infallible;
+
+    /// The sizes of the nodes that parts with these hashes make, level by level.
+    fn sizes<P: Part>(part: &P, hashes: impl Iterator<Item = u64>) -> Vec<Vec<usize>> {
+        let mut sizes: Vec<Vec<usize>> = vec![vec![]; 17];
+        let mut made = 0;
+        let mut sink = |node: Node| {
+            made += 1;
+            let count = match &node {
+                Node::Inner(inner) => inner.children.len(),
+                Node::Extents(ExtentList::Lists(lists)) => lists.len(),
+                _ => 0,
+            };
+            sizes[node.height() as usize].push(count);
+            Ok::<_, Infallible>(node_ref(made, node.height()))
+        };
+        let mut pyramid = Pyramid::new();
+        for hash in hashes {
+            pyramid.push(part.clone(), hash, &mut sink).unwrap();
+        }
+        assert!(pyramid.finish(&mut sink).unwrap().is_some());
+        sizes.into_iter().filter(|level| !level.is_empty()).collect()
+    }
+
+    #[test]
+    fn no_choice_of_hashes_makes_a_node_too_small_or_too_large() {
+        let list = SubList { node: node_ref(0, 1), bytes: 1 };
+        for hash in [0, u64::MAX] {
+            let levels = sizes(&list, std::iter::repeat_n(hash, 20_000));
+            for level in &levels {
+                let (last, whole) = level.split_last().unwrap();
+                assert!(whole.iter().all(|count| (EXTENT_LIST_MIN..=EXTENT_LIST_MAX).contains(count)), "{level:?}");
+                assert!((1..=EXTENT_LIST_MAX).contains(last));
+            }
+            assert!(levels.len() <= 3);
+        }
+    }
+
+    #[test]
+    fn each_level_has_its_own_rarer_boundaries() {
+        let child = Child { node: node_ref(0, 1), last_path: vec![], totals: Totals::default() };
+        let once_in_64 = |number: u64| if number % 64 == 63 { u64::MAX >> 12 } else { u64::MAX };
+        let levels = sizes(&child, (0..64 * 100).map(once_in_64));
+        assert_eq!(levels, [vec![64; 100], vec![100]]);
+    }
+}
