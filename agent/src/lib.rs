@@ -2,7 +2,7 @@
 //!
 //! It holds the content keys; the coordinator never does. In reading order: `policy` is what this host allows, `state`
 //! and `identity` who it is, `connection` how it reaches its coordinator; `backup` is one backup from top to bottom
-//! and `uplink` what it asks of the coordinator.
+//! and `uplink` what it asks of the coordinator; `walk` finds entries, `metadata` reads what is known of them.
 
 pub mod commands;
 pub mod connection;
@@ -12,8 +12,10 @@ pub mod error;
 pub mod hooks;
 pub mod host;
 pub mod identity;
+pub mod metadata;
 pub mod policy;
 pub mod program;
 pub mod restore;
 pub mod state;
 pub mod uplink;
+pub mod walk;

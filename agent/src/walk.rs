@@ -1,0 +1,97 @@
+//! Finds everything under the roots of a source set, in walk order, by descriptor.
+//!
+//! Walk order is the order of the tree: component by component, byte by byte, a directory before what it holds.
+//! Names are read with `getdents` and sorted; each entry costs one `statx` relative to its directory, so neither a
+//! path longer than the kernel takes nor somebody who swaps a directory for a link can lead the walk astray. There is
+//! no recursion, and memory does not grow with the number of entries, their depth aside: names beyond a budget are
+//! sorted on disk.
+//!
+//! Whether an entry is new is for `backup`; what else is kept of it is for `metadata`.
+//!
+//! # Invariants
+//! * The parent of every entry was an entry before it, up to the root, whose path is empty.
+//! * What could not be read is a named [`Gap`]; what a rule leaves out is none (INV-17).
+//! * An entry counts as unchanged only by the rule of [`Signature`] (INV-18).
+
+mod content;
+mod file_system;
+mod held;
+mod links;
+mod names;
+mod plan;
+mod rules;
+mod scan;
+#[cfg(test)]
+mod scan_tests;
+mod shown;
+mod signature;
+mod spool;
+mod stat;
+
+pub use content::{OpenFile, Piece, open_file};
+pub use file_system::FileSystemKind;
+pub use held::Held;
+pub use links::HardLinks;
+pub use rules::{Rules, RulesError};
+pub use scan::{Item, Scan, ScanError, Scanned};
+pub use shown::Shown;
+pub use signature::{Signature, is_unchanged};
+pub(crate) use spool::Spool;
+pub use stat::{Stat, stat_at, stat_open};
+
+use std::fmt;
+use std::io;
+
+/// Something that was to be backed up and is not, or not as it stands on disk now.
+#[derive(Debug)]
+pub struct Gap {
+    /// The entry; for a directory, everything in it that was not read yet.
+    pub path: Vec<u8>,
+    /// What went wrong.
+    pub reason: GapReason,
+}
+
+impl fmt::Display for Gap {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "/{}: {}", Shown(&self.path), self.reason)
+    }
+}
+
+/// Why there is a gap.
+#[derive(Debug, thiserror::Error)]
+pub enum GapReason {
+    /// It was there when its directory was read, and is not any more; or a root that is not there at all.
+    #[error("is not there, or vanished while it was backed up")]
+    Vanished,
+    /// Its name now stands for another file.
+    #[error("was replaced by another file while it was backed up")]
+    Replaced,
+    /// Its content changed between the start and the end of reading.
+    #[error("changed while it was read")]
+    Changed,
+    /// A directory was moved away while the walk was in it.
+    #[error("was moved while it was read; the rest of it was not read")]
+    Moved,
+    /// A root leads through a symbolic link, which the walk does not follow.
+    #[error("is a symbolic link on the way to a root; name the root by its real path")]
+    LinkToRoot,
+    /// The system refused.
+    #[error("cannot {action}")]
+    Unreadable {
+        /// What was tried.
+        action: &'static str,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+impl GapReason {
+    /// What an error of the system means for an entry that was found a moment ago.
+    pub fn of(action: &'static str, error: impl Into<io::Error>) -> Self {
+        let source = error.into();
+        match source.kind() {
+            io::ErrorKind::NotFound => Self::Vanished,
+            _ => Self::Unreadable { action, source },
+        }
+    }
+}
