@@ -2,7 +2,8 @@
 //!
 //! It holds the content keys; the coordinator never does. In reading order: `policy` is what this host allows, `state`
 //! and `identity` who it is, `connection` how it reaches its coordinator; `backup` is one backup from top to bottom
-//! and `uplink` what it asks of the coordinator; `walk` finds entries, `metadata` reads what is known of them.
+//! and `uplink` what it asks of the coordinator; `walk` finds entries, `metadata` reads what is known of them;
+//! `restore` writes them again.
 
 pub mod commands;
 pub mod connection;
