@@ -1,0 +1,42 @@
+//! The torture tree, there and back.
+
+use crate::copy::copy;
+use lifeboat_tests::compare::{Difference, compare};
+pub use lifeboat_tests::torture::is_root;
+use lifeboat_tests::torture::{Size, build, remove};
+use std::path::Path;
+
+/// Builds the tree in `place`, copies it there, and returns what differs.
+pub fn torture(place: &Path, size: Size) -> (Vec<Difference>, lifeboat_agent::restore::Report) {
+    let (source, target) = (place.join("source"), place.join("target"));
+    std::fs::create_dir(&source).unwrap();
+    let tree = build(&source, size);
+    for left_out in &tree.left_out {
+        println!("left out: {left_out}");
+    }
+    let (gaps, report) = copy(&source, &target);
+    assert!(gaps.is_empty(), "{}", gaps[0]);
+    let differences = compare(&source, &target);
+    remove(&source);
+    remove(&target);
+    (differences, report)
+}
+
+/// As root nothing is lost; as an ordinary user every difference is a named loss.
+#[test]
+fn inv_16_a_tree_of_everything_comes_back_with_every_loss_named() {
+    let place = tempfile::tempdir().unwrap();
+    let (differences, report) = torture(place.path(), Size::default());
+    if is_root() {
+        assert!(differences.is_empty(), "{} differences, first {}", differences.len(), differences[0]);
+        assert!(report.is_complete(), "{:?} {:?}", report.losses.first(), report.failures.first());
+        return;
+    }
+    println!("left out: nothing lost, which only root can say");
+    for difference in differences {
+        let path = difference.path.strip_prefix(b"/").unwrap_or_default();
+        let is_named = report.losses.iter().any(|loss| loss.path == path)
+            || report.failures.iter().any(|failure| failure.path == path);
+        assert!(is_named, "{difference}");
+    }
+}
