@@ -5,6 +5,8 @@
 //! and `uplink` what it asks of the coordinator; `walk` finds entries, `metadata` reads what is known of them;
 //! `restore` writes them again.
 
+pub mod backup;
+pub mod clock;
 pub mod commands;
 pub mod connection;
 pub mod daemon;
@@ -13,6 +15,7 @@ pub mod error;
 pub mod hooks;
 pub mod host;
 pub mod identity;
+pub mod local_tree;
 pub mod metadata;
 pub mod policy;
 pub mod program;

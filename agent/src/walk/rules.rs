@@ -36,7 +36,7 @@ pub enum RulesError {
 }
 
 /// The rules of one source set. What a rule leaves out is no gap.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Rules {
     /// Stay on the file system of each root.
     pub one_file_system: bool,

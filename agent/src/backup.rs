@@ -1,0 +1,260 @@
+//! One backup, from the walk to the snapshot.
+//!
+//! The walk ([`Jobs`]) compares with the last tree and hands out leaf jobs; workers ([`build_leaves`]) read, cut, hash,
+//! ask, seal and send what is missing; the [`Grower`] takes their leaves in order and sends the nodes above them. Threads
+//! are plain ones; the network is behind [`Uplink`]. With no processors given, everything runs on the calling thread
+//! and always in the same order.
+//!
+//! A long backup goes in *legs*: at the end of each a checkpoint is committed, so an interrupted first backup goes on
+//! where it was. If the coordinator refuses what the agent took for known, the pass is made again with everything
+//! named anew: nothing is read twice but what is really missing.
+//!
+//! # Invariants
+//! * One bad file never stops the others: it becomes a gap (INV-17).
+//! * What the local tree says is a hint (INV-57); what is uploaded depends on it, what is restored does not.
+//! * Memory is a constant of the configuration: at most `JOBS_AHEAD` jobs are between walk and tree.
+
+mod bench;
+mod build;
+mod error;
+mod gaps;
+mod grow;
+mod jobs;
+mod leg;
+mod read;
+
+pub use bench::{Progress, Sealery};
+pub use error::BackupError;
+pub use gaps::Gaps;
+
+use crate::clock::Clock;
+use crate::local_tree::{LastTree, LocalTreeFiles, LocalTreeWriter};
+use crate::uplink::{Answer, Refused, Run, Uplink};
+use crate::walk::{HardLinks, Rules, Scan};
+use grow::{Grower, Growth};
+use jobs::Jobs;
+use lifeboat_format::envelope::{Envelope, Recipient};
+use lifeboat_format::id::{HostId, RepositoryId, Scope, SnapshotId, SnapshotNumber};
+use lifeboat_format::key::ScopeKeys;
+use lifeboat_format::manifest::{Clear, Counts, Manifest, Outcome, RootRef, SealedPart};
+use lifeboat_format::sign::SigningKey;
+use lifeboat_format::tree::{NodeRef, Totals};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+/// What is to be backed up, and as whom.
+pub struct Plan {
+    /// The name of the source set.
+    pub source_set: String,
+    /// Absolute paths; what lies below them is the source.
+    pub roots: Vec<PathBuf>,
+    /// What is left out.
+    pub rules: Rules,
+    /// The order that this backup obeys; empty if none.
+    pub job: String,
+    /// Threads that compress and seal; 0: everything on the calling thread.
+    pub processors: usize,
+    /// When to commit a checkpoint.
+    pub checkpoint: CheckpointRule,
+    /// A directory on disk for temporary files.
+    pub scratch: PathBuf,
+    /// Where the last tree lies.
+    pub local_tree: LocalTreeFiles,
+    /// As whom.
+    pub author: Author,
+}
+
+/// Who signs the snapshot, with which keys, and for whom it is sealed.
+pub struct Author {
+    /// The repository it goes to.
+    pub repository: RepositoryId,
+    /// This host.
+    pub host: HostId,
+    /// The host's signing key.
+    pub signing_key: SigningKey,
+    /// The keys of the newest scope.
+    pub keys: ScopeKeys,
+    /// The newest scope.
+    pub scope: Scope,
+    /// Restore and recovery recipients, from the trust file.
+    pub recipients: Vec<Recipient>,
+    /// The agent's version, for the manifest.
+    pub agent_version: String,
+}
+
+/// A checkpoint is committed after so long, or so many sent bytes, whichever comes first.
+#[derive(Debug, Clone, Copy)]
+pub struct CheckpointRule {
+    /// How long a leg may take.
+    pub after: Duration,
+    /// How many sealed bytes a leg may send.
+    pub sent_bytes: u64,
+}
+
+impl Default for CheckpointRule {
+    fn default() -> Self {
+        Self { after: Duration::from_secs(15 * 60), sent_bytes: 8 << 30 }
+    }
+}
+
+/// A backup that became a snapshot.
+#[derive(Debug)]
+pub struct Report {
+    /// The snapshot's name.
+    pub snapshot: SnapshotId,
+    /// Its place in the journal.
+    pub number: SnapshotNumber,
+    /// Complete, or complete with gaps.
+    pub outcome: Outcome,
+    /// Why the coordinator keeps it as suspect, if it does.
+    pub suspect: Option<String>,
+    /// What it holds, and what it took.
+    pub counts: Counts,
+    /// What could not be read.
+    pub gaps: Gaps,
+}
+
+/// What a backup needs beside its plan.
+pub struct Surroundings<'a> {
+    /// The coordinator.
+    pub uplink: &'a dyn Uplink,
+    /// The time.
+    pub clock: &'a dyn Clock,
+    /// Counts for whoever watches.
+    pub progress: &'a Progress,
+    /// Set by whoever wants it to stop: a checkpoint is committed and the backup ends.
+    pub stop: &'a AtomicBool,
+}
+
+/// Makes one snapshot.
+///
+/// # Errors
+/// No snapshot was made; everything that was sent stays for the next backup. A file that could not be read is no error.
+pub fn run(plan: &Plan, around: &Surroundings<'_>) -> Result<Report, BackupError> {
+    let mut refused = Vec::new();
+    for trust_last_tree in [true, false] {
+        match pass(plan, around, trust_last_tree)? {
+            Growth::Whole(report) => return Ok(report),
+            Growth::Refused(these) => refused = these,
+        }
+        tracing::info!(refused = refused.len(), "the coordinator lacks parts of the last tree; naming everything anew");
+    }
+    Err(BackupError::StillRefused {
+        nodes: refused.iter().map(|refused| refused.nodes.len()).sum(),
+        chunks: refused.iter().map(|refused| refused.chunks.len()).sum(),
+    })
+}
+
+/// One walk over the source, in as many legs as it takes.
+fn pass(plan: &Plan, around: &Surroundings<'_>, trust_last_tree: bool) -> Result<Growth<Report>, BackupError> {
+    let started_ns = around.clock.now_ns();
+    let gaps = Gaps::default();
+    let sealery = Sealery::new(plan.author.keys.clone(), plan.author.scope, COMPRESSION_LEVEL, plan.processors)?;
+    let mut last = LastTree::open(&plan.local_tree);
+    let known = if trust_last_tree { last.take_nodes() } else { Default::default() };
+    let local = LocalTreeWriter::create(&plan.local_tree)
+        .map_err(|error| BackupError::local("cannot write the local tree in the agent's state directory", error))?;
+    let mut grower = Grower::new(&sealery, around.progress, known, local);
+    let scan = Scan::new(&plan.roots, plan.rules.clone(), &plan.scratch)
+        .map_err(|error| BackupError::local("cannot begin to walk the source", error))?;
+    let links = HardLinks::new(&plan.scratch).map_err(|error| {
+        BackupError::local(format!("cannot make a temporary file in {}", plan.scratch.display()), error)
+    })?;
+    let mut jobs = Jobs::new(scan, last, links, sealery.keys(), trust_last_tree, around, &gaps);
+    loop {
+        let run = around.uplink.begin(&plan.source_set, &plan.job)?;
+        let ended = leg::walk(plan, around, &sealery, run.as_ref(), &mut jobs, &mut grower, &gaps)?;
+        let (root, totals) = match grower.root(run.as_ref())? {
+            Growth::Whole(root) => root,
+            Growth::Refused(refused) => return Ok(Growth::Refused(refused)),
+        };
+        let outcome = match ended {
+            leg::Ended::Whole if gaps.count() == 0 => Outcome::Complete,
+            leg::Ended::Whole => Outcome::Gaps,
+            leg::Ended::More | leg::Ended::Stopped => Outcome::Checkpoint,
+        };
+        let counts = counts(&totals, around.progress, &gaps);
+        let clear = clear(plan, around, run.as_ref(), &root, outcome, counts, started_ns);
+        match commit(plan, run.as_ref(), &clear, &root, &gaps)? {
+            Committed::Refused(refused) => return Ok(Growth::Refused(refused)),
+            Committed::Stands { snapshot, number, suspect } => match ended {
+                leg::Ended::Whole => {
+                    drop(jobs);
+                    grower.keep()?;
+                    return Ok(Growth::Whole(Report {
+                        snapshot,
+                        number,
+                        outcome,
+                        suspect,
+                        counts: clear.counts,
+                        gaps,
+                    }));
+                }
+                leg::Ended::More => grower.mark()?,
+                leg::Ended::Stopped => {
+                    grower.mark()?;
+                    return Err(BackupError::Stopped);
+                }
+            },
+        }
+    }
+}
+
+/// zstd's level: what DESIGN's figures were measured with, and the peers' default.
+const COMPRESSION_LEVEL: i32 = 3;
+
+enum Committed {
+    Stands { snapshot: SnapshotId, number: SnapshotNumber, suspect: Option<String> },
+    Refused(Vec<Refused>),
+}
+
+fn counts(totals: &Totals, progress: &Progress, gaps: &Gaps) -> Counts {
+    Counts {
+        entries: totals.entries,
+        files: totals.files,
+        content_bytes: totals.bytes,
+        read_bytes: progress.read_bytes.load(Ordering::Relaxed),
+        sent_bytes: progress.sent_bytes.load(Ordering::Relaxed),
+        gaps: gaps.count(),
+    }
+}
+
+fn clear(
+    plan: &Plan,
+    around: &Surroundings<'_>,
+    run: &dyn Run,
+    root: &NodeRef,
+    outcome: Outcome,
+    counts: Counts,
+    started_ns: i64,
+) -> Clear {
+    Clear {
+        repository: plan.author.repository,
+        host: plan.author.host,
+        source_set: plan.source_set.clone(),
+        sequence: run.begun().next_sequence,
+        previous: run.begun().previous,
+        root: RootRef { id: root.id, height: root.height, scope: root.scope },
+        started_ns,
+        ended_ns: around.clock.now_ns(),
+        outcome,
+        counts,
+        agent_version: plan.author.agent_version.clone(),
+        encoder: lifeboat_format::ENCODER_VERSION,
+    }
+}
+
+fn commit(plan: &Plan, run: &dyn Run, clear: &Clear, root: &NodeRef, gaps: &Gaps) -> Result<Committed, BackupError> {
+    let mut part = SealedPart::new(root.content, [plan.author.scope]);
+    gaps.name_all(|path, reason| part.name_gap(path, reason));
+    let (manifest, key) = Manifest::seal(clear, &part, &plan.author.signing_key)?;
+    let envelope = Envelope::seal(plan.author.repository, manifest.id(), &key, &plan.author.recipients)?;
+    match run.commit(manifest.as_bytes().to_vec(), envelope.to_bytes())? {
+        Answer::Committed { snapshot, number, suspect } => Ok(Committed::Stands { snapshot, number, suspect }),
+        Answer::Refused(refused) => Ok(Committed::Refused(refused)),
+    }
+}
+
+#[cfg(test)]
+mod tests;

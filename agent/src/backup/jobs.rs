@@ -1,0 +1,179 @@
+//! Walks the source beside the last tree, and hands out the work leaf by leaf.
+//!
+//! Where a leaf ends is decided by the keyed hash of paths, so it is known before any file is read. What `statx` shows as
+//! unchanged keeps the reference it had; a leaf of which nothing changed is kept whole.
+
+use super::bench::Progress;
+use super::{BackupError, Gaps, Surroundings};
+use crate::clock::Clock;
+use crate::local_tree::{LastTree, OldLeaf};
+use crate::walk::{HardLinks, Item, Scan, Scanned, Signature, Stat, is_unchanged};
+use lifeboat_format::key::ScopeKeys;
+use lifeboat_format::tree::{Body, Entry, EntryKind, LeafCutter, Time};
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+/// The entries of one leaf, or of the few that very large attributes make of it.
+#[derive(Debug)]
+pub struct LeafJob {
+    /// Counts from 0 over the whole backup: the order in which leaves become the tree.
+    pub number: u64,
+    /// What is to be done.
+    pub work: Work,
+}
+
+/// What is to be done for a leaf.
+#[derive(Debug)]
+pub enum Work {
+    /// Nothing: it is the leaf of the last tree.
+    Keep(OldLeaf),
+    /// Build it from these entries, in walk order.
+    Build(Vec<Member>),
+}
+
+/// One entry of a leaf to be built.
+#[derive(Debug)]
+pub struct Member {
+    /// Its path in the tree.
+    pub path: Vec<u8>,
+    /// Its name in `directory`.
+    pub name: Vec<u8>,
+    /// Where it lies.
+    pub directory: Arc<OwnedFd>,
+    /// What `statx` said.
+    pub stat: Stat,
+    /// By what the next backup will know it.
+    pub signature: Signature,
+    /// What is known of it.
+    pub known: Known,
+}
+
+/// What is known of an entry before anything is opened.
+#[derive(Debug)]
+pub enum Known {
+    /// Unchanged since the last tree, whose entry this is.
+    Unchanged(Entry),
+    /// A later name of a file whose first name has this path.
+    HardLink(Vec<u8>),
+    /// New, or changed.
+    New,
+}
+
+/// The walk, beside the last tree.
+pub struct Jobs<'a> {
+    scan: Scan,
+    last: LastTree,
+    links: HardLinks,
+    cutter: LeafCutter<'a>,
+    /// An entry that begins the next leaf.
+    held: Option<Member>,
+    trust_last_tree: bool,
+    clock: &'a dyn Clock,
+    progress: &'a Progress,
+    gaps: &'a Gaps,
+    number: u64,
+}
+
+impl<'a> Jobs<'a> {
+    /// Walks `scan`. Unless the last tree is trusted, each leaf is built anew, though of the references it had.
+    pub fn new(
+        scan: Scan,
+        last: LastTree,
+        links: HardLinks,
+        keys: &'a ScopeKeys,
+        trust_last_tree: bool,
+        around: &Surroundings<'a>,
+        gaps: &'a Gaps,
+    ) -> Self {
+        let Surroundings { clock, progress, .. } = *around;
+        let cutter = LeafCutter::new(keys);
+        Self { scan, last, links, cutter, held: None, trust_last_tree, clock, progress, gaps, number: 0 }
+    }
+
+    /// The next job, or none at the end of the source.
+    pub fn next(&mut self) -> Result<Option<LeafJob>, BackupError> {
+        let mut members: Vec<_> = self.held.take().into_iter().collect();
+        while members.is_empty() || !self.cutter.ended() {
+            let Some(member) = self.next_member()? else { break };
+            if self.cutter.begins_leaf(&member.path, member.path.len()) && !members.is_empty() {
+                self.held = Some(member);
+                break;
+            }
+            members.push(member);
+        }
+        let Some(end) = members.last() else { return Ok(None) };
+        let unchanged = members.iter().all(|member| matches!(member.known, Known::Unchanged(_)));
+        let kept = match self.trust_last_tree && unchanged {
+            true => self.last.leaf_ending_at(&end.path, members.len()),
+            false => None,
+        };
+        let number = self.number;
+        self.number += 1;
+        Ok(Some(LeafJob { number, work: kept.map_or(Work::Build(members), Work::Keep) }))
+    }
+
+    fn next_member(&mut self) -> Result<Option<Member>, BackupError> {
+        loop {
+            let read_start = time(self.clock.now_ns());
+            match self.scan.next() {
+                None => return Ok(None),
+                Some(Item::Gap(gap)) => self.gaps.add(&gap.path, gap.reason.to_string()),
+                Some(Item::Entry(scanned)) => {
+                    Progress::add(&self.progress.entries, 1);
+                    let (last, links) = (&mut self.last, &mut self.links);
+                    return examine(scanned, read_start, last, links, self.trust_last_tree).map(Some);
+                }
+            }
+        }
+    }
+}
+
+fn examine(
+    scanned: Scanned<'_>,
+    read_start: Time,
+    last: &mut LastTree,
+    links: &mut HardLinks,
+    trust_last_tree: bool,
+) -> Result<Member, BackupError> {
+    let signature = Signature::of(&scanned.stat, read_start);
+    let first = links
+        .first_path(&scanned.stat, scanned.path)
+        .map_err(|error| BackupError::local("cannot write names of hard links to a temporary file", error))?;
+    let known = match (last.find(scanned.path), first) {
+        (Some((entry, old)), first)
+            if is_unchanged(&old, &signature)
+                && first_of(&entry) == first.as_deref()
+                && (trust_last_tree || !has_list(&entry)) =>
+        {
+            Known::Unchanged(entry)
+        }
+        (_, Some(first)) => Known::HardLink(first),
+        (_, None) => Known::New,
+    };
+    Ok(Member {
+        path: scanned.path.to_vec(),
+        name: scanned.name.to_vec(),
+        directory: scanned.directory,
+        stat: scanned.stat,
+        signature,
+        known,
+    })
+}
+
+/// The path of the first name, if the entry is a later one.
+fn first_of(entry: &Entry) -> Option<&[u8]> {
+    match &entry.kind {
+        EntryKind::HardLink { to } => Some(to),
+        _ => None,
+    }
+}
+
+/// Whether the entry leads to nodes of its own, which only a living snapshot can vouch for.
+fn has_list(entry: &Entry) -> bool {
+    matches!(&entry.kind, EntryKind::File(content) if matches!(content.body, Body::List(_)))
+}
+
+/// A moment of the clock, as entries hold it.
+pub fn time(ns: i64) -> Time {
+    Time { seconds: ns.div_euclid(1_000_000_000), nanos: ns.rem_euclid(1_000_000_000) as u32 }
+}

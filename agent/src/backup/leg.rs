@@ -1,0 +1,127 @@
+//! One leg of a backup: threads between the walk and the tree, until the source or the leg ends.
+
+use super::bench::{Sealery, Window};
+use super::build::Worker;
+use super::grow::{Grower, Grown};
+use super::jobs::{Jobs, LeafJob, Work};
+use super::{BackupError, Gaps, Plan, Surroundings};
+use crate::uplink::Run;
+use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
+use std::sync::{Mutex, PoisonError, mpsc};
+use std::thread;
+use std::time::Duration;
+
+/// How far the walk may be ahead of the tree, in leaf jobs. Bounds memory, and what waits behind one huge file.
+const JOBS_AHEAD: usize = 32;
+/// How much plaintext one worker collects before it asks.
+const WINDOW_BYTES: usize = 4 << 20;
+
+/// Why a leg ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// The source is through.
+    Whole,
+    /// It is time for a checkpoint.
+    More,
+    /// Somebody asked to stop.
+    Stopped,
+}
+
+/// Walks until the leg ends. All that was begun is grown into the tree when it returns.
+pub fn walk(
+    plan: &Plan,
+    around: &Surroundings<'_>,
+    sealery: &Sealery,
+    run: &dyn Run,
+    jobs: &mut Jobs<'_>,
+    grower: &mut Grower<'_>,
+    gaps: &Gaps,
+) -> Result<Ended, BackupError> {
+    let limit = Limit {
+        until: around.clock.elapsed() + plan.checkpoint.after,
+        sent_bytes: around.progress.sent_bytes.load(Ordering::Relaxed) + plan.checkpoint.sent_bytes,
+    };
+    let worker = || Worker::new(Window::new(sealery, run, around.progress, WINDOW_BYTES), around, gaps);
+    let work = |worker: &mut Worker<'_>, job: LeafJob| match job.work {
+        Work::Keep(leaf) => Ok(Grown::Kept(leaf)),
+        Work::Build(members) => worker.build(members).map(Grown::Built),
+    };
+    if plan.processors == 0 {
+        let mut worker = worker();
+        loop {
+            if let Some(ended) = limit.reached(around) {
+                return Ok(ended);
+            }
+            let Some(job) = jobs.next()? else { return Ok(Ended::Whole) };
+            grower.push(run, work(&mut worker, job)?)?;
+        }
+    }
+
+    let (permits, permitted) = mpsc::channel();
+    let (job_sender, job_receiver) = mpsc::channel::<LeafJob>();
+    let (grown_sender, grown_receiver) = mpsc::channel();
+    let job_receiver = Mutex::new(job_receiver);
+    thread::scope(|scope| {
+        for _ in 0..JOBS_AHEAD {
+            // The receiver lives until the walk ends: it cannot be gone.
+            let _sent = permits.send(());
+        }
+        let walker = scope.spawn(move || {
+            let job_sender = job_sender;
+            while permitted.recv().is_ok() {
+                if let Some(ended) = limit.reached(around) {
+                    return Ok(ended);
+                }
+                let Some(job) = jobs.next()? else { return Ok(Ended::Whole) };
+                if job_sender.send(job).is_err() {
+                    break; // The workers are gone; one of them has said why.
+                }
+            }
+            Ok(Ended::Stopped)
+        });
+        for _ in 0..plan.processors + 1 {
+            let (jobs, grown) = (&job_receiver, grown_sender.clone());
+            scope.spawn(move || {
+                let mut worker = worker();
+                loop {
+                    let Ok(job) = jobs.lock().unwrap_or_else(PoisonError::into_inner).recv() else { return };
+                    let number = job.number;
+                    if grown.send((number, work(&mut worker, job))).is_err() {
+                        return; // The tree has stopped growing; its error is returned.
+                    }
+                }
+            });
+        }
+        drop(grown_sender);
+        let mut waiting = BTreeMap::new();
+        for (number, grown) in grown_receiver {
+            waiting.insert(number, grown?);
+            while let Some(grown) = waiting.remove(&grower.jobs()) {
+                grower.push(run, grown)?;
+                // The walk may have ended: then nobody waits for a permit.
+                let _sent = permits.send(());
+            }
+        }
+        drop(permits);
+        walker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
+}
+
+/// Where a leg ends.
+#[derive(Debug, Clone, Copy)]
+struct Limit {
+    until: Duration,
+    sent_bytes: u64,
+}
+
+impl Limit {
+    fn reached(&self, around: &Surroundings<'_>) -> Option<Ended> {
+        if around.stop.load(Ordering::Relaxed) {
+            return Some(Ended::Stopped);
+        }
+        let over = around.clock.elapsed() >= self.until
+            || around.progress.sent_bytes.load(Ordering::Relaxed) >= self.sent_bytes;
+        over.then_some(Ended::More)
+    }
+}
