@@ -16,17 +16,9 @@ use std::time::Duration;
 /// The output of the commands of one source set; taken away again when dropped.
 #[derive(Debug)]
 pub struct CommandOutput {
-    directory: Option<PathBuf>,
-    gaps: Vec<CommandGap>,
-}
-
-/// A file that a command should have made.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct CommandGap {
-    /// Where it would be in the tree: no leading slash.
-    pub path: Vec<u8>,
-    /// Why it is not there.
-    pub reason: String,
+    directory: PathBuf,
+    any: bool,
+    gaps: Vec<(Vec<u8>, String)>,
 }
 
 impl CommandOutput {
@@ -34,38 +26,40 @@ impl CommandOutput {
     pub fn collect(state: &StateDir, name: &str, set: &SourceSet, limit: Duration) -> Result<Self, StateError> {
         let directory = state.commands().join(name);
         clear(&directory).map_err(StateError::at("clear", &directory))?;
-        if set.commands.is_empty() {
-            return Ok(Self { directory: None, gaps: Vec::new() });
+        if !set.commands.is_empty() {
+            DirBuilder::new().mode(0o700).create(&directory).map_err(StateError::at("make", &directory))?;
         }
-        DirBuilder::new().mode(0o700).create(&directory).map_err(StateError::at("make", &directory))?;
-        let mut gaps = Vec::new();
-        for (file, words) in &set.commands {
-            let path = directory.join(file);
+        let mut output = Self { directory, any: !set.commands.is_empty(), gaps: Vec::new() };
+        for (name, words) in &set.commands {
+            let path = output.directory.join(name);
             if let Err(reason) = run_into(words, &path, limit, &state.scratch()) {
-                tracing::warn!(command = file, reason, "a command of the policy failed");
-                gaps.push(CommandGap { path: tree_path(&path), reason });
+                tracing::warn!(command = name, reason, "a command of the policy failed");
+                output.gaps.push((tree_path(&path), format!("its command failed: {reason}")));
             }
         }
-        Ok(Self { directory: Some(directory), gaps })
+        Ok(output)
+    }
+
+    /// Where the output lies.
+    pub fn directory(&self) -> &Path {
+        &self.directory
     }
 
     /// A further root of the backup; none if the set has no commands.
-    pub fn root(&self) -> Option<&Path> {
-        self.directory.as_deref()
+    pub fn root(&self) -> Option<PathBuf> {
+        self.any.then(|| self.directory.clone())
     }
 
-    /// The files that are not there.
-    pub fn gaps(&self) -> &[CommandGap] {
+    /// The files that commands should have made and did not, by their path in the tree, and why.
+    pub fn gaps(&self) -> &[(Vec<u8>, String)] {
         &self.gaps
     }
 }
 
 impl Drop for CommandOutput {
     fn drop(&mut self) {
-        if let Some(directory) = &self.directory
-            && let Err(error) = clear(directory)
-        {
-            tracing::warn!(?directory, %error, "cannot take away the output of commands");
+        if let Err(error) = clear(&self.directory) {
+            tracing::warn!(directory = ?self.directory, %error, "cannot take away the output of commands");
         }
     }
 }
@@ -116,12 +110,12 @@ mod tests {
         .unwrap();
         let set = &policy.sources[&"db".parse().unwrap()];
         let output = CommandOutput::collect(&state, "db", set, Duration::from_secs(20)).unwrap();
-        let root = output.root().unwrap().to_owned();
+        let root = output.root().unwrap();
         assert_eq!(fs::read_to_string(root.join("good")).unwrap(), "whole\n");
-        assert!(!root.join("bad").exists());
         assert_eq!(fs::read_dir(&root).unwrap().count(), 1);
-        assert_eq!(output.gaps().len(), 1);
-        assert!(output.gaps()[0].path.ends_with(b"commands/db/bad"));
+        let [(path, reason)] = output.gaps() else { panic!("{:?}", output.gaps()) };
+        assert!(path.ends_with(b"commands/db/bad") && !path.starts_with(b"/"));
+        assert!(reason.starts_with("its command failed: /bin/sh ended with exit status: 1"), "{reason}");
         drop(output);
         assert!(!root.exists());
     }

@@ -7,9 +7,11 @@
 mod amount;
 mod document;
 mod file;
+mod rules;
 
 pub use amount::{ByteRate, ByteSize};
 pub use file::{load, write_default};
+pub use rules::rules;
 
 use lifeboat_proto::convert::SourceSetName;
 use lifeboat_proto::status::ErrorClass;

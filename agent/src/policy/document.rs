@@ -20,7 +20,7 @@ const COMMAND_MINUTES: u64 = 60;
 struct Document {
     sources: BTreeMap<Spanned<String>, Set>,
     #[serde(default)]
-    never: Vec<String>,
+    never: Vec<Spanned<String>>,
     #[serde(default)]
     restore: Restore,
     #[serde(default)]
@@ -203,9 +203,15 @@ pub fn read(text: &str) -> Result<Policy, PolicyError> {
         let set = source_set(set.0, &hooks).map_err(|(inner, problem)| at(inner.unwrap_or(span), problem))?;
         sources.insert(name, set);
     }
+    if let Some(never) = document.never.iter().find(|never| never.get_ref().starts_with('!')) {
+        return Err(at(
+            never.span(),
+            format!("{:?} would take back in; what is never backed up has no exception", never.get_ref()),
+        ));
+    }
     Ok(Policy {
         sources,
-        never: document.never,
+        never: document.never.into_iter().map(Spanned::into_inner).collect(),
         restore: document.restore.0,
         trust: TrustRule { file: document.trust.file.map(|path| path.0), operators: document.trust.operators },
         hooks,

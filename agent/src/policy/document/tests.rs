@@ -80,6 +80,7 @@ fn what_could_mean_anything_is_an_error_with_its_line() {
         (3, "[sources.a]\npaths = [\"/a\"]\ncommands = { \"../x\" = [\"/bin/x\"] }"),
         (2, "sources = {}\nlimits = { processors = 0 }"),
         (1, "sources = {"),
+        (2, "sources = {}\nnever = [\"!/etc\"]"),
     ] {
         assert_eq!(problem(text).0, line, "{text}: {}", problem(text).1);
     }

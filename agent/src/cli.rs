@@ -1,0 +1,156 @@
+//! The command line of the agent. A command is a struct, its doc comment, and one call; a command a file.
+//!
+//! Data goes to standard output, talk to standard error. Exit codes: 0 complete, 3 complete with gaps, 1 failed,
+//! 2 wrong usage (DESIGN D13).
+
+mod enrol;
+mod output;
+mod policy;
+mod sources;
+mod status;
+
+use crate::error::AgentError;
+use crate::host::{DEFAULT_CONFIG, Places};
+use crate::state::DEFAULT_STATE;
+use clap::{Args, CommandFactory, Parser, Subcommand};
+use lifeboat_proto::status::ErrorClass;
+use output::Output;
+use std::io;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+use tokio::runtime::Runtime;
+
+/// Backs this server up to a Lifeboat coordinator
+#[derive(Parser)]
+#[command(name = "lifeboat-agent", version, arg_required_else_help = true)]
+struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// What every command knows.
+#[derive(Args)]
+struct Global {
+    /// Directory for what the agent remembers
+    #[arg(long, global = true, env = "LIFEBOAT_AGENT_STATE", value_name = "DIR", default_value = DEFAULT_STATE)]
+    state: PathBuf,
+    /// Directory of policy.toml and the trust file
+    #[arg(long, global = true, env = "LIFEBOAT_AGENT_CONFIG", value_name = "DIR", default_value = DEFAULT_CONFIG)]
+    config: PathBuf,
+    /// Print JSON
+    #[arg(long, global = true)]
+    json: bool,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Enrol(enrol::EnrolArgs),
+    Status(status::StatusArgs),
+    Sources(sources::SourcesArgs),
+    #[command(subcommand)]
+    Policy(policy::PolicyCommand),
+    /// Print shell completions
+    #[command(hide = true)]
+    Completions {
+        /// For which shell
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual page
+    #[command(hide = true)]
+    Man,
+}
+
+/// How a command ended that did not fail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Done {
+    /// Complete.
+    Complete,
+    /// Complete, with named gaps.
+    Gaps,
+}
+
+impl From<Done> for ExitCode {
+    fn from(done: Done) -> Self {
+        match done {
+            Done::Complete => Self::SUCCESS,
+            Done::Gaps => Self::from(3),
+        }
+    }
+}
+
+/// Runs the command that the arguments name, prints the error if there is one, and says how to exit.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    start_log(false);
+    let places = Places { state: cli.global.state, config: cli.global.config };
+    match dispatch(cli.command, &places, &Output::new(cli.global.json)) {
+        Ok(done) => done.into(),
+        Err(error) => {
+            eprintln!("{}", error.report());
+            ExitCode::from(error.class.exit_code())
+        }
+    }
+}
+
+fn dispatch(command: Command, places: &Places, out: &Output) -> Result<Done, AgentError> {
+    match command {
+        Command::Enrol(args) => enrol::enrol(args, places, out),
+        Command::Status(args) => status::status(args, places, out),
+        Command::Sources(args) => sources::sources(args, places, out),
+        Command::Policy(command) => policy::policy(command, places, out),
+        Command::Completions { shell } => {
+            clap_complete::generate(shell, &mut Cli::command(), "lifeboat-agent", &mut io::stdout());
+            Ok(Done::Complete)
+        }
+        Command::Man => {
+            let page = clap_mangen::Man::new(Cli::command()).render(&mut io::stdout());
+            page.map(|()| Done::Complete)
+                .map_err(|error| AgentError::because(ErrorClass::Internal, "cannot print the manual page", error))
+        }
+    }
+}
+
+/// The service tells what it does; a command at the keyboard only what needs somebody. `LIFEBOAT_LOG` decides otherwise.
+fn start_log(service: bool) {
+    let level = if service { "info" } else { "error" };
+    let filter = tracing_subscriber::EnvFilter::try_from_env("LIFEBOAT_LOG")
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(level));
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_target(false);
+    match std::env::var_os("JOURNAL_STREAM") {
+        Some(_) => log.without_time().with_ansi(false).init(),
+        None => log.init(),
+    }
+}
+
+/// The runtime for the network. Its threads do no work of the pipeline.
+fn runtime() -> Result<Runtime, AgentError> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    runtime.map_err(|error| AgentError::because(ErrorClass::Internal, "cannot start the network's threads", error))
+}
+
+/// Runs until its end, and does not wait for threads that do not end.
+fn block_on<T>(work: impl Future<Output = Result<T, AgentError>>) -> Result<T, AgentError> {
+    let runtime = runtime()?;
+    let result = runtime.block_on(work);
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    result
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_command_and_option_fits_together() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn directories_may_stand_after_the_command() {
+        let cli = Cli::try_parse_from(["lifeboat-agent", "status", "--state", "/s", "--json"]).unwrap();
+        assert_eq!((cli.global.state, cli.global.json), (PathBuf::from("/s"), true));
+    }
+}

@@ -1,0 +1,90 @@
+//! `lifeboat-agent enrol`
+
+use super::{Done, Output, block_on};
+use crate::enrol::{self, service};
+use crate::error::AgentError;
+use crate::host::Places;
+use lifeboat_proto::convert::HostName;
+use lifeboat_proto::status::ErrorClass;
+use serde_json::json;
+use std::fs::File;
+use std::io::{self, IsTerminal, Read};
+use std::path::PathBuf;
+use zeroize::Zeroizing;
+
+/// A token is one line, much shorter than this.
+const TOKEN_BYTES_MAX: u64 = 8192;
+
+/// Make this server a host of the coordinator that made the token
+///
+/// The token is read from a file or from standard input, never from the command line, where others could see it.
+#[derive(clap::Args)]
+pub struct EnrolArgs {
+    /// Read the token from this file instead of standard input
+    #[arg(long, value_name = "FILE")]
+    token_file: Option<PathBuf>,
+    /// Name of the host; this server's host name if not given
+    #[arg(long)]
+    name: Option<String>,
+    /// Install and start the service (systemd)
+    #[arg(long)]
+    service: bool,
+}
+
+/// Reads the token, enrols, and says what comes next.
+pub fn enrol(args: EnrolArgs, places: &Places, out: &Output) -> Result<Done, AgentError> {
+    let name = host_name(args.name)?;
+    let token = read_token(args.token_file)?;
+    let report = block_on(enrol::enrol(places, &token, &name))?;
+    if args.service {
+        service::install()?;
+    }
+    let (identity, policy) = (&report.identity, places.policy());
+    let fingerprint = identity.keys.signing.verifying_key().fingerprint();
+    let what_is_backed_up = match report.wrote_policy {
+        true => format!("{} was written: it backs up the whole system; edit it to change that", policy.display()),
+        false => format!("{} was there already and stays the law here", policy.display()),
+    };
+    let next = match args.service {
+        true => "the service runs; the first backup starts by itself, `lifeboat-agent status` shows how it went",
+        false => "start the service (`systemctl enable --now lifeboat-agent`), or back up now: `lifeboat-agent backup`",
+    };
+    let value = json!({ "host": identity.host.get(), "name": identity.name, "fingerprint": fingerprint.to_string() });
+    out.print(
+        &value,
+        format!(
+            "this server is host {} ({}) of {}\nfingerprint {fingerprint}\n{what_is_backed_up}\nnext: {next}",
+            identity.host, identity.name, identity.address
+        ),
+    )?;
+    Ok(Done::Complete)
+}
+
+fn host_name(given: Option<String>) -> Result<HostName, AgentError> {
+    let name = given.unwrap_or_else(|| {
+        let system = rustix::system::uname();
+        system.nodename().to_string_lossy().to_ascii_lowercase().replace('_', "-")
+    });
+    name.parse().map_err(|error| {
+        AgentError::because(ErrorClass::Usage, format!("{name:?} cannot be the name of a host"), error)
+            .hint("give another one with --name")
+    })
+}
+
+fn read_token(file: Option<PathBuf>) -> Result<Zeroizing<String>, AgentError> {
+    let mut text = Zeroizing::new(String::new());
+    let read = match &file {
+        Some(path) => File::open(path).and_then(|file| file.take(TOKEN_BYTES_MAX).read_to_string(&mut text)),
+        None => {
+            if io::stdin().is_terminal() {
+                eprintln!("paste the token that `lifeboat token create` printed, then press Enter:");
+                io::stdin().read_line(&mut text)
+            } else {
+                io::stdin().lock().take(TOKEN_BYTES_MAX).read_to_string(&mut text)
+            }
+        }
+    };
+    let from = file.map_or_else(|| "standard input".to_owned(), |path| format!("{path:?}"));
+    read.map(|_| text)
+        .map_err(|error| AgentError::because(ErrorClass::Usage, format!("cannot read the token from {from}"), error))
+}
