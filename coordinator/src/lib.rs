@@ -2,13 +2,20 @@
 //!
 //! In reading order: how it is set up (`config`, `pki`, `vault`), what it decides (`authorize`, `address`, `schedule`,
 //! `job`), who is told to do what (`dispatch`), how it is reached (`server`).
+//!
+//! Its core, which handlers call: `repository` opens one and answers, `run` is one upload from begin to commit, `spool`
+//! makes packs, `journal` and `catalog` are the facts, `index` finds what lies where, `store` is the only door to the
+//! disk; `shared` is what they have in common, `clock` gives time and chance.
 
 pub mod address;
 pub mod authorize;
+pub mod clock;
 pub mod config;
 pub mod dispatch;
 pub mod job;
+pub mod journal;
 pub mod pki;
 pub mod schedule;
 pub mod server;
+pub mod store;
 pub mod vault;

@@ -1,0 +1,271 @@
+//! The next batch, and the fence: how anything becomes a fact.
+//!
+//! A batch is put under its number if that is still free (D3). If another process has put one there, this coordinator
+//! has lost the repository: it can commit nothing and name nothing dead any more (INV-38), and every later call says
+//! so. What the records mean is for [`crate::catalog`]; what a batch looks like, for the format.
+//!
+//! # Invariants
+//! * A put with unknown outcome is settled before anything else is written (INV-6).
+//! * Only a pack that a durable batch named dead can be deleted: a [`Dead`] is made here and nowhere else (INV-7).
+
+use crate::store::{ByteRange, ObjectKind, ObjectName, Settled, Store, StoreError, Unsettled, put_settled};
+use lifeboat_format::FormatError;
+use lifeboat_format::id::RepositoryId;
+use lifeboat_format::journal::{Act, Batch, Chain, Event, SignedHead, Standing};
+use lifeboat_format::sign::{SigningKey, VerifyingKey};
+use std::sync::Arc;
+
+/// Why the journal could not be read or continued.
+#[derive(Debug, thiserror::Error)]
+pub enum JournalError {
+    /// The store failed.
+    #[error("cannot read the journal")]
+    Store(#[from] StoreError),
+    /// A batch is damaged, or is not the one that follows.
+    #[error("journal batch {number} does not hold; restore it from a copy of the repository")]
+    Broken {
+        /// The batch.
+        number: u64,
+        /// What is wrong with it.
+        source: FormatError,
+    },
+    /// A batch is missing although later ones are there.
+    #[error(
+        "journal batch {missing} is missing, though batch {later} is there; restore it from a copy of the repository"
+    )]
+    Cut {
+        /// The first one that is not there.
+        missing: u64,
+        /// One that is.
+        later: u64,
+    },
+    /// Another coordinator has written the next batch.
+    #[error(
+        "another coordinator has taken over this repository (it wrote journal batch {number}); this one has stopped: \
+         nothing more is written"
+    )]
+    LostOwnership {
+        /// The number that was not free.
+        number: u64,
+    },
+    /// The batch could not be written; nothing has changed.
+    #[error("journal batch {number} was not written; nothing has changed")]
+    NotWritten {
+        /// Its number.
+        number: u64,
+        /// Why.
+        source: Unsettled,
+    },
+    /// Nobody knows whether the batch is there.
+    #[error("nobody knows yet whether journal batch {number} was written; nothing more is committed until it is known")]
+    Unknown {
+        /// Its number.
+        number: u64,
+        /// Why.
+        source: Unsettled,
+    },
+    /// A record that no reader would take.
+    #[error("a record cannot be written into the journal")]
+    Record(#[source] FormatError),
+}
+
+/// An object that a durable batch has named dead: the only thing that can be deleted.
+#[derive(Debug)]
+pub struct Dead(ObjectName);
+
+impl Dead {
+    /// Which object.
+    pub fn object(&self) -> &ObjectName {
+        &self.0
+    }
+
+    /// For the suite that every store must pass, which has objects of its own and no journal.
+    pub(crate) fn named_for_conformance(object: &ObjectName) -> Self {
+        Self(object.clone())
+    }
+
+    /// What this batch, which is durable, names dead.
+    fn named_by(batch: &Batch) -> Vec<Self> {
+        let dead = |event: &Event| match event {
+            Event::PackDead { pack } => Some(Self(ObjectName::pack(*pack))),
+            _ => None,
+        };
+        batch.records().iter().filter_map(|record| dead(&record.act.event)).collect()
+    }
+}
+
+/// A batch that is a fact now.
+#[derive(Debug)]
+pub struct Appended {
+    /// The batch, for the catalog to apply.
+    pub batch: Batch,
+    /// What it named dead, for the store to delete.
+    pub dead: Vec<Dead>,
+}
+
+/// The chain, and the right to continue it.
+pub struct Journal {
+    store: Arc<dyn Store>,
+    log_key: SigningKey,
+    log_keys: Vec<VerifyingKey>,
+    chain: Chain,
+    last: Option<SignedHead>,
+    incarnation: u64,
+    unsettled: Option<Batch>,
+    lost: bool,
+}
+
+impl std::fmt::Debug for Journal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Journal up to batch {}, incarnation {}", self.chain.len(), self.incarnation)
+    }
+}
+
+impl Journal {
+    /// Reads and checks the whole chain, showing each batch to `replay`. `former_keys` are log keys of earlier times,
+    /// as the trust file names them. Writes nothing.
+    pub fn open<E: From<JournalError>>(
+        store: Arc<dyn Store>,
+        repository: RepositoryId,
+        log_key: SigningKey,
+        former_keys: &[VerifyingKey],
+        mut replay: impl FnMut(&Batch) -> Result<(), E>,
+    ) -> Result<Self, E> {
+        let mut log_keys = vec![log_key.verifying_key()];
+        log_keys.extend_from_slice(former_keys);
+        let mut chain = Chain::start(repository);
+        let mut last = None;
+        while let Some(batch) = read_batch(store.as_ref(), chain.next_number())? {
+            let number = chain.next_number();
+            let head = batch.signed_head();
+            chain.append(head, &log_keys).map_err(|source| JournalError::Broken { number, source })?;
+            last = Some(*head);
+            replay(&batch)?;
+        }
+        refuse_a_cut(store.as_ref(), chain.next_number())?;
+        let incarnation = chain.incarnation() + 1;
+        Ok(Self { store, log_key, log_keys, chain, last, incarnation, unsettled: None, lost: false })
+    }
+
+    /// Puts these acts as the next batch, in order. On success they are facts.
+    pub fn append(&mut self, acts: Vec<Act>) -> Result<Appended, JournalError> {
+        let number = self.chain.next_number();
+        if self.lost || self.unsettled.is_some() {
+            return self.refuse(number);
+        }
+        let mut next = self.chain.next_batch(self.incarnation);
+        for act in acts {
+            next.push(act).map_err(JournalError::Record)?;
+        }
+        let batch = next.sign(&self.log_key).map_err(JournalError::Record)?;
+        self.put(batch)
+    }
+
+    /// Finds out what became of a batch whose put had no known outcome. Call it before [`Journal::append`]; what it
+    /// returns is a fact that was not applied yet.
+    pub fn settle(&mut self) -> Result<Option<Appended>, JournalError> {
+        if self.lost {
+            return Err(JournalError::LostOwnership { number: self.chain.next_number() });
+        }
+        match self.unsettled.take() {
+            None => Ok(None),
+            Some(batch) => match self.put(batch) {
+                Ok(appended) => Ok(Some(appended)),
+                Err(JournalError::NotWritten { .. }) => Ok(None),
+                Err(error) => Err(error),
+            },
+        }
+    }
+
+    fn refuse(&self, number: u64) -> Result<Appended, JournalError> {
+        match self.lost {
+            true => Err(JournalError::LostOwnership { number }),
+            false => {
+                let source = StoreError::NotFound { object: ObjectName::journal(number) };
+                Err(JournalError::Unknown { number, source: Unsettled { absent: false, source } })
+            }
+        }
+    }
+
+    fn put(&mut self, batch: Batch) -> Result<Appended, JournalError> {
+        let number = batch.signed_head().head().number;
+        match put_settled(self.store.as_ref(), &ObjectName::journal(number), &batch.to_bytes()) {
+            Ok(Settled::There) => {
+                let broken = |source| JournalError::Broken { number, source };
+                self.chain.append(batch.signed_head(), &self.log_keys).map_err(broken)?;
+                self.last = Some(*batch.signed_head());
+                Ok(Appended { dead: Dead::named_by(&batch), batch })
+            }
+            Ok(Settled::Other) => {
+                self.lost = true;
+                tracing::error!(number, "another coordinator has taken over this repository");
+                Err(JournalError::LostOwnership { number })
+            }
+            Err(source) if source.absent => Err(JournalError::NotWritten { number, source }),
+            Err(source) => {
+                self.unsettled = Some(batch);
+                Err(JournalError::Unknown { number, source })
+            }
+        }
+    }
+
+    /// Whether another coordinator has taken over.
+    pub fn is_lost(&self) -> bool {
+        self.lost
+    }
+
+    /// The incarnation that this process writes under.
+    pub fn incarnation(&self) -> u64 {
+        self.incarnation
+    }
+
+    /// The number of the last batch; 0 before the first.
+    pub fn len(&self) -> u64 {
+        self.chain.len()
+    }
+
+    /// Whether there is no batch yet.
+    pub fn is_empty(&self) -> bool {
+        self.chain.is_empty()
+    }
+
+    /// The sequence that the next record will have.
+    pub fn next_sequence(&self) -> u64 {
+        self.chain.next_sequence()
+    }
+
+    /// The last head, signed; none before the first batch.
+    pub fn head(&self) -> Option<&SignedHead> {
+        self.last.as_ref()
+    }
+
+    /// The keys under which heads and packs verify.
+    pub fn log_keys(&self) -> &[VerifyingKey] {
+        &self.log_keys
+    }
+
+    /// Where a head that an agent shows stands in this journal; an error if nobody here ever signed it.
+    pub fn standing(&self, shown: &SignedHead) -> Result<Standing, FormatError> {
+        shown.verify(&self.log_keys)?;
+        Ok(self.chain.standing(shown))
+    }
+}
+
+/// The batch of this number; none if it is certainly not there.
+pub fn read_batch(store: &dyn Store, number: u64) -> Result<Option<Batch>, JournalError> {
+    let bytes = match store.get(&ObjectName::journal(number), ByteRange::Whole) {
+        Ok(bytes) => bytes,
+        Err(error) if error.is_not_found() => return Ok(None),
+        Err(error) => return Err(error.into()),
+    };
+    Batch::parse(&bytes).map(Some).map_err(|source| JournalError::Broken { number, source })
+}
+
+/// A listing adds: if it knows a batch beyond the end, the end is a hole.
+fn refuse_a_cut(store: &dyn Store, missing: u64) -> Result<(), JournalError> {
+    let numbers = store.list(ObjectKind::Journal)?.into_iter().filter_map(|name| name.as_number());
+    match numbers.filter(|number| *number >= missing).min() {
+        Some(later) => Err(JournalError::Cut { missing, later }),
+        None => Ok(()),
+    }
+}

@@ -1,0 +1,250 @@
+//! A repository on a local disk: one file an object.
+//!
+//! Put = temporary file in `tmp`, write, fsync, rename to the name if nothing has it, fsync of the directory (INV-2).
+//! So under its name an object is complete or absent (INV-7). Temporary files are removed at start-up, never read. A
+//! lock on the file `lock` keeps a second process out; that another machine has the same disk is found out by the
+//! journal's numbers, not here.
+
+use super::{Body, ByteRange, ObjectKind, ObjectName, Put, Spooled, Store, StoreError};
+use crate::journal::Dead;
+use bytes::Bytes;
+use rustix::fs::{CWD, FlockOperation, RenameFlags};
+use rustix::io::Errno;
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use walkdir::WalkDir;
+
+const TEMPORARY: &str = "tmp";
+const LOCK: &str = "lock";
+
+/// Objects as files below one directory, which this process holds alone while the value lives.
+#[derive(Debug)]
+pub struct LocalStore {
+    root: PathBuf,
+    next_temporary: AtomicU64,
+    _lock: File,
+}
+
+impl LocalStore {
+    /// Makes an empty repository in a directory that is new or empty, durably.
+    pub fn create(root: &Path) -> Result<Self, StoreError> {
+        fs::create_dir_all(root).map_err(|error| StoreError::io("make directory", root, error))?;
+        let mut entries = fs::read_dir(root).map_err(|error| StoreError::io("list", root, error))?;
+        if entries.any(|entry| entry.map_or(true, |entry| entry.file_name() != "lost+found")) {
+            return Err(StoreError::NotEmpty { path: root.into() });
+        }
+        for directory in ObjectKind::ALL.map(ObjectKind::directory).into_iter().chain([TEMPORARY]) {
+            let path = root.join(directory);
+            fs::create_dir(&path).map_err(|error| StoreError::io("make directory", path, error))?;
+        }
+        let lock = root.join(LOCK);
+        File::create_new(&lock).map_err(|error| StoreError::io("make", lock, error))?;
+        sync_directory(root)?;
+        root.parent().filter(|parent| !parent.as_os_str().is_empty()).map_or(Ok(()), sync_directory)?;
+        Self::open(root)
+    }
+
+    /// Opens a repository, keeps other processes out of it, and removes what earlier ones left unfinished.
+    pub fn open(root: &Path) -> Result<Self, StoreError> {
+        for directory in ObjectKind::ALL.map(ObjectKind::directory).into_iter().chain([TEMPORARY, LOCK]) {
+            if !root.join(directory).exists() {
+                let why = format!("it has no {directory:?}");
+                return Err(StoreError::NoRepository { path: root.into(), why });
+            }
+        }
+        let path = root.join(LOCK);
+        let lock = File::open(&path).map_err(|error| StoreError::io("open", &path, error))?;
+        match rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => {}
+            Err(Errno::WOULDBLOCK) => return Err(StoreError::InUse { path: root.into() }),
+            Err(error) => return Err(StoreError::io("lock", path, error.into())),
+        }
+        let store = Self { root: root.into(), next_temporary: AtomicU64::new(0), _lock: lock };
+        store.remove_temporary_files()?;
+        Ok(store)
+    }
+
+    /// The directory that holds it.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    fn remove_temporary_files(&self) -> Result<(), StoreError> {
+        let directory = self.root.join(TEMPORARY);
+        let entries = fs::read_dir(&directory).map_err(|error| StoreError::io("list", &directory, error))?;
+        for entry in entries {
+            let path = entry.map_err(|error| StoreError::io("list", &directory, error))?.path();
+            fs::remove_file(&path).map_err(|error| StoreError::io("remove", path, error))?;
+        }
+        Ok(())
+    }
+
+    fn path(&self, name: &ObjectName) -> PathBuf {
+        self.root.join(name.path())
+    }
+
+    fn open_object(&self, name: &ObjectName) -> Result<(File, u64), StoreError> {
+        let path = self.path(name);
+        let file = File::open(&path).map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound => StoreError::NotFound { object: name.clone() },
+            _ => StoreError::io("open", &path, error),
+        })?;
+        let bytes = file.metadata().map_err(|error| StoreError::io("look at", path, error))?.len();
+        Ok((file, bytes))
+    }
+
+    /// The directory that will hold the object, made durably if it is new.
+    fn directory_for(&self, name: &ObjectName) -> Result<PathBuf, StoreError> {
+        let path = self.path(name);
+        let parent = path.parent().unwrap_or(&self.root).to_path_buf();
+        match fs::create_dir(&parent) {
+            Ok(()) => sync_directory(parent.parent().unwrap_or(&self.root))?,
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(StoreError::io("make directory", parent, error)),
+        }
+        Ok(parent)
+    }
+
+    fn put_file(&self, name: &ObjectName, spooled: &Spooled) -> Result<Put, StoreError> {
+        let (file, temporary) = spooled.as_file().ok_or_else(|| {
+            let error = io::Error::other("the temporary file is of another store");
+            StoreError::io("put", self.path(name), error)
+        })?;
+        file.sync_all().map_err(|error| StoreError::io("fsync", temporary, error))?;
+        let directory = self.directory_for(name)?;
+        let path = self.path(name);
+        let put = rename_if_absent(temporary, &path).map_err(|error| StoreError::io("put", path, error))?;
+        // Also when the name was taken: whoever put that object may have been stopped just before this line.
+        sync_directory(&directory)?;
+        Ok(put)
+    }
+}
+
+impl Store for LocalStore {
+    fn spool(&self) -> Result<Spooled, StoreError> {
+        let number = self.next_temporary.fetch_add(1, Ordering::Relaxed);
+        let path = self.root.join(TEMPORARY).join(number.to_string());
+        Spooled::at(path.clone()).map_err(|error| StoreError::io("make", path, error))
+    }
+
+    fn put(&self, name: &ObjectName, body: Body) -> Result<Put, StoreError> {
+        let spooled = match body {
+            Body::Spooled(spooled) => spooled,
+            Body::Bytes(bytes) => {
+                let mut spooled = self.spool()?;
+                spooled.write_all(&bytes).map_err(|error| StoreError::io("write", self.path(name), error))?;
+                spooled
+            }
+        };
+        self.put_file(name, &spooled)
+    }
+
+    fn get(&self, name: &ObjectName, range: ByteRange) -> Result<Bytes, StoreError> {
+        let (file, size_bytes) = self.open_object(name)?;
+        let outside = || StoreError::OutOfRange { object: name.clone(), size_bytes, range };
+        let (offset, length) = range.within(size_bytes).ok_or_else(outside)?;
+        let mut bytes = vec![0; usize::try_from(length).map_err(|_| outside())?];
+        file.read_exact_at(&mut bytes, offset).map_err(|error| StoreError::io("read", self.path(name), error))?;
+        Ok(bytes.into())
+    }
+
+    fn size(&self, name: &ObjectName) -> Result<u64, StoreError> {
+        self.open_object(name).map(|(_, bytes)| bytes)
+    }
+
+    fn list(&self, kind: ObjectKind) -> Result<Vec<ObjectName>, StoreError> {
+        let mut names = Vec::new();
+        for entry in WalkDir::new(self.root.join(kind.directory())).max_depth(2).sort_by_file_name() {
+            let entry = entry.map_err(|error| {
+                let path = error.path().unwrap_or(&self.root).to_path_buf();
+                StoreError::io("list", path, error.into())
+            })?;
+            if entry.file_type().is_dir() {
+                continue;
+            }
+            let relative = entry.path().strip_prefix(&self.root).ok().and_then(Path::to_str);
+            match relative.and_then(ObjectName::from_path) {
+                Some(name) => names.push(name),
+                None => tracing::warn!(path = %entry.path().display(), "not an object of ours, left alone"),
+            }
+        }
+        Ok(names)
+    }
+
+    fn delete(&self, dead: Dead) -> Result<(), StoreError> {
+        let path = self.path(dead.object());
+        match fs::remove_file(&path) {
+            Ok(()) => sync_directory(path.parent().unwrap_or(&self.root)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(StoreError::io("delete", path, error)),
+        }
+    }
+}
+
+/// One step, also for whoever looks on: the name appears with the whole object, or it is taken.
+fn rename_if_absent(from: &Path, to: &Path) -> io::Result<Put> {
+    match rustix::fs::renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
+        Ok(()) => Ok(Put::Done),
+        Err(Errno::EXIST) => Ok(Put::Taken),
+        // The file system does not know how: a second link does the same there.
+        Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => match fs::hard_link(from, to) {
+            Ok(()) => Ok(Put::Done),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(Put::Taken),
+            Err(error) => Err(error),
+        },
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn sync_directory(path: &Path) -> Result<(), StoreError> {
+    File::open(path).and_then(|directory| directory.sync_all()).map_err(|error| StoreError::io("fsync", path, error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn inv_08_the_local_store_conforms() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = LocalStore::create(&directory.path().join("repository")).unwrap();
+        super::super::conformance::check(&store);
+    }
+
+    #[test]
+    fn inv_07_what_was_not_finished_is_removed_at_start_up_and_never_seen() {
+        let directory = tempfile::tempdir().unwrap();
+        let root = directory.path().join("repository");
+        let store = LocalStore::create(&root).unwrap();
+        let mut spooled = store.spool().unwrap();
+        spooled.write_all(b"half").unwrap();
+        std::mem::forget(spooled); // A crash drops nothing.
+        drop(store);
+        let store = LocalStore::open(&root).unwrap();
+        assert_eq!(fs::read_dir(root.join(TEMPORARY)).unwrap().count(), 0);
+        assert!(ObjectKind::ALL.iter().all(|kind| store.list(*kind).unwrap().is_empty()));
+    }
+
+    #[test]
+    fn a_second_process_and_a_directory_that_is_no_repository_are_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        let root = directory.path().join("repository");
+        assert!(matches!(LocalStore::open(&root), Err(StoreError::NoRepository { .. })));
+        let _first = LocalStore::create(&root).unwrap();
+        assert!(matches!(LocalStore::open(&root), Err(StoreError::InUse { .. })));
+        assert!(matches!(LocalStore::create(&root), Err(StoreError::NotEmpty { .. })));
+    }
+
+    #[test]
+    fn what_is_not_an_object_is_neither_listed_nor_removed() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = LocalStore::create(&directory.path().join("repository")).unwrap();
+        let stranger = store.root().join("journal/notes.txt");
+        fs::write(&stranger, b"hello").unwrap();
+        assert_eq!(store.list(ObjectKind::Journal).unwrap(), []);
+        assert!(stranger.exists());
+    }
+}
