@@ -9,9 +9,11 @@
 
 pub mod address;
 pub mod authorize;
+pub mod catalog;
 pub mod clock;
 pub mod config;
 pub mod dispatch;
+pub mod index;
 pub mod job;
 pub mod journal;
 pub mod pki;

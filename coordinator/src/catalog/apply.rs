@@ -1,0 +1,144 @@
+//! The only way in which the catalog changes: one record after the other.
+
+use super::tables::EndedJob;
+use super::{Catalog, CatalogError, GrantMade, Host, ScopeMade, Snapshot, Token};
+use lifeboat_format::id::{HostId, SnapshotNumber};
+use lifeboat_format::journal::event::{HostEnrolled, HostState, SnapshotCommitted, SnapshotState};
+use lifeboat_format::journal::{Event, Record};
+
+impl Catalog {
+    /// Applies the next record. After an error the catalog is not to be used: the journal is not one that this
+    /// release understands.
+    pub fn apply(&mut self, record: &Record) -> Result<(), CatalogError> {
+        let wrong = |why: String| CatalogError { sequence: record.sequence, why };
+        if record.sequence != self.applied + 1 {
+            return Err(wrong(format!("record {} was expected", self.applied + 1)));
+        }
+        self.applied = record.sequence;
+        self.apply_event(record).map_err(wrong)
+    }
+
+    fn apply_event(&mut self, record: &Record) -> Result<(), String> {
+        let time_ns = record.act.time_ns;
+        match &record.act.event {
+            Event::Nothing
+            | Event::Incarnation { .. }
+            | Event::Witnessed { .. }
+            | Event::RequestMade { .. }
+            | Event::RequestApproved { .. }
+            | Event::RequestStopped { .. }
+            | Event::Refused { .. }
+            | Event::BackupOrdered { .. } => {}
+            Event::RepositoryCreated { custody, trust_file } => {
+                self.custody = Some(*custody);
+                self.trust_file = Some((1, *trust_file));
+            }
+            Event::TrustFile { number, digest } => self.trust_file = Some((*number, *digest)),
+            Event::ScopeMade { scope, group, first } => {
+                let made = ScopeMade { group: group.clone(), first: *first };
+                unused(self.scopes.insert(*scope, made).is_some(), "scope", scope)?;
+            }
+            Event::TokenCreated(token) => {
+                let number = token.number;
+                let token = Token { record: token.clone(), used_by: Vec::new() };
+                unused(self.tokens.insert(number, token).is_some(), "token", number)?;
+            }
+            Event::HostEnrolled(host) => self.enrol(host, time_ns)?,
+            Event::HostState { host, state } => self.host_mut(*host)?.state = *state,
+            Event::CertificateIssued { host, ends_ns, .. } => {
+                self.host_mut(*host)?.certificate_ends_ns = Some(*ends_ns);
+            }
+            Event::PacksAdded { packs } => {
+                for added in packs {
+                    self.packs_ever += 1;
+                    self.packs.insert(added.pack, (self.packs_ever, added.holds));
+                }
+            }
+            Event::PackDead { pack } => {
+                self.packs.remove(pack);
+                self.losses.remove(pack);
+                self.dead.insert(*pack);
+            }
+            Event::Loss { pack, records } => {
+                self.losses.entry(*pack).or_default().extend(records);
+            }
+            Event::SnapshotCommitted(snapshot) => self.commit(record.sequence, snapshot, time_ns)?,
+            Event::SnapshotState { snapshot, state } => self.snapshot_mut(*snapshot)?.state = *state,
+            Event::SnapshotAccepted { snapshot } => self.snapshot_mut(*snapshot)?.accepted = true,
+            Event::SnapshotHeld { snapshot, held } => self.snapshot_mut(*snapshot)?.held = *held,
+            Event::SnapshotLocked { snapshot, until_ns } => {
+                let snapshot = self.snapshot_mut(*snapshot)?;
+                // Lock end times only grow (INV-35).
+                snapshot.locked_until_ns = snapshot.locked_until_ns.max(Some(*until_ns));
+            }
+            Event::GrantMade { grant, snapshot, target, expires_ns, .. } => {
+                let made = GrantMade { snapshot: *snapshot, target: *target, expires_ns: *expires_ns, opened: false };
+                unused(self.grants.insert(*grant, made).is_some(), "grant", grant)?;
+            }
+            Event::GrantOpened { grant } => {
+                self.grants.get_mut(grant).ok_or(format!("there is no grant {grant}"))?.opened = true;
+            }
+            Event::JobEnded { job, host, source_set, outcome, message } => {
+                let set = self.source_sets.entry((*host, source_set.clone())).or_default();
+                let ended =
+                    EndedJob { job: job.clone(), outcome: *outcome, message: message.clone(), ended_ns: time_ns };
+                set.last_job = Some(ended);
+            }
+        }
+        Ok(())
+    }
+
+    fn enrol(&mut self, host: &HostEnrolled, time_ns: i64) -> Result<(), String> {
+        let number = host.host;
+        let row =
+            Host { enrolled: host.clone(), enrolled_ns: time_ns, state: HostState::Active, certificate_ends_ns: None };
+        unused(self.hosts.insert(number, row).is_some() || number == HostId::WITNESSED, "host", number)?;
+        if let Some(token) = self.tokens.get_mut(&host.token) {
+            token.used_by.push(number);
+        }
+        Ok(())
+    }
+
+    fn commit(&mut self, sequence: u64, committed: &SnapshotCommitted, time_ns: i64) -> Result<(), String> {
+        let number = SnapshotNumber::new(sequence);
+        let set = self.source_sets.entry((committed.host, committed.source_set.clone())).or_default();
+        let expected = set.last.as_ref().map_or(1, |(last, ..)| last + 1);
+        if committed.sequence != expected {
+            return Err(format!("snapshot {} of its source set was expected", expected));
+        }
+        set.last = Some((committed.sequence, committed.snapshot, number));
+        set.committed += 1;
+        unused(self.by_id.insert(committed.snapshot, number).is_some(), "snapshot", committed.snapshot)?;
+        let snapshot = Snapshot {
+            id: committed.snapshot,
+            host: committed.host,
+            source_set: committed.source_set.clone(),
+            sequence: committed.sequence,
+            root: committed.root,
+            outcome: committed.outcome,
+            suspect: committed.suspect.clone(),
+            accepted: false,
+            state: SnapshotState::Live,
+            held: false,
+            locked_until_ns: None,
+            committed_ns: time_ns,
+        };
+        self.snapshots.insert(number, snapshot);
+        Ok(())
+    }
+
+    fn host_mut(&mut self, host: HostId) -> Result<&mut Host, String> {
+        self.hosts.get_mut(&host).ok_or(format!("there is no host {host}"))
+    }
+
+    fn snapshot_mut(&mut self, number: SnapshotNumber) -> Result<&mut Snapshot, String> {
+        self.snapshots.get_mut(&number).ok_or(format!("there is no snapshot number {number}"))
+    }
+}
+
+fn unused(used: bool, what: &str, which: impl std::fmt::Display) -> Result<(), String> {
+    match used {
+        true => Err(format!("{what} {which} is there already")),
+        false => Ok(()),
+    }
+}

@@ -1,0 +1,272 @@
+//! The index follows the repository: at a start what is missing in the rows is filled in from pack footers and the
+//! journal, from nothing if need be (D2, INV-3).
+//!
+//! It goes on where it was stopped: each pack and each batch is noted once its facts are in the rows. Its memory is
+//! one footer. A pack that cannot be read is left out with a word in the log: its chunks are then asked for again, and
+//! `verify` names what is lost. Marks and homes are not in the repository; they start empty.
+
+use super::{Changes, Index, IndexError, PackNumber};
+use crate::catalog::Catalog;
+use crate::journal::{JournalError, read_batch};
+use crate::store::{ByteRange, ObjectKind, ObjectName, Store, StoreError};
+use lifeboat_format::FormatError;
+use lifeboat_format::id::{HostId, PackId, RepositoryId};
+use lifeboat_format::journal::Event;
+use lifeboat_format::journal::event::{AddedPack, Holds};
+use lifeboat_format::link::Target;
+use lifeboat_format::pack::Footer;
+use lifeboat_format::seal::Kind;
+use lifeboat_format::sign::VerifyingKey;
+
+/// Rows that are written together.
+const BATCH_ROWS: usize = 512;
+
+/// Why the index could not follow.
+#[derive(Debug, thiserror::Error)]
+pub enum RebuildError {
+    /// It is of another repository, or ahead of this one, or holds what cannot be: delete it and begin from nothing.
+    #[error("the index does not fit the repository: {why}")]
+    Odd {
+        /// What does not fit.
+        why: String,
+    },
+    /// RocksDB failed.
+    #[error(transparent)]
+    Index(#[from] IndexError),
+    /// A listing failed.
+    #[error("cannot list the packs")]
+    Store(#[from] StoreError),
+    /// A batch could not be read.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+}
+
+/// Why a footer could not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum FooterError {
+    /// The store failed, or has no such pack.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// It is not a footer that we signed.
+    #[error(transparent)]
+    Format(#[from] FormatError),
+}
+
+/// What there is to follow.
+pub struct Repository<'r> {
+    /// Its id.
+    pub id: RepositoryId,
+    /// Its objects.
+    pub store: &'r dyn Store,
+    /// What its whole journal says.
+    pub catalog: &'r Catalog,
+    /// How many batches that is.
+    pub batches: u64,
+    /// Who signed its packs.
+    pub log_keys: &'r [VerifyingKey],
+}
+
+/// How far it is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// Packs looked at.
+    pub packs_done: u64,
+    /// Packs in all.
+    pub packs_total: u64,
+    /// Rows filled in.
+    pub rows: u64,
+}
+
+/// What was found on the way.
+#[derive(Debug, Default)]
+pub struct CaughtUp {
+    /// Packs signed by us that the journal does not know: to be named in the next batch.
+    pub adopted: Vec<AddedPack>,
+    /// Packs that the journal knows and that could not be read.
+    pub unreadable: Vec<PackId>,
+    /// Whether a loss was replayed.
+    pub lost: bool,
+    /// How much was done.
+    pub progress: Progress,
+}
+
+impl Repository<'_> {
+    /// The footer of a pack, checked against its name and our signature.
+    pub fn footer(&self, pack: PackId) -> Result<(Footer, u64), FooterError> {
+        read_footer(self.store, pack, self.log_keys)
+    }
+}
+
+/// The footer of a pack, checked against its name and the log keys, and the pack's length.
+pub fn read_footer(store: &dyn Store, pack: PackId, log_keys: &[VerifyingKey]) -> Result<(Footer, u64), FooterError> {
+    let name = ObjectName::pack(pack);
+    let pack_bytes = store.size(&name)?;
+    let read = |offset, bytes: usize| -> Result<_, FooterError> {
+        Ok(store.get(&name, ByteRange::At { offset, bytes: bytes as u64 })?)
+    };
+    let footer = Footer::read(pack_bytes, log_keys, read)?;
+    if footer.id != pack {
+        return Err(FormatError::Broken { what: "pack", check: "that its name is its hash" }.into());
+    }
+    Ok((footer, pack_bytes))
+}
+
+impl Index {
+    /// Fills in what is missing. Nothing else may use the index meanwhile.
+    pub fn catch_up(
+        &self,
+        repository: &Repository<'_>,
+        report: &mut dyn FnMut(Progress),
+    ) -> Result<CaughtUp, RebuildError> {
+        self.refuse_what_is_odd(repository)?;
+        let mut found = CaughtUp::default();
+        let known = repository.catalog.packs();
+        let strangers = self.strangers(repository)?;
+        found.progress.packs_total = (known.len() + strangers.len()) as u64;
+        for (pack, _) in known {
+            if self.fill_pack(repository, pack, &mut found.progress)?.is_none() {
+                found.unreadable.push(pack);
+            }
+            report(found.progress);
+        }
+        for pack in strangers {
+            if let Some(holds) = self.fill_pack(repository, pack, &mut found.progress)? {
+                found.adopted.push(AddedPack { pack, holds });
+            }
+            report(found.progress);
+        }
+        for number in self.journal_seen()? + 1..=repository.batches {
+            found.lost |= self.replay(repository, number)?;
+        }
+        Ok(found)
+    }
+
+    fn refuse_what_is_odd(&self, repository: &Repository<'_>) -> Result<(), RebuildError> {
+        let odd = |why: String| Err(RebuildError::Odd { why });
+        match self.repository()? {
+            None => self.set_repository(repository.id)?,
+            Some(id) if id == repository.id => {}
+            Some(other) => return odd(format!("it is of repository {other}")),
+        }
+        let seen = self.journal_seen()?;
+        if seen > repository.batches {
+            return odd(format!("it has seen journal batch {seen}, of {}", repository.batches));
+        }
+        match repository.catalog.dead_packs().find(|pack| self.pack(pack).is_some()) {
+            Some(pack) => odd(format!("it points into pack {pack}, which is dead")),
+            None => Ok(()),
+        }
+    }
+
+    /// Packs in the store that the journal does not name: put just before a crash. A listing adds.
+    fn strangers(&self, repository: &Repository<'_>) -> Result<Vec<PackId>, RebuildError> {
+        let listed = repository.store.list(ObjectKind::Pack)?.into_iter().filter_map(|name| name.as_pack());
+        Ok(listed.filter(|pack| !repository.catalog.knows_pack(pack)).collect())
+    }
+
+    /// Fills in the rows of one pack if they are not there; says what it holds, or none if it cannot be read.
+    fn fill_pack(
+        &self,
+        repository: &Repository<'_>,
+        pack: PackId,
+        progress: &mut Progress,
+    ) -> Result<Option<Holds>, RebuildError> {
+        progress.packs_done += 1;
+        let known = repository.catalog.knows_pack(&pack);
+        if known && self.pack(&pack).is_some_and(|(_, entry)| entry.indexed) {
+            return Ok(Some(Holds::Chunks));
+        }
+        let (footer, bytes) = match repository.footer(pack) {
+            Ok(footer) => footer,
+            Err(error) => {
+                tracing::error!(%pack, %error, "cannot read this pack; what it holds is asked for again");
+                return Ok(None);
+            }
+        };
+        let number = self.register_pack(pack)?;
+        for (batch, records) in footer.records.chunks(BATCH_ROWS).enumerate() {
+            let mut filling = self.fill(number);
+            for (record, at) in records.iter().zip((batch * BATCH_ROWS) as u32..) {
+                if !repository.catalog.is_lost(&pack, &record.record.target) {
+                    filling.add(record, at, record.record.host)?;
+                    progress.rows += 1;
+                }
+            }
+            filling.write()?;
+        }
+        self.set_pack_indexed(number, footer.records.len() as u32, bytes)?;
+        let nodes = footer.records.first().is_some_and(|record| record.record.kind() == Kind::Node);
+        Ok(Some(if nodes { Holds::Nodes } else { Holds::Chunks }))
+    }
+
+    /// Takes the facts of one batch into the rows; says whether a loss was among them.
+    fn replay(&self, repository: &Repository<'_>, number: u64) -> Result<bool, RebuildError> {
+        let batch = read_batch(repository.store, number)?
+            .ok_or_else(|| RebuildError::Odd { why: format!("journal batch {number} went away while it was read") })?;
+        let mut lost = false;
+        for record in batch.records() {
+            match &record.act.event {
+                Event::Witnessed { pack, records } => self.replay_witnessed(repository, *pack, records)?,
+                Event::Loss { pack, records } => {
+                    self.lose(*pack, records)?;
+                    lost = true;
+                }
+                _ => {}
+            }
+        }
+        self.set_journal_seen(number)?;
+        Ok(lost)
+    }
+
+    fn replay_witnessed(&self, repository: &Repository<'_>, pack: PackId, records: &[u32]) -> Result<(), RebuildError> {
+        let Some((number, _)) = self.pack(&pack) else { return Ok(()) };
+        let Ok((footer, _)) = repository.footer(pack) else { return Ok(()) };
+        for batch in records.chunks(BATCH_ROWS) {
+            let mut changes = Changes::default();
+            for at in batch {
+                let record = footer.records.get(*at as usize).ok_or_else(|| RebuildError::Odd {
+                    why: format!("the journal says that record {at} of pack {pack} was witnessed; it has fewer"),
+                })?;
+                self.make_witnessed(&mut changes, &record.record.target, number, *at)?;
+            }
+            self.write(changes)?;
+        }
+        Ok(())
+    }
+
+    fn make_witnessed(
+        &self,
+        changes: &mut Changes,
+        target: &Target,
+        pack: PackNumber,
+        at: u32,
+    ) -> Result<(), IndexError> {
+        let Target::Chunk(id) = target else { return Ok(()) };
+        let Some(mut row) = self.chunk(id)? else { return Ok(()) };
+        for body in row.bodies.iter_mut().filter(|body| body.place.pack == pack && body.place.record == at) {
+            body.host = HostId::WITNESSED;
+        }
+        self.set_chunk(changes, id, &row)
+    }
+
+    /// Removes what was lost from the rows. Bodies in other packs stay.
+    pub fn lose(&self, pack: PackId, records: &[Target]) -> Result<(), IndexError> {
+        let Some((number, _)) = self.pack(&pack) else { return Ok(()) };
+        let mut changes = Changes::default();
+        for record in records {
+            match record {
+                Target::Chunk(id) => {
+                    let Some(mut row) = self.chunk(id)? else { continue };
+                    row.bodies.retain(|body| body.place.pack != number);
+                    self.set_chunk(&mut changes, id, &row)?;
+                }
+                Target::Node(id) => {
+                    if self.node(id)?.is_some_and(|row| row.place.pack == number) {
+                        self.set_node(&mut changes, id, None)?;
+                    }
+                }
+            }
+        }
+        self.write(changes)
+    }
+}
