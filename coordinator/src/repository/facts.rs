@@ -1,0 +1,132 @@
+//! Facts: what is written into the journal, and then taken into memory and the index, in this order.
+
+use super::Coordinator;
+use crate::catalog::CatalogError;
+use crate::index::{IndexError, PackNumber};
+use crate::journal::{Appended, Journal, JournalError};
+use crate::shared::State;
+use lifeboat_format::journal::{Act, Decision, Event, Principal};
+use std::ops::Range;
+
+/// Of what became witnessed, so much goes into one batch.
+const WITNESSED_MAX: usize = 100_000;
+
+/// A fact could not be recorded.
+#[derive(Debug, thiserror::Error)]
+pub enum FactError {
+    /// Not written, or nobody knows.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    /// Written, but not understood: a fault of ours. Restart, and report it.
+    #[error(transparent)]
+    Catalog(#[from] CatalogError),
+    /// Written, but the index could not follow; a restart makes it.
+    #[error(transparent)]
+    Index(#[from] IndexError),
+    /// There is no batch yet.
+    #[error("the journal has no batch yet")]
+    NoHead,
+}
+
+impl Coordinator {
+    /// Records acts, in order, in one batch. On success they are facts, and in the catalog; answers the sequences
+    /// that they have.
+    pub fn record(&self, acts: Vec<Act>) -> Result<Range<u64>, FactError> {
+        let mut journal = self.journal();
+        self.settle_with(&mut journal)?;
+        self.append_with_facts(&mut journal, acts)
+    }
+
+    /// Finds out what became of a batch with unknown outcome, before anything else is decided (INV-6).
+    pub(crate) fn settle(&self) -> Result<(), FactError> {
+        self.settle_with(&mut self.journal())
+    }
+
+    fn settle_with(&self, journal: &mut Journal) -> Result<(), FactError> {
+        match journal.settle()? {
+            Some(appended) => self.apply(&appended),
+            None => Ok(()),
+        }
+    }
+
+    /// Appends a batch: first the packs that were put and what was witnessed since the last one, then `acts`, whose
+    /// sequences it answers. With nothing to say, nothing is written.
+    pub(crate) fn append_with_facts(&self, journal: &mut Journal, acts: Vec<Act>) -> Result<Range<u64>, FactError> {
+        loop {
+            let witnessed = self.shared.index.witnessed_not_journalled(WITNESSED_MAX)?;
+            let more = witnessed.len() == WITNESSED_MAX;
+            let mut batch = self.pending_acts(&witnessed)?;
+            let first = journal.next_sequence() + batch.len() as u64;
+            if !more {
+                batch.extend(acts.iter().cloned());
+            }
+            if !batch.is_empty() {
+                let appended = journal.append(batch)?;
+                self.apply(&appended)?;
+            }
+            if !more {
+                return Ok(first..journal.next_sequence());
+            }
+        }
+    }
+
+    fn pending_acts(&self, witnessed: &[(PackNumber, u32)]) -> Result<Vec<Act>, IndexError> {
+        let mut events = Vec::new();
+        let packs = self.shared.lock().not_journalled.clone();
+        if !packs.is_empty() {
+            events.push(Event::PacksAdded { packs });
+        }
+        for of_pack in witnessed.chunk_by(|(a, _), (b, _)| a == b) {
+            let pack = self.shared.index.pack_id(of_pack[0].0)?;
+            let records = of_pack.iter().map(|(_, record)| *record).collect();
+            events.push(Event::Witnessed { pack, records });
+        }
+        let time_ns = self.shared.clock.now_ns();
+        Ok(events.into_iter().map(|event| own_act(time_ns, "keep", event)).collect())
+    }
+
+    /// Takes a durable batch into memory and the index.
+    fn apply(&self, appended: &Appended) -> Result<(), FactError> {
+        let index = &self.shared.index;
+        let mut state = self.shared.lock();
+        let mut witnessed = Vec::new();
+        for record in appended.batch.records() {
+            state.catalog.apply(record)?;
+            match &record.act.event {
+                Event::Witnessed { pack, records } => {
+                    let number = index.pack(pack).map(|(number, _)| number);
+                    witnessed.extend(number.into_iter().flat_map(|pack| records.iter().map(move |at| (pack, *at))));
+                }
+                Event::Loss { pack, records } => {
+                    index.lose(*pack, records)?;
+                    distrust_all_homes(&mut state);
+                    index.set_damaged(&state.damaged)?;
+                }
+                _ => {}
+            }
+        }
+        let State { not_journalled, catalog, .. } = &mut *state;
+        not_journalled.retain(|added| !catalog.knows_pack(&added.pack));
+        index.forget_witnessed(&witnessed)?;
+        index.set_journal_seen(appended.batch.signed_head().head().number)?;
+        Ok(())
+    }
+}
+
+/// Something is lost, and nobody has looked yet whose trees hold it: until then no snapshot gives homes.
+pub(super) fn distrust_all_homes(state: &mut State) {
+    state.losses_found += 1;
+    state.damaged.extend(state.catalog.snapshots().map(|(number, _)| number).collect::<Vec<_>>());
+}
+
+/// Something that the coordinator does by itself.
+pub(super) fn own_act(time_ns: i64, verb: &str, event: Event) -> Act {
+    Act {
+        time_ns,
+        principal: Principal::Coordinator,
+        verb: verb.into(),
+        object: "repository".into(),
+        decision: Decision::Done,
+        event,
+    }
+}

@@ -1,0 +1,175 @@
+//! How a repository is made and opened.
+//!
+//! Opening reads and checks the whole journal, brings the index up to it (from nothing if there is none, or it does
+//! not fit), moves the epoch on, and takes the repository over by writing the next batch (D3). Runs of an earlier
+//! process are void, its open packs gone (INV-26).
+
+use super::Coordinator;
+use super::facts::{FactError, distrust_all_homes, own_act};
+use crate::catalog::{Catalog, CatalogError};
+use crate::clock::{Clock, Random};
+use crate::index::rebuild::{CaughtUp, Progress, RebuildError, Repository};
+use crate::index::{Index, IndexError, IndexMemory};
+use crate::journal::{Journal, JournalError};
+use crate::run::Runs;
+use crate::shared::{Shared, State};
+use crate::spool::{OpenPacks, Spool};
+use crate::store::Store;
+use lifeboat_format::id::RepositoryId;
+use lifeboat_format::journal::{Act, Event};
+use lifeboat_format::sign::{SigningKey, VerifyingKey};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+/// Settings.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The repository that this must be.
+    pub repository: RepositoryId,
+    /// Where the index lies. Not in the repository; it may be deleted at any time while nothing is open.
+    pub index: PathBuf,
+    /// How much memory the index takes.
+    pub index_memory: IndexMemory,
+    /// A pack is an object once it has so many bytes; 64 MiB on a disk.
+    pub pack_bytes: u64,
+    /// So many bytes may be on their way to the open packs.
+    pub under_way_bytes: usize,
+    /// So long a commit waits to share its pack, while other runs send.
+    pub share_wait: Duration,
+}
+
+impl Config {
+    /// The usual settings.
+    pub fn new(repository: RepositoryId, index: PathBuf) -> Self {
+        Self {
+            repository,
+            index,
+            index_memory: IndexMemory::SMALL,
+            pack_bytes: 64 << 20,
+            under_way_bytes: 32 << 20,
+            share_wait: Duration::from_secs(2),
+        }
+    }
+}
+
+/// What a coordinator works with.
+pub struct Parts {
+    /// The repository.
+    pub store: Arc<dyn Store>,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// Chance.
+    pub random: Arc<dyn Random>,
+    /// Signs heads and packs.
+    pub log_key: SigningKey,
+    /// Log keys of earlier times, from the trust file: old packs must verify.
+    pub former_log_keys: Vec<VerifyingKey>,
+}
+
+/// Why a repository could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The journal.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    /// The journal is not one that this release understands.
+    #[error(transparent)]
+    Catalog(#[from] CatalogError),
+    /// The index.
+    #[error(transparent)]
+    Index(#[from] IndexError),
+    /// The index could not be brought up to the repository.
+    #[error(transparent)]
+    Rebuild(#[from] RebuildError),
+    /// The first batch of this process.
+    #[error("cannot take the repository over")]
+    TakeOver(#[from] FactError),
+    /// No thread could be started.
+    #[error("cannot start a thread")]
+    Thread(#[from] std::io::Error),
+    /// There is no journal.
+    #[error("the repository has no journal; is the right disk mounted? `lifeboat init` makes a new repository")]
+    NoJournal,
+}
+
+/// Begins the journal of a new repository with these acts: its creation, its first scope, its trust file.
+pub fn create(
+    store: Arc<dyn Store>,
+    repository: RepositoryId,
+    log_key: SigningKey,
+    acts: Vec<Act>,
+) -> Result<(), JournalError> {
+    let mut journal = Journal::open(store, repository, log_key, &[], |batch| {
+        let number = batch.signed_head().head().number;
+        Err(JournalError::LostOwnership { number })
+    })?;
+    journal.append(acts).map(|_| ())
+}
+
+impl Coordinator {
+    /// Opens a repository and takes it over. `report` hears how far the index is when much is to be filled in.
+    pub fn open(config: Config, parts: Parts, report: &mut dyn FnMut(Progress)) -> Result<Self, OpenError> {
+        let Parts { store, clock, random, log_key, former_log_keys } = parts;
+        let mut catalog = Catalog::new();
+        let journal = Journal::open(store.clone(), config.repository, log_key.clone(), &former_log_keys, |batch| {
+            batch.records().iter().try_for_each(|record| catalog.apply(record)).map_err(OpenError::Catalog)
+        })?;
+        if journal.is_empty() {
+            return Err(OpenError::NoJournal);
+        }
+        let (index, caught_up) = follow(&config, store.as_ref(), &catalog, &journal, report)?;
+        index.forget_all_runs_and_sessions()?;
+        index.next_epoch()?;
+        let mut state = State {
+            runs: Runs::default(),
+            open: OpenPacks::new(config.pack_bytes),
+            catalog,
+            damaged: index.damaged()?,
+            not_journalled: caught_up.adopted.clone(),
+            losses_found: 0,
+        };
+        if caught_up.lost {
+            distrust_all_homes(&mut state);
+            index.set_damaged(&state.damaged)?;
+        }
+        let shared = Arc::new(Shared::new(store, index, clock, random, state));
+        let (spool, threads) = Spool::start(&shared, &log_key, config.under_way_bytes)?;
+        let (spool, threads) = (Some(spool), Some(threads));
+        let coordinator = Self { shared, config, journal: Mutex::new(journal), spool, threads, caught_up };
+        coordinator.take_over()?;
+        Ok(coordinator)
+    }
+
+    /// Writes the next batch under a new incarnation: from now on an older coordinator can write nothing (INV-38).
+    fn take_over(&self) -> Result<(), FactError> {
+        let number = self.journal().incarnation();
+        let time_ns = self.shared.clock.now_ns();
+        self.record(vec![own_act(time_ns, "start", Event::Incarnation { number })]).map(|_| ())
+    }
+}
+
+/// Opens the index and brings it up to the repository. If it is damaged or does not fit, begins again from nothing.
+fn follow(
+    config: &Config,
+    store: &dyn Store,
+    catalog: &Catalog,
+    journal: &Journal,
+    report: &mut dyn FnMut(Progress),
+) -> Result<(Index, CaughtUp), OpenError> {
+    let repository =
+        Repository { id: config.repository, store, catalog, batches: journal.len(), log_keys: journal.log_keys() };
+    let mut attempt = || -> Result<_, RebuildError> {
+        let index = Index::open(&config.index, config.index_memory)?;
+        let caught_up = index.catch_up(&repository, report)?;
+        Ok((index, caught_up))
+    };
+    match attempt() {
+        Err(error @ (RebuildError::Odd { .. } | RebuildError::Index(_))) => {
+            tracing::warn!(%error, "the index is made anew");
+            Index::delete(&config.index)?;
+            Ok(attempt()?)
+        }
+        other => Ok(other?),
+    }
+}

@@ -1,0 +1,116 @@
+//! How runs begin and end, other than by a commit.
+
+use super::Coordinator;
+use super::facts::FactError;
+use crate::index::IndexError;
+use crate::run::{Ending, Phase, RunError, RunRef};
+use lifeboat_format::id::{HostId, RunId, SnapshotId};
+use lifeboat_format::journal::SignedHead;
+use lifeboat_format::journal::event::HostState;
+use lifeboat_format::manifest::is_source_set_name;
+
+/// A run has begun.
+#[derive(Clone, Debug)]
+pub struct Begun {
+    /// Its name.
+    pub run: RunId,
+    /// Comes with every further call.
+    pub fence: u64,
+    /// The sequence that the next manifest must carry, from 1.
+    pub next_sequence: u64,
+    /// The manifest before it.
+    pub previous: Option<SnapshotId>,
+    /// The journal's last head.
+    pub head: SignedHead,
+}
+
+/// Why a run could not begin.
+#[derive(Debug, thiserror::Error)]
+pub enum BeginError {
+    /// Not a name.
+    #[error("{name:?} cannot name a source set; use 1 to 64 of a-z, 0-9, '-', '_'")]
+    SourceSet {
+        /// What was given.
+        name: String,
+    },
+    /// The host was never enrolled, or was retired or revoked.
+    #[error("host {host} may not back up; ask who runs this repository")]
+    HostNotActive {
+        /// The host.
+        host: HostId,
+    },
+    /// The journal stands still.
+    #[error(transparent)]
+    Fact(#[from] FactError),
+    /// The index failed.
+    #[error(transparent)]
+    Index(#[from] IndexError),
+}
+
+impl Coordinator {
+    /// Starts a run, and ends an earlier one of the same host and source set: its fence is over.
+    pub fn begin(&self, host: HostId, source_set: &str) -> Result<Begun, BeginError> {
+        if !is_source_set_name(source_set) {
+            return Err(BeginError::SourceSet { name: source_set.to_owned() });
+        }
+        self.settle()?;
+        self.expire_runs()?;
+        // Whoever has the journal knows that no commit of the earlier run is being put.
+        let journal = self.journal();
+        let head = *journal.head().ok_or(FactError::NoHead)?;
+        let mut state = self.shared.lock();
+        if !state.catalog.host(host).is_some_and(|host| host.state == HostState::Active) {
+            return Err(BeginError::HostNotActive { host });
+        }
+        let earlier = state.runs.of(host, source_set).map(|run| run.id);
+        if let Some(earlier) = earlier {
+            state.runs.end(&earlier, Ending::Superseded);
+        }
+        let start_epoch = self.shared.index.epoch()?;
+        let mut name = [0; RunId::BYTES];
+        self.shared.random.fill(&mut name);
+        let now = self.shared.clock.monotonic();
+        let run = state.runs.begin(RunId::from_bytes(name), host, source_set, start_epoch, now);
+        let (run, fence) = (run.id, run.fence);
+        let (next_sequence, previous) = state.next_of(host, source_set);
+        drop((state, journal));
+        self.shared.changed.notify_all();
+        earlier.map_or(Ok(()), |earlier| self.shared.index.forget_run(&earlier))?;
+        Ok(Begun { run, fence, next_sequence, previous, head })
+    }
+
+    /// Ends a run without a snapshot. What it sent stays for the next one to find. Aborting twice is no error.
+    pub fn abort(&self, caller: RunRef) -> Result<(), BeginError> {
+        let mut state = self.shared.lock();
+        let abortable = state.runs.get(caller).is_ok_and(|run| run.phase != Phase::Putting);
+        if abortable {
+            state.runs.end(&caller.run, Ending::Aborted);
+            drop(state);
+            self.shared.changed.notify_all();
+            self.shared.index.forget_run(&caller.run)?;
+        }
+        Ok(())
+    }
+
+    /// Ends the runs that are older than they may be.
+    pub fn expire_runs(&self) -> Result<(), IndexError> {
+        let mut state = self.shared.lock();
+        let old = state.runs.expired(self.shared.clock.monotonic());
+        for run in &old {
+            state.runs.end(run, Ending::Expired);
+        }
+        drop(state);
+        self.shared.changed.notify_all();
+        old.iter().try_for_each(|run| self.shared.index.forget_run(run))
+    }
+
+    /// Whether the run is active and the caller's.
+    pub fn check_run(&self, caller: RunRef) -> Result<(), RunError> {
+        self.shared.lock().runs.get(caller).map(|_| ())
+    }
+
+    /// Names the active run of a source set, if there is one.
+    pub fn active_run(&self, host: HostId, source_set: &str) -> Option<RunId> {
+        self.shared.lock().runs.of(host, source_set).map(|run| run.id)
+    }
+}

@@ -1,0 +1,116 @@
+//! Damage: found without a key, named, and healed by the next backup (INV-11, 15).
+
+use super::lab::*;
+use crate::store::{ByteRange, ObjectName, Store};
+use lifeboat_format::id::ChunkId;
+use lifeboat_format::link::Target;
+
+/// Flips one bit of the sealed bytes of a chunk; answers its pack.
+fn flip(lab: &Lab, coordinator: &crate::repository::Coordinator, id: ChunkId) -> ObjectName {
+    let found = coordinator.locate(Target::Chunk(id), A).unwrap()[0];
+    let pack = ObjectName::pack(coordinator.shared.index.pack_id(found.place.pack).unwrap());
+    let mut bytes = lab.objects.get(&pack, ByteRange::Whole).unwrap().to_vec();
+    bytes[found.place.offset as usize + 7] ^= 0x10;
+    lab.objects.damage(&pack, Some(bytes.into()));
+    pack
+}
+
+#[test]
+fn inv_15_a_lost_chunk_below_an_unchanged_leaf_is_asked_for_again_and_the_next_backup_heals_it() {
+    let lab = Lab::new();
+    let coordinator = lab.open();
+    let chunks: Vec<_> = (0..6).map(chunk).collect();
+    let nodes = tree(&chunks);
+    let root = &nodes[nodes.len() - 1];
+    let first = back_up(&coordinator, A, &chunks);
+    let other = back_up(&coordinator, B, &[chunk(77)]);
+    let pack = flip(&lab, &coordinator, chunks[2].id);
+    assert!(coordinator.read_chunk(&chunks[2].id, A).is_err(), "checked on every read");
+    let damages = coordinator.verify(None, &mut |_| {}).unwrap();
+    assert_eq!(damages.len(), 1);
+    assert_eq!(damages[0].object, pack);
+    assert_eq!(damages[0].snapshots.iter().copied().collect::<Vec<_>>(), [first.number], "not {}", other.number);
+
+    let agent = Agent::begin(&coordinator, A);
+    assert_eq!(agent.refused(root)[0].nodes, [root.id], "a damaged snapshot gives no homes");
+    let refused = agent.send(&[], std::slice::from_ref(root));
+    assert_eq!(refused[0].nodes.len(), 3, "its leaves are asked for");
+    let refused = agent.send(&[], &nodes[..3]);
+    assert_eq!((refused.len(), &refused[0].chunks), (1, &vec![chunks[2].id]), "then the lost chunk, and only it");
+    assert!(!agent.has(&chunks[2]) && agent.has(&chunks[1]));
+    assert_eq!(agent.send(&chunks[2..3], &nodes), []);
+    agent.commit(root);
+    assert_eq!(restore_all(&coordinator), Ok(2 * (6 + 3 + 1) + 3), "the old snapshot is whole again too");
+    assert_eq!(Agent::begin(&coordinator, B).send(&[], &[node(&[to_node(&tree(&[chunk(77)])[0])])]), []);
+}
+
+#[test]
+fn inv_15_a_loss_outlives_a_restart_and_a_lost_index() {
+    let lab = Lab::new();
+    let coordinator = lab.open();
+    let chunks: Vec<_> = (0..2).map(chunk).collect();
+    back_up(&coordinator, A, &chunks);
+    flip(&lab, &coordinator, chunks[0].id);
+    coordinator.verify(None, &mut |_| {}).unwrap();
+    drop(coordinator);
+    for index_lost in [false, true] {
+        if index_lost {
+            lab.delete_index();
+        }
+        let coordinator = lab.open();
+        let agent = Agent::begin(&coordinator, A);
+        assert!(!agent.has(&chunks[0]) && agent.has(&chunks[1]), "index lost: {index_lost}");
+    }
+}
+
+#[test]
+fn a_missing_or_cut_pack_is_found_and_its_chunks_are_asked_for_again() {
+    for keep_bytes in [None, Some(600)] {
+        let lab = Lab::new();
+        let coordinator = lab.open();
+        let chunks: Vec<_> = (0..3).map(chunk).collect();
+        let committed = back_up(&coordinator, A, &chunks);
+        let found = coordinator.locate(Target::Chunk(chunks[2].id), A).unwrap()[0];
+        let pack = ObjectName::pack(coordinator.shared.index.pack_id(found.place.pack).unwrap());
+        let bytes = lab.objects.get(&pack, ByteRange::Whole).unwrap();
+        lab.objects.damage(&pack, keep_bytes.map(|keep| bytes.slice(..keep)));
+        let damages = coordinator.verify(None, &mut |_| {}).unwrap();
+        assert!(damages[0].snapshots.contains(&committed.number), "{damages:?}");
+        let agent = Agent::begin(&coordinator, A);
+        assert!(!agent.has(&chunks[2]));
+        assert_eq!(agent.has(&chunks[0]), keep_bytes.is_some(), "what is still whole is still offered");
+    }
+}
+
+#[test]
+fn inv_28_a_disk_that_does_not_answer_proves_no_loss() {
+    let lab = Lab::new();
+    let coordinator = lab.open();
+    back_up(&coordinator, A, &[chunk(0)]);
+    lab.store.fail_reads(true);
+    assert!(!coordinator.verify(None, &mut |_| {}).unwrap().is_empty());
+    lab.store.fail_reads(false);
+    assert!(Agent::begin(&coordinator, A).has(&chunk(0)));
+    assert_eq!(coordinator.verify(None, &mut |_| {}).unwrap(), []);
+}
+
+#[test]
+fn inv_11_every_flipped_bit_of_every_object_is_found() {
+    let lab = Lab::new();
+    let coordinator = lab.open();
+    back_up(&coordinator, A, &[chunk(0)]);
+    for kind in [crate::store::ObjectKind::Pack, crate::store::ObjectKind::Manifest, crate::store::ObjectKind::Journal]
+    {
+        for name in lab.objects.list(kind).unwrap() {
+            let whole = lab.objects.get(&name, ByteRange::Whole).unwrap();
+            for at in (0..whole.len()).step_by(97) {
+                let mut bytes = whole.to_vec();
+                bytes[at] ^= 1 << (at % 8);
+                lab.objects.damage(&name, Some(bytes.into()));
+                let damages = coordinator.verify(None, &mut |_| {}).unwrap();
+                assert!(damages.iter().any(|damage| damage.object == name), "{name} at {at}");
+            }
+            lab.objects.damage(&name, Some(whole));
+        }
+    }
+}

@@ -1,0 +1,316 @@
+//! Commit: one moment in which a snapshot is there or is not (D11, GC section 3, steps 1 to 6).
+//!
+//! Every pack that the run waits for is made an object and indexed; what the root reaches is checked again; manifest
+//! and batch are put; then the catalog changes, homes are set, and the agent is told: in this order (INV-2).
+
+use super::decide::{Sizes, suspicion};
+use super::upload::{Refused, UploadError};
+use super::validate::Verdict;
+use super::{Ending, Phase, RunError, RunRef};
+use crate::index::IndexError;
+use crate::journal::{Journal, JournalError};
+use crate::repository::{Coordinator, FactError};
+use crate::shared::State;
+use crate::spool::Stopped;
+use crate::store::{ByteRange, ObjectName, Settled, StoreError, Unsettled, put_settled};
+use lifeboat_format::FormatError;
+use lifeboat_format::envelope::Envelope;
+use lifeboat_format::id::{HostId, SnapshotId, SnapshotNumber};
+use lifeboat_format::journal::event::{HostState, SnapshotCommitted};
+use lifeboat_format::journal::{Act, Decision, Event, Principal, SignedHead};
+use lifeboat_format::manifest::{Manifest, Outcome};
+use std::time::Instant;
+
+/// The answer to a commit.
+#[derive(Clone, Debug, PartialEq)]
+pub enum CommitAnswer {
+    /// The snapshot stands.
+    Committed(Box<Committed>),
+    /// Nothing was committed. The run stays; the agent sends these and commits again.
+    Refused(Vec<Refused>),
+}
+
+/// A snapshot that stands.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Committed {
+    /// The hash of its manifest.
+    pub snapshot: SnapshotId,
+    /// Its place in the journal.
+    pub number: SnapshotNumber,
+    /// Why it counts as failed until a person accepts it, if it does.
+    pub suspect: Option<String>,
+    /// The journal's last head, signed: the agent keeps it.
+    pub head: SignedHead,
+}
+
+/// Why a commit failed. Unless the run has ended, the agent may try again.
+#[derive(Debug, thiserror::Error)]
+pub enum CommitError {
+    /// The run may not do this.
+    #[error(transparent)]
+    Run(#[from] RunError),
+    /// The manifest is not one, or not signed by this host.
+    #[error("the manifest does not hold")]
+    Manifest(#[source] FormatError),
+    /// The envelope is not one.
+    #[error("the envelope does not hold")]
+    Envelope(#[source] FormatError),
+    /// The manifest is not the one that this run may commit.
+    #[error("the manifest's {field} is {found}, but this run needs {needed}; begin a new run")]
+    NotThisRun {
+        /// Which field.
+        field: &'static str,
+        /// What it says.
+        found: String,
+        /// What it should say.
+        needed: String,
+    },
+    /// The host was retired or revoked.
+    #[error("host {host} may not back up any more; ask who runs this repository")]
+    HostNotActive {
+        /// The host.
+        host: HostId,
+    },
+    /// A manifest or envelope could not be put.
+    #[error("cannot put {object}; nothing was committed")]
+    Put {
+        /// The object.
+        object: ObjectName,
+        /// Why.
+        source: Unsettled,
+    },
+    /// Another envelope lies beside this manifest.
+    #[error("{object} is there already with other content; begin a new run")]
+    Taken {
+        /// The object.
+        object: ObjectName,
+    },
+    /// The store failed while what was sent was checked.
+    #[error("cannot check what was sent; nothing was committed")]
+    Store(#[from] StoreError),
+    /// The journal could not be continued.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    /// A fact could not be taken into memory.
+    #[error(transparent)]
+    Fact(#[from] FactError),
+    /// The index failed.
+    #[error(transparent)]
+    Index(#[from] IndexError),
+    /// The coordinator is stopping.
+    #[error(transparent)]
+    Stopped(#[from] Stopped),
+}
+
+impl From<UploadError> for CommitError {
+    fn from(error: UploadError) -> Self {
+        match error {
+            UploadError::Run(error) => Self::Run(error),
+            UploadError::Index(error) => Self::Index(error),
+            UploadError::Stopped(error) => Self::Stopped(error),
+            UploadError::Node { source, .. } => Self::Manifest(source),
+            UploadError::Chunk { what, .. } => Self::Manifest(FormatError::Broken { what: "chunk", check: what }),
+        }
+    }
+}
+
+impl Coordinator {
+    /// Makes the snapshot of this manifest, or says what is missing. Repeated after its answer was lost, it gives the
+    /// answer again, also after a restart.
+    pub fn commit(&self, caller: RunRef, manifest: &[u8], envelope: &[u8]) -> Result<CommitAnswer, CommitError> {
+        let manifest = Manifest::parse(manifest).map_err(CommitError::Manifest)?;
+        self.settle()?;
+        if let Some(committed) = self.committed_before(caller.host, &manifest.id()) {
+            return Ok(CommitAnswer::Committed(committed.into()));
+        }
+        let envelope = Envelope::parse(envelope).map_err(CommitError::Envelope)?;
+        if envelope.snapshot() != manifest.id() || envelope.repository() != self.repository() {
+            let check = "that it belongs to this manifest";
+            return Err(CommitError::Envelope(FormatError::Broken { what: "envelope", check }));
+        }
+        self.begin_checking(caller, &manifest)?;
+        let answer = self.check_and_put(caller, &manifest, &envelope);
+        // Committed, it is no longer among the active ones; void, neither.
+        if let Ok(run) = self.shared.lock().runs.get(caller) {
+            run.phase = Phase::Sending;
+        }
+        self.shared.changed.notify_all();
+        answer
+    }
+
+    fn committed_before(&self, host: HostId, id: &SnapshotId) -> Option<Committed> {
+        let head = *self.journal().head()?;
+        let state = self.shared.lock();
+        let (number, snapshot) = state.catalog.snapshot_by_id(id).filter(|(_, snapshot)| snapshot.host == host)?;
+        Some(Committed { snapshot: *id, number, suspect: snapshot.suspect.clone(), head })
+    }
+
+    /// Only one commit of a run at a time.
+    fn begin_checking(&self, caller: RunRef, manifest: &Manifest) -> Result<(), CommitError> {
+        let mut state = self.shared.lock();
+        if state.runs.get(caller)?.phase != Phase::Sending {
+            return Err(RunError::Committing { run: caller.run }.into());
+        }
+        self.check_manifest(&mut state, caller, manifest)?;
+        state.runs.get(caller)?.phase = Phase::Checking;
+        Ok(())
+    }
+
+    /// A host writes only its own next manifest of the run's source set (INV-43).
+    fn check_manifest(&self, state: &mut State, caller: RunRef, manifest: &Manifest) -> Result<(), CommitError> {
+        let clear = manifest.clear();
+        let source_set = state.runs.get(caller)?.source_set.clone();
+        let host = caller.host;
+        let active = state.catalog.host(host).filter(|host| host.state == HostState::Active);
+        let active = active.ok_or(CommitError::HostNotActive { host })?;
+        manifest.verify(&active.enrolled.signing_key).map_err(CommitError::Manifest)?;
+        let (sequence, previous) = state.next_of(host, &source_set);
+        let shown = |id: Option<SnapshotId>| id.map_or("none".to_owned(), |id| id.to_string());
+        let fields = [
+            ("repository", clear.repository.to_string(), self.repository().to_string()),
+            ("host", clear.host.to_string(), host.to_string()),
+            ("source set", clear.source_set.clone(), source_set),
+            ("sequence", clear.sequence.to_string(), sequence.to_string()),
+            ("hash of the one before", shown(clear.previous), shown(previous)),
+        ];
+        match fields.into_iter().find(|(_, found, needed)| found != needed) {
+            Some((field, found, needed)) => Err(CommitError::NotThisRun { field, found, needed }),
+            None => Ok(()),
+        }
+    }
+
+    fn check_and_put(
+        &self,
+        caller: RunRef,
+        manifest: &Manifest,
+        envelope: &Envelope,
+    ) -> Result<CommitAnswer, CommitError> {
+        let root = manifest.clear().root;
+        if self.acquire_nodes(caller, &[root.id])? != [Some(root.height)] {
+            let refused = Refused { node: None, chunks: Vec::new(), nodes: vec![root.id] };
+            return Ok(CommitAnswer::Refused(vec![refused]));
+        }
+        self.wait_for_packs(caller)?;
+        loop {
+            let (attempt, losses_before) = self.next_attempt(caller)?;
+            if let Verdict::Refused(refused) = self.validate(caller, attempt, root.id)? {
+                return Ok(CommitAnswer::Refused(refused));
+            }
+            // A loss that was found meanwhile may lie below what was just found good: look again.
+            if let Some(committed) = self.put_snapshot(caller, manifest, envelope, losses_before)? {
+                self.settle_in(caller.run, attempt, committed.number, losses_before)?;
+                return Ok(CommitAnswer::Committed(committed.into()));
+            }
+        }
+    }
+
+    /// Numbers a validation; answers also how many losses were found before it.
+    fn next_attempt(&self, caller: RunRef) -> Result<(u32, u64), RunError> {
+        let mut state = self.shared.lock();
+        let run = state.runs.get(caller)?;
+        run.attempts += 1;
+        Ok((run.attempts, state.losses_found))
+    }
+
+    /// Step 1. While others still send, waits a little so that they share the pack (D11); then asks for it.
+    fn wait_for_packs(&self, caller: RunRef) -> Result<(), CommitError> {
+        let deadline = Instant::now() + self.config().share_wait;
+        let mut state = self.shared.lock();
+        loop {
+            let State { runs, open, .. } = &mut *state;
+            let waits = runs.get(caller)?.waits.clone();
+            if waits.is_empty() {
+                return Ok(());
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            let share = !left.is_zero() && runs.any_sending();
+            if !share {
+                for ticket in waits {
+                    open.close(ticket).map_or(Ok(()), |holds| self.spool().close(holds, ticket))?;
+                }
+            }
+            state = self.shared.wait(state, share.then_some(left));
+        }
+    }
+
+    /// Steps 3 and 4, alone: whoever commits holds the journal. None if a loss was found since `losses_before`.
+    fn put_snapshot(
+        &self,
+        caller: RunRef,
+        manifest: &Manifest,
+        envelope: &Envelope,
+        losses_before: u64,
+    ) -> Result<Option<Committed>, CommitError> {
+        let mut journal = self.journal();
+        {
+            let mut state = self.shared.lock();
+            self.check_manifest(&mut state, caller, manifest)?;
+            if state.losses_found != losses_before {
+                return Ok(None);
+            }
+            state.runs.get(caller)?.phase = Phase::Putting;
+        }
+        let id = manifest.id();
+        let suspect = self.suspicion(caller.host, manifest)?;
+        self.put_object(ObjectName::manifest(id), manifest.as_bytes())?;
+        self.put_object(ObjectName::envelope(id), &envelope.to_bytes())?;
+        let number = self.append_snapshot(&mut journal, caller, manifest, suspect.clone())?;
+        let head = *journal.head().ok_or(FactError::NoHead)?;
+        self.shared.lock().runs.end(&caller.run, Ending::Committed);
+        Ok(Some(Committed { snapshot: id, number, suspect, head }))
+    }
+
+    fn put_object(&self, object: ObjectName, bytes: &[u8]) -> Result<(), CommitError> {
+        match put_settled(self.shared.store.as_ref(), &object, bytes) {
+            Ok(Settled::There) => Ok(()),
+            Ok(Settled::Other) => Err(CommitError::Taken { object }),
+            Err(source) => Err(CommitError::Put { object, source }),
+        }
+    }
+
+    fn append_snapshot(
+        &self,
+        journal: &mut Journal,
+        caller: RunRef,
+        manifest: &Manifest,
+        suspect: Option<String>,
+    ) -> Result<SnapshotNumber, CommitError> {
+        let clear = manifest.clear();
+        let committed = SnapshotCommitted {
+            snapshot: manifest.id(),
+            host: caller.host,
+            source_set: clear.source_set.clone(),
+            sequence: clear.sequence,
+            root: clear.root,
+            outcome: clear.outcome,
+            suspect,
+        };
+        let act = Act {
+            time_ns: self.shared.clock.now_ns(),
+            principal: Principal::Host(caller.host),
+            verb: "backup".into(),
+            object: format!("{}:{}@{}", self.host_name(caller.host), clear.source_set, clear.sequence),
+            decision: Decision::Done,
+            event: Event::SnapshotCommitted(committed),
+        };
+        let sequences = self.append_with_facts(journal, vec![act])?;
+        Ok(SnapshotNumber::new(sequences.end - 1))
+    }
+
+    /// Compares with the last snapshot that is not suspect (D13). A checkpoint is never suspect: it is unfinished.
+    fn suspicion(&self, host: HostId, manifest: &Manifest) -> Result<Option<String>, CommitError> {
+        let clear = manifest.clear();
+        if clear.outcome == Outcome::Checkpoint {
+            return Ok(None);
+        }
+        let before = self.shared.lock().catalog.last_to_compare(host, &clear.source_set).map(|(_, last)| last.id);
+        let Some(before) = before else { return Ok(None) };
+        let bytes = self.shared.store.get(&ObjectName::manifest(before), ByteRange::Whole)?;
+        let before = Manifest::parse(&bytes).map_err(CommitError::Manifest)?;
+        let sizes = |manifest: &Manifest| {
+            let counts = manifest.clear().counts;
+            Sizes { entries: counts.entries, content_bytes: counts.content_bytes }
+        };
+        Ok(suspicion(Some(sizes(&before)), sizes(manifest)))
+    }
+}
