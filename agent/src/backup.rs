@@ -51,6 +51,8 @@ pub struct Plan {
     pub roots: Vec<PathBuf>,
     /// What is left out.
     pub rules: Rules,
+    /// What is missing before the walk begins, by its path in the tree, and why: the output of a failed command.
+    pub known_gaps: Vec<(Vec<u8>, String)>,
     /// The order that this backup obeys; empty if none.
     pub job: String,
     /// Threads that compress and seal; 0: everything on the calling thread.
@@ -150,6 +152,7 @@ pub fn run(plan: &Plan, around: &Surroundings<'_>) -> Result<Report, BackupError
 fn pass(plan: &Plan, around: &Surroundings<'_>, trust_last_tree: bool) -> Result<Growth<Report>, BackupError> {
     let started_ns = around.clock.now_ns();
     let gaps = Gaps::default();
+    plan.known_gaps.iter().for_each(|(path, reason)| gaps.add(path, reason.as_str()));
     let sealery = Sealery::new(plan.author.keys.clone(), plan.author.scope, COMPRESSION_LEVEL, plan.processors)?;
     let mut last = LastTree::open(&plan.local_tree);
     let known = if trust_last_tree { last.take_nodes() } else { Default::default() };

@@ -3,9 +3,11 @@
 //! Data goes to standard output, talk to standard error. Exit codes: 0 complete, 3 complete with gaps, 1 failed,
 //! 2 wrong usage (DESIGN D13).
 
+mod backup;
 mod enrol;
 mod output;
 mod policy;
+mod run;
 mod sources;
 mod status;
 
@@ -48,8 +50,10 @@ struct Global {
 #[derive(Subcommand)]
 enum Command {
     Enrol(enrol::EnrolArgs),
+    Run(run::RunArgs),
     Status(status::StatusArgs),
     Sources(sources::SourcesArgs),
+    Backup(backup::BackupArgs),
     #[command(subcommand)]
     Policy(policy::PolicyCommand),
     /// Print shell completions
@@ -84,7 +88,7 @@ impl From<Done> for ExitCode {
 /// Runs the command that the arguments name, prints the error if there is one, and says how to exit.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
-    start_log(false);
+    start_log(matches!(cli.command, Command::Run(_)));
     let places = Places { state: cli.global.state, config: cli.global.config };
     match dispatch(cli.command, &places, &Output::new(cli.global.json)) {
         Ok(done) => done.into(),
@@ -98,8 +102,10 @@ pub fn main() -> ExitCode {
 fn dispatch(command: Command, places: &Places, out: &Output) -> Result<Done, AgentError> {
     match command {
         Command::Enrol(args) => enrol::enrol(args, places, out),
+        Command::Run(args) => run::run(args, places),
         Command::Status(args) => status::status(args, places, out),
         Command::Sources(args) => sources::sources(args, places, out),
+        Command::Backup(args) => backup::backup(args, places, out),
         Command::Policy(command) => policy::policy(command, places, out),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "lifeboat-agent", &mut io::stdout());

@@ -9,6 +9,7 @@ pub mod orders;
 mod renewal;
 mod systemd;
 
+use crate::backup::Progress;
 use crate::connection::{back_off, explain_transport};
 use crate::error::AgentError;
 use crate::host::Host;
@@ -19,7 +20,7 @@ use lifeboat_proto::status::{ErrorClass, Failure};
 use orders::{Action, Job, Orders};
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::sync::{mpsc, watch};
 use tonic::transport::Channel;
@@ -42,12 +43,8 @@ pub trait Worker: Send + Sync + 'static {
 pub struct Task {
     /// Set to make it end: what was sent stays, and the next backup goes on from there.
     pub stop: AtomicBool,
-    /// Entries seen.
-    pub entries: AtomicU64,
-    /// Bytes of content read.
-    pub read_bytes: AtomicU64,
-    /// Sealed bytes sent.
-    pub sent_bytes: AtomicU64,
+    /// How far it is.
+    pub progress: Progress,
 }
 
 /// Why a conversation ended.

@@ -16,6 +16,7 @@ pub mod error;
 pub mod hooks;
 pub mod host;
 pub mod identity;
+pub mod job;
 pub mod local_tree;
 pub mod metadata;
 pub mod policy;

@@ -155,6 +155,7 @@ impl Lab {
             source_set: "data".into(),
             roots: vec![self.source()],
             rules,
+            known_gaps: Vec::new(),
             job: String::new(),
             processors,
             checkpoint: CheckpointRule::default(),

@@ -55,9 +55,9 @@ impl Conversation {
     pub fn progress(&mut self, job: &JobName, task: &Task) -> Result<(), Failure> {
         self.say(Report::Progress(Progress {
             job: job.clone(),
-            entries: task.entries.load(Ordering::Relaxed),
-            read_bytes: task.read_bytes.load(Ordering::Relaxed),
-            sent_bytes: task.sent_bytes.load(Ordering::Relaxed),
+            entries: task.progress.entries.load(Ordering::Relaxed),
+            read_bytes: task.progress.read_bytes.load(Ordering::Relaxed),
+            sent_bytes: task.progress.sent_bytes.load(Ordering::Relaxed),
         }))
     }
 

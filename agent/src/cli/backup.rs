@@ -1,0 +1,107 @@
+//! `lifeboat-agent backup`
+
+use super::{Done, Output, runtime};
+use crate::daemon::Task;
+use crate::error::AgentError;
+use crate::host::{Host, Places};
+use crate::job::{Made, Pipeline, back_up_by_hand, gap_lines};
+use crate::policy::ByteSize;
+use lifeboat_format::manifest::Outcome;
+use lifeboat_proto::convert::SourceSetName;
+use lifeboat_proto::limits::GAPS_NAMED_MAX;
+use lifeboat_proto::status::ErrorClass;
+use serde_json::{Value, json};
+use std::time::Duration;
+
+/// Back up now, from here
+///
+/// Not while the service runs: then order it on the coordinator with `lifeboat backup HOST`.
+#[derive(clap::Args)]
+pub struct BackupArgs {
+    /// Which source set of the policy; all of them if not given
+    set: Option<String>,
+}
+
+/// Backs up one set after the other. One that fails does not stop the others.
+pub fn backup(args: BackupArgs, places: &Places, out: &Output) -> Result<Done, AgentError> {
+    let host = Host::open(places)?;
+    let _lock = host.state.lock()?;
+    let policy = host.policy()?;
+    let names = match args.set {
+        Some(name) => {
+            let name: SourceSetName =
+                name.parse().map_err(|error| AgentError::because(ErrorClass::Usage, "no such source set", error))?;
+            policy.source_set(&name)?;
+            vec![name]
+        }
+        None => policy.sources.into_keys().collect(),
+    };
+    let runtime = runtime()?;
+    let pipeline = Pipeline::new(runtime.handle().clone());
+    let (mut done, mut failed) = (Done::Complete, None);
+    for name in &names {
+        match back_up_by_hand(&pipeline, &host, name, &Task::default()) {
+            Ok(made) => {
+                if made.report.outcome != Outcome::Complete || !made.notes.is_empty() {
+                    done = Done::Gaps;
+                }
+                out.print(&to_json(name, &made), describe(name, &made))?;
+                tell_gaps(&made);
+            }
+            Err(error) => {
+                if let Some(earlier) = failed.replace(error) {
+                    eprintln!("{}", AgentError::report(&earlier));
+                }
+            }
+        }
+    }
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    match failed {
+        None => Ok(done),
+        Some(error) => Err(error),
+    }
+}
+
+fn describe(name: &SourceSetName, made: &Made) -> String {
+    let (report, counts) = (&made.report, &made.report.counts);
+    let gaps = match report.gaps.count() {
+        0 => "complete".to_owned(),
+        1 => "complete but for 1 gap".to_owned(),
+        gaps => format!("complete but for {gaps} gaps"),
+    };
+    format!(
+        "{name}: snapshot {}, {gaps}\n  {} entries, {} files with {}; {} read, {} sent",
+        report.snapshot,
+        counts.entries,
+        counts.files,
+        ByteSize(counts.content_bytes),
+        ByteSize(counts.read_bytes),
+        ByteSize(counts.sent_bytes),
+    )
+}
+
+fn tell_gaps(made: &Made) {
+    gap_lines(&made.report, GAPS_NAMED_MAX).iter().for_each(|gap| eprintln!("gap: {gap}"));
+    made.notes.iter().for_each(|note| eprintln!("warning: {note}"));
+    if let Some(why) = &made.report.suspect {
+        eprintln!("warning: the coordinator keeps this snapshot as suspect, outside `latest`: {why}");
+    }
+}
+
+fn to_json(name: &SourceSetName, made: &Made) -> Value {
+    let (report, counts) = (&made.report, &made.report.counts);
+    json!({
+        "source_set": name.as_str(),
+        "snapshot": report.snapshot.to_string(),
+        "outcome": if report.outcome == Outcome::Complete { "complete" } else { "gaps" },
+        "suspect": report.suspect,
+        "entries": counts.entries,
+        "files": counts.files,
+        "content_bytes": counts.content_bytes,
+        "read_bytes": counts.read_bytes,
+        "sent_bytes": counts.sent_bytes,
+        "gap_count": report.gaps.count(),
+        "gaps": gap_lines(report, GAPS_NAMED_MAX),
+        "notes": made.notes,
+    })
+}

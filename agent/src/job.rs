@@ -1,0 +1,117 @@
+//! One backup of one source set, as this host's policy says: hooks before, commands, the pipeline, hooks after.
+//!
+//! The service runs it for an order, `lifeboat-agent backup` for whoever sits there; both go the same way.
+
+mod plan;
+mod report;
+
+pub use report::gap_lines;
+
+use crate::backup::{self, BackupError, Report, Surroundings};
+use crate::clock::SystemClock;
+use crate::commands::CommandOutput;
+use crate::connection::explain_transport;
+use crate::connection::uplink::GrpcUplink;
+use crate::daemon::orders::Job;
+use crate::daemon::{Task, Worker};
+use crate::error::AgentError;
+use crate::hooks;
+use crate::host::Host;
+use crate::policy::{Policy, SourceSet};
+use lifeboat_proto::convert::SourceSetName;
+use lifeboat_proto::convert::control::JobReport;
+use lifeboat_proto::status::ErrorClass;
+use tokio::runtime::Handle;
+
+/// The whole way from the policy to a snapshot, over the network.
+#[derive(Debug, Clone)]
+pub struct Pipeline {
+    runtime: Handle,
+}
+
+/// A backup that became a snapshot.
+#[derive(Debug)]
+pub struct Made {
+    /// What the pipeline says of it.
+    pub report: Report,
+    /// What went wrong beside it, without spoiling it: hooks after it.
+    pub notes: Vec<String>,
+}
+
+impl Pipeline {
+    /// `runtime` serves the network; the pipeline has threads of its own.
+    pub fn new(runtime: Handle) -> Self {
+        Self { runtime }
+    }
+
+    /// Backs one set up. Blocks; not to be called from a thread of the runtime. `job` names the order, or is empty.
+    pub fn back_up(&self, host: &Host, name: &SourceSetName, job: &str, task: &Task) -> Result<Made, AgentError> {
+        let policy = host.policy()?;
+        let set = policy.source_set(name)?;
+        let scratch = host.state.scratch();
+        let made = hooks::run_before(&set.before, &policy, &scratch)
+            .map_err(|error| {
+                AgentError::because(ErrorClass::Refused, format!("nothing of {name} was backed up"), error)
+                    .hint("the hook's own words stand in the agent's log")
+            })
+            .and_then(|()| self.run(host, &policy, name, set, job, task));
+        let after = hooks::run_after(&set.after, &policy, &scratch);
+        let after: Vec<_> = after.iter().map(|error| lifeboat_proto::status::with_causes(error)).collect();
+        after.iter().for_each(|problem| tracing::warn!(problem, "a hook after the backup failed"));
+        made.map(|mut made| {
+            made.notes.extend(after);
+            made
+        })
+    }
+
+    fn run(
+        &self,
+        host: &Host,
+        policy: &Policy,
+        name: &SourceSetName,
+        set: &SourceSet,
+        job: &str,
+        task: &Task,
+    ) -> Result<Made, AgentError> {
+        let output = CommandOutput::collect(&host.state, name.as_str(), set, policy.limits.command_time)?;
+        let plan = plan::plan(host, policy, name, set, job, &output)?;
+        let dialer = host.dialer().map_err(|error| error.explain())?;
+        let channel = self.runtime.block_on(dialer.connect()).map_err(|error| explain_transport(&error))?;
+        let uplink = GrpcUplink::new(channel, self.runtime.clone(), host.heads.clone(), policy.limits.upload);
+        let clock = SystemClock::new();
+        let around = Surroundings { uplink: &uplink, clock: &clock, progress: &task.progress, stop: &task.stop };
+        let report = backup::run(&plan, &around).map_err(|error| failed(name, error))?;
+        Ok(Made { report, notes: Vec::new() })
+    }
+}
+
+fn failed(name: &SourceSetName, error: BackupError) -> AgentError {
+    let class = match &error {
+        BackupError::Uplink(_) if error.may_retry() => ErrorClass::Unreachable,
+        BackupError::Uplink(_) => ErrorClass::Refused,
+        BackupError::Stopped => ErrorClass::Busy,
+        _ => ErrorClass::Internal,
+    };
+    let hint = if error.may_retry() { "run it again: it sends only what had not arrived" } else { "" };
+    AgentError::because(class, format!("the backup of {name} did not become a snapshot"), error).hint(hint)
+}
+
+impl Worker for Pipeline {
+    fn back_up(&self, host: &Host, job: &Job, task: &Task) -> JobReport {
+        let made = Self::back_up(self, host, &job.source_set, job.name.as_str(), task);
+        report::keep(host, &job.source_set, &made);
+        report::for_coordinator(&job.name, &made)
+    }
+}
+
+/// Backs a set up for somebody at the keyboard, and remembers how it went.
+pub fn back_up_by_hand(
+    pipeline: &Pipeline,
+    host: &Host,
+    name: &SourceSetName,
+    task: &Task,
+) -> Result<Made, AgentError> {
+    let made = pipeline.back_up(host, name, "", task);
+    report::keep(host, name, &made);
+    made
+}
