@@ -15,6 +15,8 @@ mod file;
 mod head;
 mod outcome;
 
+#[cfg(test)]
+pub(crate) use head::tests as head_for_tests;
 pub use head::{HeadKeeper, Verdict};
 pub use outcome::{Outcomes, SetOutcome};
 

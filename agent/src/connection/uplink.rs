@@ -185,3 +185,6 @@ fn ended(failure: Failure) -> UplinkError {
 fn unclear(error: ConvertError) -> UplinkError {
     UplinkError::refused(format!("coordinator and agent do not understand each other: {error}"))
 }
+
+#[cfg(test)]
+mod tests;

@@ -81,3 +81,50 @@ fn parse(bytes: &[u8]) -> Result<SignedHead, FormatError> {
         None => Err(FormatError::Truncated { what: "journal head", field: "signature" }),
     }
 }
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use lifeboat_format::id::RepositoryId;
+    use lifeboat_format::journal::Chain;
+    use lifeboat_format::journal::event::Event;
+    use lifeboat_format::journal::record::{Act, Decision, Principal};
+    use lifeboat_format::sign::SigningKey;
+
+    /// The log key of [`journal`].
+    pub fn log_key() -> SigningKey {
+        SigningKey::from_seed(&[5; 32])
+    }
+
+    /// The heads of a journal in which these things were done, one a batch.
+    pub fn journal(objects: &[&str]) -> Vec<UncheckedHead> {
+        let mut chain = Chain::start(RepositoryId::from_bytes([7; 16]));
+        let mut batch_of = |object: &&str| {
+            let mut batch = chain.next_batch(1);
+            let (verb, object) = ("test".to_owned(), (*object).to_owned());
+            let (principal, decision, event) = (Principal::Coordinator, Decision::Done, Event::Nothing);
+            batch.push(Act { time_ns: 1, principal, verb, object, decision, event }).unwrap();
+            let signed = *batch.sign(&log_key()).unwrap().signed_head();
+            chain.append(&signed, &[log_key().verifying_key()]).unwrap();
+            UncheckedHead { head: signed.head_bytes().into(), signature: *signed.signature().as_bytes() }
+        };
+        objects.iter().map(&mut batch_of).collect()
+    }
+
+    #[test]
+    fn inv_53_a_coordinator_that_was_rolled_back_or_forked_is_found_out() {
+        let directory = tempfile::tempdir().unwrap();
+        let state = StateDir::create(&directory.path().join("state")).unwrap();
+        let keeper = || HeadKeeper::open(&state, vec![log_key().verifying_key()]).unwrap();
+        let (heads, fork) = (journal(&["a", "b", "c"]), journal(&["a", "b", "other"]));
+        assert_eq!(keeper().newest(), None);
+        for head in &heads {
+            assert_eq!(keeper().take(head).unwrap(), Verdict::Fits);
+        }
+        assert!(matches!(keeper().take(&heads[0]).unwrap(), Verdict::Parts(_)), "rolled back");
+        assert!(matches!(keeper().take(&fork[2]).unwrap(), Verdict::Parts(_)), "forked");
+        let forged = UncheckedHead { signature: [9; 64], ..heads[2].clone() };
+        assert!(matches!(keeper().take(&forged).unwrap(), Verdict::Forged(_)));
+        assert_eq!(keeper().newest().as_ref(), Some(&heads[2]), "the newest head is kept as the proof");
+    }
+}
