@@ -77,8 +77,6 @@ pub enum Verb {
     Grant,
     /// Read everything back and check it.
     Verify,
-    /// Make the index anew.
-    RebuildIndex,
 }
 
 /// On what.
@@ -184,16 +182,9 @@ fn local_root(verb: Verb, object: Object) -> Verdict {
     match (verb, object) {
         (Verb::Read, Object::GrantFor(GrantTarget::LocalClient)) => Verdict::Allow,
         (Verb::Read, _) => Verdict::Deny(Reason::NotYours),
-        (
-            Verb::CreateToken
-            | Verb::List
-            | Verb::OrderBackup
-            | Verb::Grant
-            | Verb::Verify
-            | Verb::RebuildIndex
-            | Verb::SeeTrust,
-            _,
-        ) => Verdict::Allow,
+        (Verb::CreateToken | Verb::List | Verb::OrderBackup | Verb::Grant | Verb::Verify | Verb::SeeTrust, _) => {
+            Verdict::Allow
+        }
         (Verb::Enrol | Verb::Renew | Verb::Follow | Verb::BackUp, _) => Verdict::Deny(Reason::NotForYou),
     }
 }
@@ -202,7 +193,7 @@ fn local_root(verb: Verb, object: Object) -> Verdict {
 mod tests {
     use super::*;
 
-    const VERBS: [Verb; 12] = [
+    const VERBS: [Verb; 11] = [
         Verb::SeeTrust,
         Verb::Enrol,
         Verb::Renew,
@@ -214,7 +205,6 @@ mod tests {
         Verb::OrderBackup,
         Verb::Grant,
         Verb::Verify,
-        Verb::RebuildIndex,
     ];
 
     const ME: HostId = HostId::new(1);
@@ -232,25 +222,13 @@ mod tests {
     /// A line a principal, a column a verb in the order of `VERBS`, a letter an object in the order of `OBJECTS`:
     /// `+` is allowed.
     const TABLE: [(Principal, &str); 7] = [
-        (Principal::Stranger, "++++++ ++++++ ...... ...... ...... ...... ...... ...... ...... ...... ...... ......"),
-        (host(Standing::Active), "++++++ ++++++ .+.... .+.... .+.... ...+.. ...... ...... ...... ...... ...... ......"),
-        (
-            host(Standing::Expired),
-            "++++++ ...... .+.... ...... ...... ...... ...... ...... ...... ...... ...... ......",
-        ),
-        (
-            host(Standing::Retired),
-            "++++++ ...... ...... ...... ...... ...... ...... ...... ...... ...... ...... ......",
-        ),
-        (
-            host(Standing::Revoked),
-            "++++++ ...... ...... ...... ...... ...... ...... ...... ...... ...... ...... ......",
-        ),
-        (
-            host(Standing::Unknown),
-            "++++++ ...... ...... ...... ...... ...... ...... ...... ...... ...... ...... ......",
-        ),
-        (Principal::LocalRoot, "++++++ ...... ...... ...... ...... .....+ ++++++ ++++++ ++++++ ++++++ ++++++ ++++++"),
+        (Principal::Stranger, "++++++ ++++++ ...... ...... ...... ...... ...... ...... ...... ...... ......"),
+        (host(Standing::Active), "++++++ ++++++ .+.... .+.... .+.... ...+.. ...... ...... ...... ...... ......"),
+        (host(Standing::Expired), "++++++ ...... .+.... ...... ...... ...... ...... ...... ...... ...... ......"),
+        (host(Standing::Retired), "++++++ ...... ...... ...... ...... ...... ...... ...... ...... ...... ......"),
+        (host(Standing::Revoked), "++++++ ...... ...... ...... ...... ...... ...... ...... ...... ...... ......"),
+        (host(Standing::Unknown), "++++++ ...... ...... ...... ...... ...... ...... ...... ...... ...... ......"),
+        (Principal::LocalRoot, "++++++ ...... ...... ...... ...... .....+ ++++++ ++++++ ++++++ ++++++ ++++++"),
     ];
 
     const fn host(standing: Standing) -> Principal {

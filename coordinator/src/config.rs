@@ -16,9 +16,6 @@ pub const FILE_NAME: &str = "lifeboat.toml";
 /// Where the coordinator keeps what is not in the repository, unless told otherwise.
 pub const STATE_DEFAULT: &str = "/var/lib/lifeboat";
 
-/// The port that agents call, unless told otherwise.
-pub const PORT_DEFAULT: u16 = 7443;
-
 /// When hosts have their turns, unless told otherwise.
 pub const NIGHT_DEFAULT: &str = "01:00-05:00";
 
@@ -232,8 +229,8 @@ mod tests {
         ConfigFile {
             repository: "/srv/back\"up".into(),
             credential: "credential".into(),
-            listen: "[::]:7443".parse().unwrap(),
-            address: "backup.example.org:7443".into(),
+            listen: "[::]:7420".parse().unwrap(),
+            address: "backup.example.org:7420".into(),
             socket: None,
             night: "22:00-02:00".into(),
             time_zone: Some("Europe/Berlin".into()),
@@ -276,9 +273,9 @@ mod tests {
 
     #[test]
     fn the_host_of_an_address_is_found() {
-        assert_eq!(server_name("backup-1.example:7443"), Some("backup-1.example"));
-        assert_eq!(server_name("[::1]:7443"), Some("::1"));
-        for wrong in ["backup", "backup:", "backup:0", "backup:70000", "::1:7443", ":7443", "a b:1", "[x]:1"] {
+        assert_eq!(server_name("backup-1.example:7420"), Some("backup-1.example"));
+        assert_eq!(server_name("[::1]:7420"), Some("::1"));
+        for wrong in ["backup", "backup:", "backup:0", "backup:70000", "::1:7420", ":7420", "a b:1", "[x]:1"] {
             assert_eq!(server_name(wrong), None, "{wrong}");
         }
     }

@@ -209,6 +209,12 @@ pub fn ends(certificate: &CertificateDer<'_>) -> Result<Timestamp, PkiError> {
     end_of(&parsed)
 }
 
+/// The public key of a certificate of ours (SubjectPublicKeyInfo, DER).
+pub fn public_key(certificate: &CertificateDer<'_>) -> Result<Vec<u8>, PkiError> {
+    let (_, parsed) = x509_parser::parse_x509_certificate(certificate).map_err(|_| PkiError::NotAHost)?;
+    Ok(parsed.public_key().raw.to_vec())
+}
+
 fn end_of(parsed: &x509_parser::certificate::X509Certificate<'_>) -> Result<Timestamp, PkiError> {
     Timestamp::from_second(parsed.validity().not_after.timestamp()).map_err(|_| PkiError::NotAHost)
 }

@@ -58,14 +58,11 @@ pub enum VaultError {
         /// Why.
         source: io::Error,
     },
-    /// The credential would be copied with the repository.
-    #[error(
-        "the credential {credential} lies inside the repository {repository}: whoever copies one has both; keep it \
-         elsewhere"
-    )]
-    CredentialInRepository {
-        /// The credential.
-        credential: PathBuf,
+    /// The file would be copied with the repository.
+    #[error("{file} lies inside the repository {repository}: whoever copies one has both; keep it elsewhere")]
+    Inside {
+        /// The credential, or the directory of the keys.
+        file: PathBuf,
         /// The repository.
         repository: PathBuf,
     },
@@ -180,11 +177,11 @@ pub fn write_operator(path: &Path, key: &SigningKey) -> Result<(), VaultError> {
     write_private(path, text.as_bytes())
 }
 
-/// Refuses a credential that lies inside the repository, also by a symbolic link. Both may be missing yet.
-pub fn refuse_inside(credential: &Path, repository: &Path) -> Result<(), VaultError> {
-    if real(credential).starts_with(real(repository)) {
-        let (credential, repository) = (credential.to_owned(), repository.to_owned());
-        return Err(VaultError::CredentialInRepository { credential, repository });
+/// Refuses a credential, or a directory with keys, that lies inside the repository, also by a symbolic link. Both may
+/// be missing yet.
+pub fn refuse_inside(file: &Path, repository: &Path) -> Result<(), VaultError> {
+    if real(file).starts_with(real(repository)) {
+        return Err(VaultError::Inside { file: file.to_owned(), repository: repository.to_owned() });
     }
     Ok(())
 }

@@ -176,6 +176,14 @@ impl Board {
         self.connections.get(&host)
     }
 
+    /// The source sets that connected hosts offer and that no job is open for.
+    pub fn offers(&self) -> Vec<(HostId, SourceSetName)> {
+        let all = self.connections.iter().flat_map(|(host, connection)| {
+            connection.hello.source_sets.iter().map(move |source_set| (*host, source_set.clone()))
+        });
+        all.filter(|(host, source_set)| self.open_job(*host, source_set).is_none()).collect()
+    }
+
     /// Ends the control streams of hosts that may no longer follow (INV-51).
     pub fn drop_connections(&mut self, may_follow: impl Fn(HostId) -> bool, now: Timestamp) {
         let gone: Vec<_> = self.connections.keys().copied().filter(|host| !may_follow(*host)).collect();

@@ -1,0 +1,146 @@
+//! The command line: one struct a command, one file a command, one call.
+//!
+//! Commands talk to a running coordinator over its local socket; only `init`, `serve` and `repository
+//! rebuild-index` open the repository. Exit
+//! codes: 0 done, 3 done with losses or gaps, 1 failed, 2 not understood (DESIGN D13).
+
+mod admin;
+mod backup;
+mod cat;
+mod content;
+mod diff;
+mod host;
+mod init;
+mod ls;
+pub mod output;
+mod reading;
+mod repository;
+mod restore;
+mod serve;
+mod snapshots;
+mod token;
+
+use crate::config::{self, Config};
+use clap::{Args, Parser, Subcommand};
+use lifeboat_proto::status::{ErrorClass, Failure};
+use output::Output;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// Backs up servers, and gives them back
+#[derive(Debug, Parser)]
+#[command(name = "lifeboat", version, propagate_version = true)]
+pub struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// What every command takes.
+#[derive(Debug, Args)]
+pub struct Global {
+    /// Where the coordinator keeps its settings and keys
+    #[arg(long, global = true, value_name = "DIR", env = "LIFEBOAT_STATE", default_value = config::STATE_DEFAULT)]
+    state: PathBuf,
+    /// Print JSON, one value a line
+    #[arg(long, global = true)]
+    json: bool,
+}
+
+impl Global {
+    /// The settings that `init` wrote.
+    fn config(&self) -> Result<Config, Failure> {
+        Config::load(&self.state).map_err(|error| Failure::of(ErrorClass::Usage, &error))
+    }
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Init(init::InitArgs),
+    Serve(serve::ServeArgs),
+    /// Let servers in
+    #[command(subcommand)]
+    Token(token::TokenCommand),
+    /// See which servers are safe, since when, and what is next
+    #[command(subcommand)]
+    Host(host::HostCommand),
+    Backup(backup::BackupArgs),
+    Snapshots(snapshots::SnapshotsArgs),
+    Ls(ls::LsArgs),
+    Cat(cat::CatArgs),
+    Diff(diff::DiffArgs),
+    Restore(restore::RestoreArgs),
+    /// Look after the repository itself
+    #[command(subcommand)]
+    Repository(repository::RepositoryCommand),
+}
+
+/// How a command ended that did not fail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Done {
+    /// Everything.
+    Whole,
+    /// All but what was named.
+    WithLosses,
+}
+
+/// Runs one command and says how it ended.
+pub fn run(cli: Cli) -> ExitCode {
+    let mut out = Output::new(cli.global.json);
+    let runtime = match tokio::runtime::Runtime::new() {
+        Ok(runtime) => runtime,
+        Err(error) => return failed(&out, &Failure::of(ErrorClass::Internal, &error)),
+    };
+    let ended = runtime.block_on(cli.command.run(&cli.global, &mut out));
+    // A thread that still reads from a network file system must not hold the exit up.
+    runtime.shutdown_background();
+    match ended {
+        Ok(Done::Whole) => ExitCode::SUCCESS,
+        Ok(Done::WithLosses) => ExitCode::from(3),
+        Err(failure) => failed(&out, &failure),
+    }
+}
+
+fn failed(out: &Output, failure: &Failure) -> ExitCode {
+    out.say(format_args!("error: {failure}"));
+    if !failure.hint.is_empty() {
+        out.say(format_args!("hint: {}", failure.hint));
+    }
+    ExitCode::from(failure.class.exit_code())
+}
+
+impl Command {
+    async fn run(self, global: &Global, out: &mut Output) -> Result<Done, Failure> {
+        match self {
+            Self::Init(args) => init::init(args, global, out),
+            Self::Serve(args) => serve::serve(args, global).await,
+            Self::Token(command) => command.run(global, out).await,
+            Self::Host(command) => command.run(global, out).await,
+            Self::Backup(args) => backup::backup(args, global, out).await,
+            Self::Snapshots(args) => snapshots::snapshots(args, global, out).await,
+            Self::Ls(args) => ls::ls(args, global, out).await,
+            Self::Cat(args) => cat::cat(args, global, out).await,
+            Self::Diff(args) => diff::diff(args, global, out).await,
+            Self::Restore(args) => restore::restore(args, global, out).await,
+            Self::Repository(command) => command.run(global, out).await,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_holds_together() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_command_that_is_not_understood_ends_with_2() {
+        let error = Cli::try_parse_from(["lifeboat", "prune"]).unwrap_err();
+        assert_eq!(error.exit_code(), 2);
+    }
+}

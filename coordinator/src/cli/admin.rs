@@ -1,0 +1,69 @@
+//! The local socket, from the operator's side.
+
+use crate::config::Config;
+use hyper_util::rt::TokioIo;
+use lifeboat_proto::limits;
+use lifeboat_proto::status::{ErrorClass, Failure};
+use lifeboat_proto::v1;
+use lifeboat_proto::v1::admin_service_client::AdminServiceClient;
+use std::io;
+use std::path::Path;
+use tokio::net::UnixStream;
+use tonic::transport::{Channel, Endpoint};
+use tower::service_fn;
+
+/// The coordinator, asked by root.
+pub type Admin = AdminServiceClient<Channel>;
+
+/// Connects to the coordinator of these settings.
+pub async fn connect(config: &Config) -> Result<Admin, Failure> {
+    let channel = channel(&config.socket).await?;
+    let admin = Admin::new(channel).max_decoding_message_size(limits::MESSAGE_BYTES_MAX);
+    Ok(admin.max_encoding_message_size(limits::MESSAGE_BYTES_MAX))
+}
+
+/// A connection to the local socket. That somebody listens is found out here, while the reason is still known.
+pub async fn channel(socket: &Path) -> Result<Channel, Failure> {
+    let first = UnixStream::connect(socket).await.map_err(|error| explain(socket, &error))?;
+    let path = socket.to_owned();
+    let mut first = Some(first);
+    let connector = service_fn(move |_| {
+        let (first, path) = (first.take(), path.clone());
+        async move {
+            match first {
+                Some(stream) => Ok(TokioIo::new(stream)),
+                None => UnixStream::connect(path).await.map(TokioIo::new),
+            }
+        }
+    });
+    let endpoint = Endpoint::from_static("http://lifeboat")
+        .initial_stream_window_size(limits::STREAM_WINDOW)
+        .initial_connection_window_size(limits::CONNECTION_WINDOW);
+    let connected = endpoint.connect_with_connector(connector).await;
+    connected.map_err(|error| Failure::of(ErrorClass::Unreachable, &error))
+}
+
+fn explain(socket: &Path, error: &io::Error) -> Failure {
+    let shown = socket.display();
+    match error.kind() {
+        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
+            let failure = Failure::new(ErrorClass::Unreachable, format!("no coordinator is running at {shown}"));
+            failure.hint("start it with `systemctl start lifeboat`, or `lifeboat serve`")
+        }
+        io::ErrorKind::PermissionDenied => {
+            let failure = Failure::new(ErrorClass::Refused, format!("you may not use the local socket {shown}"));
+            failure.hint("only root may; try again with sudo")
+        }
+        _ => Failure::new(ErrorClass::Unreachable, format!("cannot connect to {shown}: {error}")),
+    }
+}
+
+/// All snapshots of a host, by name or number; of all hosts if the name is empty. Newest first.
+pub async fn list_snapshots(
+    admin: &mut Admin,
+    host: &str,
+    source_set: &str,
+) -> Result<v1::ListSnapshotsResponse, Failure> {
+    let request = v1::ListSnapshotsRequest { host: host.to_owned(), source_set: source_set.to_owned() };
+    Ok(admin.list_snapshots(request).await?.into_inner())
+}

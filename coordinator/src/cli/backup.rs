@@ -1,0 +1,121 @@
+//! `lifeboat backup HOST[:SET]`: orders a backup, and follows it to its end if asked.
+
+use super::output::{Output, hex, outcome_name};
+use super::{Done, Global, admin};
+use clap::Args;
+use indicatif::ProgressBar;
+use lifeboat_proto::status::{ErrorClass, Failure};
+use lifeboat_proto::v1::backup_event::Event;
+use lifeboat_proto::v1::{self, Outcome};
+use serde::Serialize;
+
+/// Back up a server now
+#[derive(Debug, Args)]
+pub struct BackupArgs {
+    /// The server, by name or number; with :SET only this source set
+    #[arg(value_name = "HOST[:SET]")]
+    host: String,
+    /// Follow the backup to its end
+    #[arg(long)]
+    wait: bool,
+}
+
+#[derive(Serialize)]
+struct Accepted {
+    job: String,
+    source_set: String,
+    sent: bool,
+}
+
+#[derive(Serialize)]
+struct Ended {
+    job: String,
+    source_set: String,
+    outcome: Option<&'static str>,
+    snapshot: Option<String>,
+    message: String,
+    gap_count: u64,
+    gaps: Vec<String>,
+}
+
+/// Runs the command.
+pub async fn backup(args: BackupArgs, global: &Global, out: &mut Output) -> Result<Done, Failure> {
+    let config = global.config()?;
+    let (host, source_set) = args.host.split_once(':').unwrap_or((&args.host, ""));
+    let command = v1::BackupCommand { host: host.to_owned(), source_set: source_set.to_owned(), wait: args.wait };
+    let mut events = admin::connect(&config).await?.backup(command).await?.into_inner();
+    let mut follower = Follower { bar: out.progress(host, None), done: Done::Whole, failed: None };
+    while let Some(event) = events.message().await? {
+        follower.event(event, args.wait, out)?;
+    }
+    follower.bar.finish_and_clear();
+    match follower.failed {
+        Some(failure) => Err(failure),
+        None => Ok(follower.done),
+    }
+}
+
+/// What was heard so far.
+struct Follower {
+    bar: ProgressBar,
+    done: Done,
+    failed: Option<Failure>,
+}
+
+impl Follower {
+    fn event(&mut self, event: v1::BackupEvent, wait: bool, out: &mut Output) -> Result<(), Failure> {
+        match event.event {
+            Some(Event::Accepted(accepted)) => self.accepted(accepted, wait, out),
+            Some(Event::Progress(progress)) => {
+                self.bar.set_position(progress.read_bytes);
+                self.bar.set_message(format!("{} entries, {} sent", progress.entries, progress.sent_bytes));
+                Ok(())
+            }
+            Some(Event::Ended(ended)) => self.bar.suspend(|| ended_one(ended, out)).map(|(done, failed)| {
+                self.failed = self.failed.take().or(failed);
+                self.done = if done == Done::WithLosses { done } else { self.done };
+            }),
+            None => Ok(()),
+        }
+    }
+
+    fn accepted(&mut self, accepted: v1::BackupAccepted, wait: bool, out: &mut Output) -> Result<(), Failure> {
+        let v1::BackupAccepted { job, source_set, sent } = accepted;
+        if !sent {
+            out.say(format_args!("{source_set}: the server is not connected or busy; it will be told when it is free"));
+        }
+        if wait {
+            return Ok(());
+        }
+        let accepted = Accepted { job, source_set, sent };
+        out.value(&accepted, |accepted| format!("{}: ordered as job {}", accepted.source_set, accepted.job))
+    }
+}
+
+fn ended_one(ended: v1::BackupEnded, out: &mut Output) -> Result<(Done, Option<Failure>), Failure> {
+    let outcome = ended.outcome();
+    let failed = (outcome == Outcome::Failed).then(|| {
+        let failure = Failure::new(ErrorClass::Unreachable, format!("{}: {}", ended.source_set, ended.message));
+        failure.hint("it is repeated by itself; `lifeboat host show` tells when")
+    });
+    let done = if outcome == Outcome::Gaps { Done::WithLosses } else { Done::Whole };
+    let row = Ended {
+        outcome: outcome_name(outcome),
+        job: ended.job,
+        source_set: ended.source_set,
+        snapshot: (!ended.snapshot.is_empty()).then(|| hex(&ended.snapshot)),
+        message: ended.message,
+        gap_count: ended.gap_count,
+        gaps: ended.gaps,
+    };
+    out.value(&row, |row| {
+        let snapshot = row.snapshot.as_deref().and_then(|id| id.get(..12)).unwrap_or("no snapshot");
+        format!("{}: {}, {snapshot}", row.source_set, row.outcome.unwrap_or("ended"))
+    })?;
+    row.gaps.iter().for_each(|gap| out.say(format_args!("  gap: {gap}")));
+    let unnamed = row.gap_count.saturating_sub(row.gaps.len() as u64);
+    if unnamed > 0 {
+        out.say(format_args!("  and {unnamed} more gaps"));
+    }
+    Ok((done, failed))
+}

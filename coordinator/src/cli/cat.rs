@@ -1,0 +1,69 @@
+//! `lifeboat cat`: the content of one file, to standard output.
+
+use super::content::{self, Piece};
+use super::output::Output;
+use super::reading::{AddressArgs, LOOK, Opened, blocking, failed};
+use super::{Done, Global};
+use clap::Args;
+use lifeboat_agent::restore::fetch::FetchError;
+use lifeboat_agent::walk::Shown;
+use lifeboat_format::tree::{Entry, EntryKind, FileContent};
+use lifeboat_proto::status::{ErrorClass, Failure};
+
+/// Holes and zeros are written from here.
+const ZEROS: &[u8] = &[0; 64 << 10];
+
+/// Print a file as it was
+#[derive(Debug, Args)]
+pub struct CatArgs {
+    #[command(flatten)]
+    address: AddressArgs,
+}
+
+/// An error of reading, or of writing.
+struct CatError(Failure);
+
+impl From<FetchError> for CatError {
+    fn from(error: FetchError) -> Self {
+        Self(failed(error))
+    }
+}
+
+/// Runs the command.
+pub async fn cat(args: CatArgs, global: &Global, out: &mut Output) -> Result<Done, Failure> {
+    let opened = args.address.open("cat", LOOK, global).await?;
+    let mut out = std::mem::replace(out, Output::new(out.is_json()));
+    blocking(move || {
+        let content = file_content(&opened, opened.entry()?)?;
+        let written = content::read(&opened.reader, &content, |_, piece| match piece {
+            Piece::Data(bytes) => out.bytes(bytes).map_err(CatError),
+            Piece::Zeros(bytes) | Piece::Hole(bytes) => zeros(bytes, &mut out).map_err(CatError),
+        });
+        written.map_err(|CatError(failure)| failure)
+    })
+    .await?;
+    Ok(Done::Whole)
+}
+
+/// What is in the file, or in the file that this is a further name of.
+fn file_content(opened: &Opened, entry: Entry) -> Result<FileContent, Failure> {
+    let shown = Shown(&entry.path).to_string();
+    let kind = match entry.kind {
+        EntryKind::HardLink { to } => opened.tree().lookup(&to).map_err(failed)?.map(|first| first.kind),
+        kind => Some(kind),
+    };
+    match kind {
+        Some(EntryKind::File(content)) => Ok(content),
+        _ => Err(Failure::new(ErrorClass::Usage, format!("/{shown} is not a regular file"))),
+    }
+}
+
+fn zeros(bytes: u64, out: &mut Output) -> Result<(), Failure> {
+    let mut left = bytes;
+    while left > 0 {
+        let step = left.min(ZEROS.len() as u64);
+        out.bytes(&ZEROS[..step as usize])?;
+        left -= step;
+    }
+    Ok(())
+}

@@ -1,0 +1,149 @@
+//! `lifeboat host list` and `lifeboat host show`: which servers are safe, since when, and what is next.
+
+use super::output::{Output, Row, ago, from_ns, moment, outcome_name, size};
+use super::{Done, Global, admin};
+use clap::{Args, Subcommand};
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+use lifeboat_proto::status::{ErrorClass, Failure};
+use lifeboat_proto::v1;
+use serde::Serialize;
+
+#[derive(Debug, Subcommand)]
+pub enum HostCommand {
+    /// List servers with their last and next backup
+    List,
+    /// Show all that is known of one server
+    Show(ShowArgs),
+}
+
+#[derive(Debug, Args)]
+pub struct ShowArgs {
+    /// Its name or number
+    host: String,
+}
+
+impl HostCommand {
+    pub async fn run(self, global: &Global, out: &mut Output) -> Result<Done, Failure> {
+        let config = global.config()?;
+        let name = match &self {
+            Self::List => String::new(),
+            Self::Show(args) => args.host.clone(),
+        };
+        let request = v1::ListHostsRequest { name };
+        let hosts = admin::connect(&config).await?.list_hosts(request).await?.into_inner().hosts;
+        let zone = &config.time_zone;
+        match self {
+            Self::List => list(&hosts, zone, out),
+            Self::Show(args) => {
+                let unknown = || Failure::new(ErrorClass::NotFound, format!("there is no host {:?}", args.host));
+                let host = hosts.first().ok_or_else(|| unknown().hint("`lifeboat host list` shows them all"))?;
+                show(host, zone, out)
+            }
+        }
+    }
+}
+
+/// A source set of a host, in a line.
+#[derive(Serialize)]
+struct HostRow {
+    host: String,
+    number: u32,
+    site: String,
+    source_set: Option<String>,
+    last: Option<Timestamp>,
+    last_outcome: Option<&'static str>,
+    last_message: Option<String>,
+    next: Option<Timestamp>,
+    running: bool,
+    connected: bool,
+    #[serde(skip)]
+    zone: TimeZone,
+}
+
+impl Row for HostRow {
+    const HEADERS: &'static [&'static str] = &["HOST", "SET", "LAST BACKUP", "", "LAST ATTEMPT", "NEXT", "AGENT"];
+
+    fn cells(&self) -> Vec<String> {
+        let next = if self.running { "running".to_owned() } else { moment(self.next, &self.zone) };
+        vec![
+            self.host.clone(),
+            self.source_set.clone().unwrap_or_else(|| "–".into()),
+            moment(self.last, &self.zone),
+            self.last.map(|last| ago(last, Timestamp::now())).unwrap_or_default(),
+            self.last_outcome.unwrap_or("none yet").to_owned(),
+            next,
+            if self.connected { "connected" } else { "away" }.to_owned(),
+        ]
+    }
+}
+
+fn row(host: &v1::Host, set: Option<&v1::HostSourceSet>, zone: &TimeZone) -> HostRow {
+    HostRow {
+        host: host.name.clone(),
+        number: host.number,
+        site: host.site.clone(),
+        source_set: set.map(|set| set.name.clone()),
+        last: set.and_then(|set| set.last.as_ref()).and_then(|last| from_ns(last.committed_ns)),
+        last_outcome: set.and_then(|set| outcome_name(set.last_outcome())),
+        last_message: set.map(|set| set.last_message.clone()).filter(|message| !message.is_empty()),
+        next: set.and_then(|set| from_ns(set.next_due_ns)),
+        running: set.is_some_and(|set| !set.running_job.is_empty()),
+        connected: host.connected,
+        zone: zone.clone(),
+    }
+}
+
+fn list(hosts: &[v1::Host], zone: &TimeZone, out: &mut Output) -> Result<Done, Failure> {
+    let rows: Vec<_> = hosts
+        .iter()
+        .flat_map(|host| {
+            let none = host.source_sets.is_empty().then(|| row(host, None, zone));
+            host.source_sets.iter().map(|set| row(host, Some(set), zone)).chain(none)
+        })
+        .collect();
+    out.table(&rows)?;
+    if rows.is_empty() {
+        out.say("No server is enrolled yet; `lifeboat token create` lets one in.");
+    }
+    Ok(Done::Whole)
+}
+
+fn show(host: &v1::Host, zone: &TimeZone, out: &mut Output) -> Result<Done, Failure> {
+    if out.is_json() {
+        out.table(&host.source_sets.iter().map(|set| row(host, Some(set), zone)).collect::<Vec<_>>())?;
+        return Ok(Done::Whole);
+    }
+    let seen = if host.connected { "connected".to_owned() } else { moment(from_ns(host.last_seen_ns), zone) };
+    let lines = [
+        ("host", format!("{} (number {})", host.name, host.number)),
+        ("site", host.site.clone()),
+        ("enrolled", moment(from_ns(host.enrolled_ns), zone)),
+        ("agent", format!("{} {}", host.agent_version, seen).trim().to_owned()),
+        ("fingerprint", host.fingerprint.clone()),
+        ("certificate until", moment(from_ns(host.certificate_ends_ns), zone)),
+    ];
+    for (what, value) in lines.iter().filter(|(_, value)| !value.is_empty()) {
+        out.line(format_args!("{what:<18} {value}"))?;
+    }
+    host.source_sets.iter().try_for_each(|set| show_set(host, set, zone, out))?;
+    Ok(Done::Whole)
+}
+
+fn show_set(host: &v1::Host, set: &v1::HostSourceSet, zone: &TimeZone, out: &mut Output) -> Result<(), Failure> {
+    let row = row(host, Some(set), zone);
+    out.line(format_args!("\nsource set {}: {} snapshots", set.name, set.snapshot_count))?;
+    if let Some(last) = &set.last {
+        let (bytes, when) = (size(last.content_bytes), moment(row.last, zone));
+        out.line(format_args!("  last backup     {when}, {} files, {bytes}, {} gaps", last.files, last.gap_count))?;
+        if last.suspect {
+            out.line(format_args!("  suspect         {}", last.suspect_reason))?;
+        }
+    }
+    let attempt = moment(from_ns(set.last_attempt_ns), zone);
+    out.line(format_args!("  last attempt    {attempt}, {}", row.last_outcome.unwrap_or("none yet")))?;
+    if let Some(message) = &row.last_message {
+        out.line(format_args!("                  {message}"))?;
+    }
+    out.line(format_args!("  next            {}", moment(row.next, zone)))
+}

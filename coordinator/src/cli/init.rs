@@ -1,0 +1,150 @@
+//! `lifeboat init`: makes the repository, and hands over the recovery kit once.
+
+use super::output::Output;
+use super::{Done, Global};
+use crate::clock::SystemClock;
+use crate::config::{self, ConfigFile};
+use crate::init::{self, InitError};
+use crate::vault;
+use clap::Args;
+use lifeboat_format::kit::RecoveryKit;
+use lifeboat_proto::limits::DEFAULT_PORT;
+use lifeboat_proto::status::{ErrorClass, Failure};
+use qrcode::QrCode;
+use qrcode::render::unicode::Dense1x2;
+use serde::Serialize;
+use std::io;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::path::{Path, PathBuf, absolute};
+use zeroize::Zeroizing;
+
+/// Make a repository and its keys; prints the recovery kit once
+#[derive(Debug, Args)]
+pub struct InitArgs {
+    /// The directory for the repository, new or empty [default: DIR/repository in the state directory]
+    #[arg(long, value_name = "DIR")]
+    repository: Option<PathBuf>,
+    /// Who holds the restore key: the coordinator's vault
+    #[arg(long, default_value = "managed", value_parser = ["managed"])]
+    custody: String,
+    /// Where agents will call: IP address and port
+    #[arg(long, value_name = "IP:PORT", default_value_t = SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), DEFAULT_PORT))]
+    listen: SocketAddr,
+    /// How servers reach this machine, for tokens [default: its host name and the port]
+    #[arg(long, value_name = "HOST:PORT")]
+    address: Option<String>,
+    /// Write the recovery kit into this file, which must not exist, instead of printing it
+    #[arg(long, value_name = "FILE")]
+    kit: Option<PathBuf>,
+    /// The file that opens the vault; made if it is not there. Never inside the repository
+    #[arg(long, value_name = "FILE")]
+    credential: Option<PathBuf>,
+}
+
+#[derive(Serialize)]
+struct Made {
+    repository: String,
+    state: String,
+    kit: Option<String>,
+}
+
+/// Runs the command.
+pub fn init(args: InitArgs, global: &Global, out: &mut Output) -> Result<Done, Failure> {
+    let state = absolute(&global.state).map_err(|error| Failure::of(ErrorClass::Usage, &error))?;
+    let file = settings(&args, &state)?;
+    let mut printed = None;
+    let config = init::init(&state, &file, &SystemClock::new(), |kit| {
+        let page = page(kit)?;
+        match &args.kit {
+            Some(path) => vault::write_private(path, page.as_bytes()).map_err(io::Error::other)?,
+            None if out.is_json() => printed = Some(page),
+            None => out.line(page.as_str()).map_err(io::Error::other)?,
+        }
+        Ok(())
+    });
+    let config = config.map_err(|error| Failure::of(class(&error), &error))?;
+    let made = Made {
+        repository: config.repository.display().to_string(),
+        state: state.display().to_string(),
+        kit: printed.as_ref().map(|page| page.to_string()),
+    };
+    if out.is_json() {
+        out.value(&made, |made| made.repository.clone())?;
+    }
+    let kit = match &args.kit {
+        Some(path) => format!("The recovery kit is in {}: print it and remove the file.", path.display()),
+        None => "The recovery kit above was printed once and is kept nowhere: put it on paper.".to_owned(),
+    };
+    let settings = state.join(config::FILE_NAME);
+    out.say(format_args!("{kit}\nThe repository is {}; settings: {}", made.repository, settings.display()));
+    out.say("Next: `lifeboat serve`, then `lifeboat token create`, then paste the token on a server.");
+    Ok(Done::Whole)
+}
+
+fn settings(args: &InitArgs, state: &Path) -> Result<ConfigFile, Failure> {
+    let whole = |path: &Path| absolute(path).map_err(|error| Failure::of(ErrorClass::Usage, &error));
+    let address = match &args.address {
+        Some(address) => address.clone(),
+        None => format!("{}:{}", host_name(), args.listen.port()),
+    };
+    Ok(ConfigFile {
+        repository: args.repository.as_deref().map_or_else(|| Ok(state.join("repository")), whole)?,
+        credential: args.credential.as_deref().map_or_else(|| Ok(state.join("credential")), whole)?,
+        listen: args.listen,
+        address,
+        socket: None,
+        night: config::NIGHT_DEFAULT.to_owned(),
+        time_zone: None,
+    })
+}
+
+fn host_name() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}
+
+/// The kit's text, with the square to scan.
+fn page(kit: &RecoveryKit) -> io::Result<Zeroizing<String>> {
+    let text = kit.expose_text().map_err(io::Error::other)?;
+    let square = QrCode::new(kit.expose_square().as_bytes()).map_err(io::Error::other)?;
+    let square = Zeroizing::new(square.render::<Dense1x2>().quiet_zone(true).build());
+    // The square's lines are comments to whoever reads the page back.
+    let mut page = Zeroizing::new(String::with_capacity(text.len() + 2 * square.len() + 64));
+    page.push_str(&text);
+    page.push_str("\n# The same to scan:\n");
+    for line in square.lines() {
+        page.push_str("# ");
+        page.push_str(line);
+        page.push('\n');
+    }
+    Ok(page)
+}
+
+fn class(error: &InitError) -> ErrorClass {
+    match error {
+        InitError::Config(_) => ErrorClass::Usage,
+        InitError::Exists { .. } | InitError::NotEmpty { .. } | InitError::Interrupted { .. } | InitError::Vault(_) => {
+            ErrorClass::Refused
+        }
+        _ => ErrorClass::Internal,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use lifeboat_format::envelope::Identity;
+    use lifeboat_format::id::{Digest, RepositoryId};
+
+    #[test]
+    fn a_kit_reads_back_from_the_page_that_is_printed() {
+        let kit = RecoveryKit {
+            repository: RepositoryId::from_bytes([1; 16]),
+            location: "/srv/lifeboat".into(),
+            trust_file: Digest::from_bytes([2; 32]),
+            identity: Identity::generate(),
+        };
+        let read = RecoveryKit::parse(&page(&kit).unwrap()).unwrap();
+        assert_eq!(read.identity.recipient(), kit.identity.recipient());
+        assert_eq!((read.repository, read.trust_file), (kit.repository, kit.trust_file));
+    }
+}

@@ -1,0 +1,182 @@
+//! How a command speaks: data to standard output, talk to standard error, and `--json` without a word in between.
+//!
+//! With `--json` each row or result is one line of JSON. Tables and progress are for people: progress only shows on a
+//! terminal. Names of files are shown escaped wherever they appear, so none can act on a terminal (INV-54).
+
+use comfy_table::{ContentArrangement, Table, presets};
+use indicatif::{HumanBytes, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+use lifeboat_proto::status::{ErrorClass, Failure};
+use lifeboat_proto::v1::Outcome;
+use serde::Serialize;
+use std::fmt::Display;
+use std::io::{self, IsTerminal, Write};
+use std::time::Duration;
+
+/// Where a command's words go.
+#[derive(Debug)]
+pub struct Output {
+    json: bool,
+}
+
+/// Something that a table shows in a line.
+pub trait Row: Serialize {
+    /// The table's head.
+    const HEADERS: &'static [&'static str];
+    /// One text for each column.
+    fn cells(&self) -> Vec<String>;
+}
+
+impl Output {
+    /// For people, or for programs.
+    pub fn new(json: bool) -> Self {
+        Self { json }
+    }
+
+    /// Whether a program reads this.
+    pub fn is_json(&self) -> bool {
+        self.json
+    }
+
+    /// A list.
+    pub fn table<R: Row>(&mut self, rows: &[R]) -> Result<(), Failure> {
+        if self.json {
+            return rows.iter().try_for_each(|row| self.json_line(row));
+        }
+        let mut table = Table::new();
+        table.load_preset(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
+        table.set_header(R::HEADERS);
+        rows.iter().for_each(|row| {
+            table.add_row(row.cells());
+        });
+        for line in table.lines() {
+            self.line(line.trim())?;
+        }
+        Ok(())
+    }
+
+    /// One result: as JSON, or as the text that `people` makes of it.
+    pub fn value<T: Serialize, D: Display>(&mut self, value: &T, people: impl FnOnce(&T) -> D) -> Result<(), Failure> {
+        if self.json { self.json_line(value) } else { self.line(people(value)) }
+    }
+
+    fn json_line<T: Serialize>(&mut self, value: &T) -> Result<(), Failure> {
+        let text = serde_json::to_string(value).map_err(|error| Failure::of(ErrorClass::Internal, &error))?;
+        self.line(text)
+    }
+
+    /// A line of data.
+    pub fn line(&mut self, text: impl Display) -> Result<(), Failure> {
+        written(writeln!(io::stdout().lock(), "{text}"))
+    }
+
+    /// Data as it is: the content of a file.
+    pub fn bytes(&mut self, bytes: &[u8]) -> Result<(), Failure> {
+        written(io::stdout().lock().write_all(bytes))
+    }
+
+    /// Something that a person may want to know; no data. If nobody listens, that is no failure.
+    pub fn say(&self, text: impl Display) {
+        let _ = writeln!(io::stderr().lock(), "{text}");
+    }
+
+    /// A bar on a terminal, nothing elsewhere. `total` is in bytes; without one it counts and shows the rate.
+    pub fn progress(&self, what: &str, total: Option<u64>) -> ProgressBar {
+        let bar = match total {
+            Some(total) => ProgressBar::new(total),
+            None => ProgressBar::no_length(),
+        };
+        let hidden = self.json || !io::stderr().is_terminal();
+        bar.set_draw_target(if hidden { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() });
+        let template = match total {
+            Some(_) => "{prefix} {wide_bar} {bytes} of {total_bytes}, {bytes_per_sec}, {eta} left",
+            None => "{spinner} {prefix} {bytes}, {bytes_per_sec} {wide_msg}",
+        };
+        if let Ok(style) = ProgressStyle::with_template(template) {
+            bar.set_style(style);
+        }
+        bar.set_prefix(what.to_owned());
+        if !hidden {
+            bar.enable_steady_tick(Duration::from_millis(200));
+        }
+        bar
+    }
+}
+
+/// Nobody reads any more (`lifeboat ls … | head`): the command ends without complaint.
+fn written(result: io::Result<()>) -> Result<(), Failure> {
+    match result {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => std::process::exit(0),
+        Err(error) => Err(Failure::new(ErrorClass::Full, format!("cannot write to standard output: {error}"))),
+        Ok(()) => Ok(()),
+    }
+}
+
+/// Bytes, for people.
+pub fn size(bytes: u64) -> String {
+    HumanBytes(bytes).to_string()
+}
+
+/// A moment, to the minute, in the given zone; a dash for none.
+pub fn moment(time: Option<Timestamp>, zone: &TimeZone) -> String {
+    match time {
+        Some(time) => time.to_zoned(zone.clone()).strftime("%Y-%m-%d %H:%M").to_string(),
+        None => "–".to_owned(),
+    }
+}
+
+/// How long ago, in one unit.
+pub fn ago(time: Timestamp, now: Timestamp) -> String {
+    let seconds = now.duration_since(time).as_secs();
+    match seconds {
+        ..0 => "in the future".to_owned(),
+        0..120 => format!("{seconds} s ago"),
+        120..7_200 => format!("{} min ago", seconds / 60),
+        7_200..172_800 => format!("{} h ago", seconds / 3_600),
+        _ => format!("{} days ago", seconds / 86_400),
+    }
+}
+
+/// A time from a message: nanoseconds since 1970; 0 is none.
+pub fn from_ns(nanoseconds: i64) -> Option<Timestamp> {
+    (nanoseconds != 0).then(|| Timestamp::from_nanosecond(i128::from(nanoseconds)).ok())?
+}
+
+/// One word for how a backup ended; none if it did not.
+pub fn outcome_name(outcome: Outcome) -> Option<&'static str> {
+    match outcome {
+        Outcome::Unspecified => None,
+        Outcome::Complete => Some("complete"),
+        Outcome::Gaps => Some("with gaps"),
+        Outcome::Failed => Some("failed"),
+        Outcome::Checkpoint => Some("checkpoint"),
+    }
+}
+
+/// Hexadecimal digits of an id.
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_age_is_told_in_one_unit() {
+        let now = Timestamp::from_second(1_000_000_000).unwrap();
+        let told = |seconds: i64| ago(Timestamp::from_second(1_000_000_000 - seconds).unwrap(), now);
+        assert_eq!(told(119), "119 s ago");
+        assert_eq!(told(3_600), "60 min ago");
+        assert_eq!(told(86_400), "24 h ago");
+        assert_eq!(told(172_800), "2 days ago");
+        assert_eq!(told(-5), "in the future");
+    }
+
+    #[test]
+    fn no_time_is_shown_as_none() {
+        assert_eq!(moment(from_ns(0), &TimeZone::UTC), "–");
+        assert_eq!(moment(from_ns(1_000_000_000), &TimeZone::UTC), "1970-01-01 00:00");
+    }
+}

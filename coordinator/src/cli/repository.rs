@@ -1,0 +1,160 @@
+//! `lifeboat repository stats | verify | rebuild-index`: the repository itself.
+
+use super::output::{Output, hex, size};
+use super::reading::blocking;
+use super::{Done, Global, admin};
+use crate::serve;
+use clap::{Args, Subcommand};
+use lifeboat_proto::status::{ErrorClass, Failure};
+use lifeboat_proto::v1;
+use serde::Serialize;
+
+#[derive(Debug, Subcommand)]
+pub enum RepositoryCommand {
+    /// Show how large it is, and what is in it
+    Stats,
+    /// Read every object back and check it
+    Verify(VerifyArgs),
+    /// Throw the index away and make it again; the service must be stopped
+    RebuildIndex,
+}
+
+#[derive(Debug, Args)]
+pub struct VerifyArgs {
+    /// Only this pack
+    #[arg(long, value_name = "ID", default_value = "")]
+    pack: String,
+}
+
+impl RepositoryCommand {
+    pub async fn run(self, global: &Global, out: &mut Output) -> Result<Done, Failure> {
+        match self {
+            Self::Stats => stats(&mut admin::connect(&global.config()?).await?, out).await,
+            Self::Verify(args) => verify(args, &mut admin::connect(&global.config()?).await?, out).await,
+            Self::RebuildIndex => rebuild_index(global, out).await,
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct Stats {
+    repository: String,
+    custody: String,
+    hosts: u64,
+    snapshots: u64,
+    packs: u64,
+    pack_bytes: u64,
+    other_bytes: u64,
+    chunks: u64,
+    nodes: u64,
+    content_bytes: u64,
+    journal_batches: u64,
+}
+
+async fn stats(admin: &mut admin::Admin, out: &mut Output) -> Result<Done, Failure> {
+    let told = admin.repository_stats(v1::RepositoryStatsRequest {}).await?.into_inner();
+    let stats = Stats {
+        repository: told.repository,
+        custody: told.custody,
+        hosts: told.hosts,
+        snapshots: told.snapshots,
+        packs: told.packs,
+        pack_bytes: told.pack_bytes,
+        other_bytes: told.other_bytes,
+        chunks: told.chunks,
+        nodes: told.nodes,
+        content_bytes: told.content_bytes,
+        journal_batches: told.journal_batches,
+    };
+    out.value(&stats, |stats| {
+        let stored = stats.pack_bytes + stats.other_bytes;
+        format!(
+            "repository       {}\ncustody          {}\nhosts            {}\nsnapshots        {}, {} if each were whole\n\
+             stored           {} in {} packs, and {} beside them\nchunks, nodes    {}, {}\njournal batches  {}\n\
+             saved            {:.1} times",
+            stats.repository,
+            stats.custody,
+            stats.hosts,
+            stats.snapshots,
+            size(stats.content_bytes),
+            size(stats.pack_bytes),
+            stats.packs,
+            size(stats.other_bytes),
+            stats.chunks,
+            stats.nodes,
+            stats.journal_batches,
+            stats.content_bytes as f64 / stored.max(1) as f64,
+        )
+    })?;
+    Ok(Done::Whole)
+}
+
+#[derive(Serialize)]
+struct Damage {
+    object: String,
+    what: String,
+    snapshots: Vec<String>,
+}
+
+async fn verify(args: VerifyArgs, admin: &mut admin::Admin, out: &mut Output) -> Result<Done, Failure> {
+    let mut events = admin.verify(v1::VerifyRequest { pack: args.pack }).await?.into_inner();
+    let bar = out.progress("verify", None);
+    let (mut damages, mut last) = (0u64, v1::VerifyEvent::default());
+    while let Some(mut event) = events.message().await? {
+        bar.set_position(event.checked_bytes);
+        bar.set_message(format!("{} of {} objects", event.checked_objects, event.total_objects));
+        damages += event.damages.len() as u64;
+        for damage in std::mem::take(&mut event.damages) {
+            let snapshots = damage.snapshots.iter().map(|id| hex(id)).collect();
+            let damage = Damage { object: damage.object, what: damage.what, snapshots };
+            bar.suspend(|| out.value(&damage, people))?;
+        }
+        last = event;
+    }
+    bar.finish_and_clear();
+    if !last.done {
+        return Err(Failure::new(ErrorClass::Internal, "the check ended before its end; look into the service's log"));
+    }
+    if damages > 0 {
+        let failure = Failure::new(ErrorClass::Damaged, format!("{damages} objects are damaged"));
+        return Err(
+            failure.hint("run the backups of the hosts named above: what is still on them heals the repository")
+        );
+    }
+    out.say(format_args!("{} objects, {}: all good", last.checked_objects, size(last.checked_bytes)));
+    Ok(Done::Whole)
+}
+
+fn people(damage: &Damage) -> String {
+    let needed = match damage.snapshots.len() {
+        0 => "no snapshot needs it".to_owned(),
+        count => format!("{count} snapshots need it: {}", damage.snapshots.join(", ")),
+    };
+    format!("{}: {}; {needed}", damage.object, damage.what)
+}
+
+#[derive(Serialize)]
+struct Rebuilt {
+    packs: u64,
+    rows: u64,
+}
+
+/// Opens the repository itself, so nobody may serve it meanwhile.
+async fn rebuild_index(global: &Global, out: &mut Output) -> Result<Done, Failure> {
+    let config = global.config()?;
+    let bar = out.progress("rebuild", None);
+    let told = bar.clone();
+    let rebuilt = blocking(move || {
+        serve::rebuild_index(&config, &mut |progress| {
+            told.set_message(format!(
+                "{} of {} packs, {} rows",
+                progress.packs_done, progress.packs_total, progress.rows
+            ));
+        })
+    });
+    let progress = rebuilt.await?;
+    bar.finish_and_clear();
+    let rebuilt = Rebuilt { packs: progress.packs_done, rows: progress.rows };
+    out.value(&rebuilt, |rebuilt| format!("index made again: {} rows out of {} packs", rebuilt.rows, rebuilt.packs))?;
+    Ok(Done::Whole)
+}

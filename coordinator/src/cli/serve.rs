@@ -1,0 +1,60 @@
+//! `lifeboat serve`: the coordinator, until it is told to stop.
+
+use super::{Done, Global};
+use crate::schedule::Window;
+use crate::serve as coordinator;
+use clap::Args;
+use jiff::tz::TimeZone;
+use lifeboat_proto::status::{ErrorClass, Failure};
+use sd_notify::NotifyState;
+use std::io::IsTerminal;
+use std::net::SocketAddr;
+use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+
+/// Run the coordinator
+#[derive(Debug, Args)]
+pub struct ServeArgs {
+    /// Where agents call, instead of what the settings say
+    #[arg(long, value_name = "IP:PORT", env = "LIFEBOAT_LISTEN")]
+    listen: Option<SocketAddr>,
+    /// When servers are backed up, such as 01:00-05:00
+    #[arg(long, value_name = "WINDOW", env = "LIFEBOAT_NIGHT")]
+    night: Option<Window>,
+    /// The time zone of the night, such as Europe/Berlin
+    #[arg(long, value_name = "ZONE", env = "LIFEBOAT_TIME_ZONE", value_parser = zone)]
+    time_zone: Option<TimeZone>,
+}
+
+fn zone(name: &str) -> Result<TimeZone, String> {
+    TimeZone::get(name).map_err(|_| format!("{name} is not a time zone of this system, such as Europe/Berlin"))
+}
+
+/// Runs the command.
+pub async fn serve(args: ServeArgs, global: &Global) -> Result<Done, Failure> {
+    let filter = EnvFilter::try_from_env("LIFEBOAT_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    // A second subscriber is refused; in one process the first one will do.
+    let colours = std::io::stderr().is_terminal();
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colours);
+    let _ = log.try_init();
+    let mut config = global.config()?;
+    config.listen = args.listen.unwrap_or(config.listen);
+    config.night = args.night.unwrap_or(config.night);
+    config.time_zone = args.time_zone.unwrap_or(config.time_zone);
+    let handler = |kind| signal(kind).map_err(|error| Failure::of(ErrorClass::Internal, &error));
+    let (mut terminate, mut interrupt) = (handler(SignalKind::terminate())?, handler(SignalKind::interrupt())?);
+    let stop = async {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        notify(NotifyState::Stopping);
+    };
+    coordinator::serve(config, |_| notify(NotifyState::Ready), stop).await?;
+    Ok(Done::Whole)
+}
+
+/// Tells systemd; without systemd nobody listens, and that is no failure.
+fn notify(state: NotifyState<'_>) {
+    let _ = sd_notify::notify(false, &[state]);
+}

@@ -1,0 +1,82 @@
+//! `lifeboat snapshots`: what there is to restore from.
+
+use super::output::{Output, Row, from_ns, hex, moment, outcome_name, size};
+use super::{Done, Global, admin};
+use clap::Args;
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+use lifeboat_proto::status::Failure;
+use lifeboat_proto::v1;
+use serde::Serialize;
+
+/// List snapshots, newest first
+#[derive(Debug, Args)]
+pub struct SnapshotsArgs {
+    /// Only those of this host, by name or number
+    #[arg(default_value = "")]
+    host: String,
+    /// Only those of this source set
+    #[arg(long, default_value = "")]
+    set: String,
+}
+
+#[derive(Serialize)]
+struct SnapshotRow {
+    snapshot: String,
+    host: String,
+    source_set: String,
+    committed: Option<Timestamp>,
+    outcome: Option<&'static str>,
+    suspect: Option<String>,
+    files: u64,
+    content_bytes: u64,
+    sent_bytes: u64,
+    gaps: u64,
+    #[serde(skip)]
+    zone: TimeZone,
+}
+
+impl Row for SnapshotRow {
+    const HEADERS: &'static [&'static str] = &["SNAPSHOT", "HOST", "SET", "TIME", "OUTCOME", "FILES", "SIZE", "SENT"];
+
+    fn cells(&self) -> Vec<String> {
+        let outcome = match (&self.suspect, self.gaps) {
+            (Some(_), _) => "suspect".to_owned(),
+            (None, 0) => self.outcome.unwrap_or("–").to_owned(),
+            (None, 1) => "1 gap".to_owned(),
+            (None, gaps) => format!("{gaps} gaps"),
+        };
+        vec![
+            self.snapshot.chars().take(12).collect(),
+            self.host.clone(),
+            self.source_set.clone(),
+            moment(self.committed, &self.zone),
+            outcome,
+            self.files.to_string(),
+            size(self.content_bytes),
+            size(self.sent_bytes),
+        ]
+    }
+}
+
+/// Runs the command.
+pub async fn snapshots(args: SnapshotsArgs, global: &Global, out: &mut Output) -> Result<Done, Failure> {
+    let config = global.config()?;
+    let mut admin = admin::connect(&config).await?;
+    let list = admin::list_snapshots(&mut admin, &args.host, &args.set).await?;
+    let row = |snapshot: v1::SnapshotInfo| SnapshotRow {
+        snapshot: hex(&snapshot.snapshot),
+        outcome: outcome_name(snapshot.outcome()),
+        host: snapshot.host_name,
+        source_set: snapshot.source_set,
+        committed: from_ns(snapshot.committed_ns),
+        suspect: snapshot.suspect.then_some(snapshot.suspect_reason),
+        files: snapshot.files,
+        content_bytes: snapshot.content_bytes,
+        sent_bytes: snapshot.sent_bytes,
+        gaps: snapshot.gap_count,
+        zone: config.time_zone.clone(),
+    };
+    out.table(&list.snapshots.into_iter().map(row).collect::<Vec<_>>())?;
+    Ok(Done::Whole)
+}

@@ -1,0 +1,225 @@
+//! The coordinator at work: opens vault, repository and index, opens both doors, and closes them in good order.
+//!
+//! Everything is opened before the doors are, so whoever reaches the coordinator reaches all of it. It ends when it is
+//! told to, or when another coordinator has taken the repository over (INV-38).
+
+use crate::clock::{Clock, SystemClock, SystemRandom};
+use crate::config::{self, Config};
+use crate::dispatch::{self, Dispatch};
+use crate::index::Index;
+use crate::index::rebuild::Progress;
+use crate::pki::{self, KeyedCertificate};
+use crate::repository::{self, Coordinator, OpenError, Parts};
+use crate::server::tls::OwnCertificate;
+use crate::server::{self, ServerError};
+use crate::service::{self, Catalogued, Context, Manifests};
+use crate::store::local::LocalStore;
+use crate::store::{ByteRange, ObjectKind, ObjectName, Store, StoreError};
+use crate::vault::{self, Vault, VaultError};
+use lifeboat_format::FormatError;
+use lifeboat_format::trust::TrustFile;
+use lifeboat_proto::limits::COORDINATOR_TLS_NAME;
+use lifeboat_proto::status::{ErrorClass, Failure};
+use std::future::Future;
+use std::net::SocketAddr;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use tokio::sync::watch;
+
+/// How long calls that are under way may take to end when the coordinator stops.
+const STOP_MAX: Duration = Duration::from_secs(20);
+/// How often it is looked at whether somebody took the repository over.
+const OWNERSHIP_EVERY: Duration = Duration::from_secs(5);
+
+/// An open repository with the keys to it.
+pub struct Opened {
+    coordinator: Coordinator,
+    vault: Vault,
+    trust: TrustFile,
+    clock: Arc<dyn Clock>,
+}
+
+/// Opens everything that needs no network. With `anew`, the index is thrown away first.
+pub fn open(config: &Config, anew: bool, report: &mut dyn FnMut(Progress)) -> Result<Opened, Failure> {
+    vault::refuse_inside(&config.credential, &config.repository).map_err(|error| of_vault(&error))?;
+    let credential = vault::read_identity(&config.credential).map_err(|error| of_vault(&error))?;
+    let vault = Vault::open(&config.vault(), &credential).map_err(|error| of_vault(&error))?;
+    let store: Arc<dyn Store> = Arc::new(LocalStore::open(&config.repository).map_err(|error| of_store(&error))?);
+    if anew {
+        Index::delete(&config.index()).map_err(|error| Failure::of(ErrorClass::Internal, &error))?;
+    }
+    let trust = newest_trust_file(store.as_ref())?;
+    let log_key = vault.log_key.clone();
+    let own = log_key.verifying_key();
+    let former = trust.trust().log_keys.iter().filter(|key| **key != own).copied().collect();
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+    let parts = Parts { store, clock: clock.clone(), random: Arc::new(SystemRandom), log_key, former_log_keys: former };
+    let settings = repository::Config::new(vault.repository, config.index());
+    let coordinator = Coordinator::open(settings, parts, report).map_err(|error| of_open(&error))?;
+    if coordinator.catalog(|catalog| catalog.trust_file()) != Some((trust.trust().number, trust.digest())) {
+        let problem = "the newest trust file is not the one that the journal names; restore both from one copy";
+        return Err(Failure::new(ErrorClass::Damaged, problem));
+    }
+    Ok(Opened { coordinator, vault, trust, clock })
+}
+
+/// Makes the index again from the repository. Nobody may serve it meanwhile.
+pub fn rebuild_index(config: &Config, report: &mut dyn FnMut(Progress)) -> Result<Progress, Failure> {
+    open(config, true, report).map(|opened| opened.coordinator.caught_up().progress)
+}
+
+/// Serves until `stop`, or until another coordinator has taken over. `ready` hears where agents can call.
+pub async fn serve(
+    config: Config,
+    ready: impl FnOnce(SocketAddr),
+    stop: impl Future<Output = ()>,
+) -> Result<(), Failure> {
+    let network = server::listen(config.listen).await.map_err(|error| of_server(&error))?;
+    let local = server::listen_locally(&config.socket).await.map_err(|error| of_server(&error))?;
+    let address = network.local_addr().map_err(|error| Failure::of(ErrorClass::Internal, &error))?;
+    let opening = config.clone();
+    let opened = tokio::task::spawn_blocking(move || open(&opening, false, &mut log_progress));
+    let context = Arc::new(context(config.clone(), opened.await.map_err(|error| internal(&error))??));
+    let certificate = own_certificate(&context)?;
+    let own =
+        OwnCertificate::new(&certificate, &context.vault.issuing.certificate).map_err(|error| internal(&error))?;
+    let own = Arc::new(own);
+    let tls = server::tls::server_config(own.clone(), &context.vault.issuing.certificate);
+    let tls = Arc::new(tls.map_err(|error| internal(&error))?);
+    let network_routes = service::network_routes(context.clone()).await.map_err(|error| internal(&error))?;
+    let local_routes = service::local_routes(context.clone()).await.map_err(|error| internal(&error))?;
+
+    let (stop_all, stopped) = watch::channel(false);
+    let until_stopped = |mut stopped: watch::Receiver<bool>| async move {
+        // An error means that the sender is gone: that is the end too.
+        let _ = stopped.wait_for(|stopped| *stopped).await;
+    };
+    let past = Arc::new(Catalogued(context.clone()));
+    let dispatcher = tokio::spawn(context.dispatch.clone().run(past, stopped.clone()));
+    let renewal = tokio::spawn(renew(context.clone(), own));
+    let mut doors = tokio::task::JoinSet::new();
+    doors.spawn(server::serve_network(network, tls, network_routes, until_stopped(stopped.clone())));
+    doors.spawn(server::serve_locally(local, local_routes, until_stopped(stopped)));
+    tracing::info!(%address, "serving");
+    ready(address);
+
+    let ended = tokio::select! {
+        () = stop => Ok(()),
+        () = taken_over(&context) => Err(Failure::new(
+            ErrorClass::Refused,
+            "another coordinator has taken over this repository; nothing more was written by this one",
+        )),
+        door = doors.join_next() => Err(match door {
+            Some(Ok(Err(error))) => of_server(&error),
+            _ => Failure::new(ErrorClass::Internal, "a door closed by itself"),
+        }),
+    };
+    tracing::info!("stopping");
+    let _ = stop_all.send(true);
+    renewal.abort();
+    let closed = async {
+        let _ = dispatcher.await;
+        while doors.join_next().await.is_some() {}
+    };
+    if tokio::time::timeout(STOP_MAX, closed).await.is_err() {
+        tracing::warn!("some calls did not end in time and were cut off; their backups are repeated");
+    }
+    // Who is not root learns from a missing socket that nobody listens; a start removes it otherwise.
+    let _ = std::fs::remove_file(&config.socket);
+    ended
+}
+
+fn context(config: Config, opened: Opened) -> Context {
+    let Opened { coordinator, vault, trust, clock } = opened;
+    let adopted = coordinator.caught_up().adopted.len();
+    if adopted > 0 {
+        tracing::info!(adopted, "packs that the journal did not know were adopted");
+    }
+    Context {
+        coordinator: Arc::new(coordinator),
+        vault,
+        trust,
+        dispatch: Arc::new(Dispatch::new(clock.clone())),
+        config,
+        clock,
+        facts: Mutex::new(()),
+        manifests: Manifests::default(),
+        rolled_back: AtomicBool::new(false),
+    }
+}
+
+/// The coordinator's own certificate is made at each start, and lives no longer than its process needs it.
+fn own_certificate(context: &Context) -> Result<KeyedCertificate, Failure> {
+    let mut names = vec![COORDINATOR_TLS_NAME.to_owned()];
+    names.extend(config::server_name(&context.config.address).map(str::to_owned));
+    let now = dispatch::now(context.clock.as_ref());
+    pki::issue_server(&context.vault.issuing, &names, now).map_err(|error| internal(&error))
+}
+
+async fn renew(context: Arc<Context>, own: Arc<OwnCertificate>) {
+    loop {
+        tokio::time::sleep(pki::RENEW_AFTER.unsigned_abs()).await;
+        let renewed = own_certificate(&context).and_then(|certificate| {
+            own.replace(&certificate, &context.vault.issuing.certificate).map_err(|error| internal(&error))
+        });
+        match renewed {
+            Ok(()) => tracing::info!("the coordinator's certificate was renewed"),
+            Err(error) => tracing::error!(%error, "the coordinator's certificate could not be renewed"),
+        }
+    }
+}
+
+async fn taken_over(context: &Context) {
+    while !context.coordinator.is_lost() {
+        tokio::time::sleep(OWNERSHIP_EVERY).await;
+    }
+}
+
+fn log_progress(progress: Progress) {
+    let Progress { packs_done, packs_total, rows } = progress;
+    if packs_done.is_multiple_of(100) {
+        tracing::info!(packs_done, packs_total, rows, "filling the index");
+    }
+}
+
+fn newest_trust_file(store: &dyn Store) -> Result<TrustFile, Failure> {
+    let names = store.list(ObjectKind::Trust).map_err(|error| of_store(&error))?;
+    let newest = names.iter().filter_map(ObjectName::as_number).max().unwrap_or(1);
+    let bytes = store.get(&ObjectName::trust(newest), ByteRange::Whole).map_err(|error| of_store(&error))?;
+    let damaged = |error: FormatError| Failure::of(ErrorClass::Damaged, &error);
+    TrustFile::parse(&bytes).map_err(damaged)
+}
+
+fn internal(error: &dyn std::error::Error) -> Failure {
+    Failure::of(ErrorClass::Internal, error)
+}
+
+fn of_vault(error: &VaultError) -> Failure {
+    Failure::of(ErrorClass::Refused, error)
+}
+
+fn of_store(error: &StoreError) -> Failure {
+    let failure = service::of_store(error);
+    match error {
+        StoreError::InUse { .. } => failure.hint("`systemctl stop lifeboat` stops the service"),
+        _ => failure,
+    }
+}
+
+fn of_open(error: &OpenError) -> Failure {
+    let class = match error {
+        OpenError::NoJournal => ErrorClass::NotFound,
+        OpenError::Journal(_) | OpenError::Catalog(_) => ErrorClass::Damaged,
+        _ => ErrorClass::Internal,
+    };
+    Failure::of(class, error)
+}
+
+fn of_server(error: &ServerError) -> Failure {
+    let class = match error {
+        ServerError::Listen { .. } | ServerError::AlreadyServed { .. } => ErrorClass::Busy,
+        ServerError::Socket { .. } | ServerError::Serve(_) => ErrorClass::Internal,
+    };
+    Failure::of(class, error)
+}

@@ -1,0 +1,195 @@
+//! The gRPC server: a proto service a file, each call convert, call, convert.
+//!
+//! Before anything else a call passes [`Context::host`] or [`Context::allow`]: who calls is taken from the connection,
+//! how it stands from the catalog as it is now, and the verdict from `authorize`. What the core does may wait for the
+//! disk, so it runs on blocking threads; no handler waits for it on the runtime.
+
+mod admin;
+mod backup;
+mod control;
+mod enrol;
+mod failure;
+mod grant;
+mod lists;
+mod past;
+mod restore;
+mod session;
+
+pub use failure::of_store;
+pub use lists::Manifests;
+pub use past::Catalogued;
+
+use crate::authorize::{self, Object, Principal, Verb, Verdict};
+use crate::catalog::Catalog;
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::dispatch::{self, Dispatch};
+use crate::repository::Coordinator;
+use crate::server::peer::Peer;
+use crate::vault::Vault;
+use jiff::Timestamp;
+use lifeboat_format::id::HostId;
+use lifeboat_format::journal::{self, Act, Decision, Event, SignedHead, Standing};
+use lifeboat_format::trust::TrustFile;
+use lifeboat_proto::convert::UncheckedHead;
+use lifeboat_proto::limits::MESSAGE_BYTES_MAX;
+use lifeboat_proto::status::{ErrorClass, Failure};
+use lifeboat_proto::v1;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use tonic::service::Routes;
+use tonic::{Request, Status};
+
+/// What all handlers share.
+pub struct Context {
+    /// The repository and its index.
+    pub coordinator: Arc<Coordinator>,
+    /// The coordinator's keys.
+    pub vault: Vault,
+    /// The trust file in force.
+    pub trust: TrustFile,
+    /// Who is connected, and what they do.
+    pub dispatch: Arc<Dispatch>,
+    /// The settings.
+    pub config: Config,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// Held while a new number is taken from the catalog and recorded.
+    pub facts: Mutex<()>,
+    /// What manifests say in clear.
+    pub manifests: Manifests,
+    /// An agent has shown a journal head that this journal does not extend (INV-53).
+    pub rolled_back: AtomicBool,
+}
+
+impl std::fmt::Debug for Context {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Context")
+    }
+}
+
+/// What agents reach, over TLS.
+pub async fn network_routes(context: Arc<Context>) -> Result<Routes, tonic_reflection::server::Error> {
+    use v1::backup_service_server::BackupServiceServer;
+    use v1::control_service_server::ControlServiceServer;
+    use v1::enrol_service_server::EnrolServiceServer;
+    let enrol = EnrolServiceServer::new(enrol::Enrolment(context.clone())).max_decoding_message_size(1 << 20);
+    let backup = BackupServiceServer::new(backup::Backup(context.clone()))
+        .max_decoding_message_size(MESSAGE_BYTES_MAX)
+        .max_encoding_message_size(MESSAGE_BYTES_MAX);
+    let control = ControlServiceServer::new(control::Control(context.clone())).max_decoding_message_size(1 << 20);
+    let routes = common_routes(context).await?;
+    Ok(routes.add_service(enrol).add_service(backup).add_service(control))
+}
+
+/// What root reaches, at the local socket.
+pub async fn local_routes(context: Arc<Context>) -> Result<Routes, tonic_reflection::server::Error> {
+    let admin = v1::admin_service_server::AdminServiceServer::new(admin::Administration(context.clone()))
+        .max_encoding_message_size(MESSAGE_BYTES_MAX);
+    Ok(common_routes(context).await?.add_service(admin))
+}
+
+/// Restores, health and reflection: at both doors.
+async fn common_routes(context: Arc<Context>) -> Result<Routes, tonic_reflection::server::Error> {
+    let restore = v1::restore_service_server::RestoreServiceServer::new(restore::Restore::new(context))
+        .max_decoding_message_size(4 << 20)
+        .max_encoding_message_size(MESSAGE_BYTES_MAX);
+    let (reporter, health) = tonic_health::server::health_reporter();
+    reporter.set_service_status("", tonic_health::ServingStatus::Serving).await;
+    let reflection = tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(lifeboat_proto::DESCRIPTORS)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        .build_v1()?;
+    Ok(Routes::new(restore).add_service(health).add_service(reflection))
+}
+
+impl Context {
+    /// Who sent this, as it stands now.
+    fn principal<T>(&self, request: &Request<T>) -> Principal {
+        match request.extensions().get::<Peer>() {
+            Some(Peer::Local) => Principal::LocalRoot,
+            Some(Peer::Network(Some(certificate))) => {
+                let state = self.catalog(|catalog| catalog.host(certificate.host).map(|host| host.state));
+                let standing = authorize::Standing::of(state, self.now() < certificate.ends);
+                Principal::Host { host: certificate.host, standing }
+            }
+            Some(Peer::Network(None)) | None => Principal::Stranger,
+        }
+    }
+
+    /// Whether the caller may; the refusal is recorded.
+    fn allow<T>(&self, request: &Request<T>, verb: Verb, object: Object) -> Result<Principal, Status> {
+        let principal = self.principal(request);
+        match authorize::authorize(principal, verb, object) {
+            Verdict::Allow => Ok(principal),
+            Verdict::Deny(reason) => {
+                tracing::warn!(?principal, ?verb, ?object, %reason, "refused");
+                Err(Failure::new(ErrorClass::Refused, reason.to_string()).into())
+            }
+        }
+    }
+
+    /// The host that calls, if it may do this to itself.
+    fn host<T>(&self, request: &Request<T>, verb: Verb) -> Result<HostId, Status> {
+        let own = match self.principal(request) {
+            Principal::Host { host, .. } => Object::Host(host),
+            _ => Object::Repository,
+        };
+        match self.allow(request, verb, own)? {
+            Principal::Host { host, .. } => Ok(host),
+            _ => Err(Failure::new(ErrorClass::Refused, authorize::Reason::NoCertificate.to_string()).into()),
+        }
+    }
+
+    /// Reads the catalog.
+    fn catalog<R>(&self, read: impl FnOnce(&Catalog) -> R) -> R {
+        self.coordinator.catalog(read)
+    }
+
+    /// Records what somebody did. Blocks until it is durable.
+    fn record(&self, by: journal::Principal, verb: &str, object: &str, event: Event) -> Result<(), Failure> {
+        let recorded = self.coordinator.record(vec![self.act(by, verb, object, event)]);
+        recorded.map(|_| ()).map_err(|error| failure::of_fact(&error))
+    }
+
+    fn act(&self, principal: journal::Principal, verb: &str, object: &str, event: Event) -> Act {
+        let (verb, object) = (verb.to_owned(), lifeboat_format::layout::fit_text(object));
+        Act { time_ns: self.clock.now_ns(), principal, verb, object, decision: Decision::Done, event }
+    }
+
+    /// Looks at the newest head that an agent saw. If this journal does not extend it, the repository was rolled back
+    /// or forked: backups go on, grants stop, until operators say which history holds (INV-53).
+    fn look_at_head(&self, host: HostId, shown: Option<UncheckedHead>) {
+        let Some(shown) = shown else { return };
+        let standing =
+            SignedHead::parse(&shown.head, &shown.signature).and_then(|head| self.coordinator.standing(&head));
+        match standing {
+            Ok(Standing::Known) => {}
+            Ok(standing) => {
+                tracing::error!(%host, ?standing, "this host has seen a journal that ours does not extend: no grants");
+                self.rolled_back.store(true, Ordering::Relaxed);
+            }
+            Err(error) => tracing::warn!(%host, %error, "this host shows a journal head that nobody here signed"),
+        }
+    }
+
+    fn now(&self) -> Timestamp {
+        dispatch::now(self.clock.as_ref())
+    }
+}
+
+/// A head as it goes into messages.
+fn unchecked(head: &SignedHead) -> UncheckedHead {
+    UncheckedHead { head: head.head_bytes().into(), signature: *head.signature().as_bytes() }
+}
+
+/// Runs what may wait for the disk.
+async fn blocking<R: Send + 'static>(work: impl FnOnce() -> Result<R, Failure> + Send + 'static) -> Result<R, Status> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(done) => Ok(done?),
+        Err(error) => {
+            tracing::error!(%error, "a call failed by our own mistake");
+            Err(Failure::new(ErrorClass::Internal, "the coordinator failed; its log says why").into())
+        }
+    }
+}

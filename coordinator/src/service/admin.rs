@@ -1,0 +1,303 @@
+//! `AdminService`: what root asks at the local socket.
+
+use super::past::Catalogued;
+use super::{Context, blocking, failure};
+use crate::authorize::{Object, Verb};
+use crate::dispatch::board::JobView;
+use crate::init::GROUP;
+use crate::job::JobState;
+use crate::repository::VerifyProgress;
+use crate::store::ObjectKind;
+use lifeboat_format::id::{HostId, PackId};
+use lifeboat_format::journal::event::Custody;
+use lifeboat_format::journal::{Event, Principal};
+use lifeboat_format::token::TokenTerms;
+use lifeboat_proto::convert::{ConvertError, SourceSetName, some_bytes};
+use lifeboat_proto::limits::GRANT_BYTES_MAX;
+use lifeboat_proto::status::{ErrorClass, Failure};
+use lifeboat_proto::v1;
+use lifeboat_proto::v1::backup_event::Event as Said;
+use std::sync::Arc;
+use tokio::sync::{mpsc, watch};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status};
+
+/// Events that wait for a slow reader.
+const EVENTS_WAITING: usize = 64;
+const TOKEN_SECONDS_DEFAULT: u64 = 3_600;
+const TOKEN_SECONDS_MAX: u64 = 604_800;
+const TOKEN_USES_MAX: u32 = 1_000;
+
+/// The handlers.
+#[derive(Debug, Clone)]
+pub struct Administration(pub Arc<Context>);
+
+type Events<T> = ReceiverStream<Result<T, Status>>;
+
+impl Administration {
+    fn past(&self) -> Catalogued {
+        Catalogued(self.0.clone())
+    }
+}
+
+#[tonic::async_trait]
+impl v1::admin_service_server::AdminService for Administration {
+    type BackupStream = Events<v1::BackupEvent>;
+    type VerifyStream = Events<v1::VerifyEvent>;
+
+    async fn create_token(
+        &self,
+        request: Request<v1::CreateTokenRequest>,
+    ) -> Result<Response<v1::CreateTokenResponse>, Status> {
+        self.0.allow(&request, Verb::CreateToken, Object::Repository)?;
+        let terms = token_terms(request.into_inner(), self.0.clock.now_ns())?;
+        let (context, expires_ns) = (self.0.clone(), terms.expires_ns);
+        let token = blocking(move || context.create_token(terms)).await?;
+        Ok(Response::new(v1::CreateTokenResponse { token, expires_ns }))
+    }
+
+    async fn list_hosts(
+        &self,
+        request: Request<v1::ListHostsRequest>,
+    ) -> Result<Response<v1::ListHostsResponse>, Status> {
+        self.0.allow(&request, Verb::List, Object::Repository)?;
+        let (this, name) = (self.clone(), request.into_inner().name);
+        let hosts = blocking(move || Ok(this.0.list_hosts(&name, &this.past()))).await?;
+        Ok(Response::new(v1::ListHostsResponse { hosts }))
+    }
+
+    async fn backup(&self, request: Request<v1::BackupCommand>) -> Result<Response<Self::BackupStream>, Status> {
+        self.0.allow(&request, Verb::OrderBackup, Object::Repository)?;
+        let (context, command) = (self.0.clone(), request.into_inner());
+        let wait = command.wait;
+        let jobs = blocking(move || context.order_backups(&command)).await?;
+        let (events, stream) = mpsc::channel(EVENTS_WAITING);
+        tokio::spawn(async move {
+            for job in &jobs {
+                let event = accepted(&job.borrow());
+                let _ = events.send(Ok(event)).await;
+            }
+            for job in jobs.into_iter().filter(|_| wait) {
+                if follow(job, &events).await.is_err() {
+                    break; // Nobody listens any more; the backup goes on.
+                }
+            }
+        });
+        Ok(Response::new(ReceiverStream::new(stream)))
+    }
+
+    async fn list_snapshots(
+        &self,
+        request: Request<v1::ListSnapshotsRequest>,
+    ) -> Result<Response<v1::ListSnapshotsResponse>, Status> {
+        self.0.allow(&request, Verb::List, Object::Repository)?;
+        let (context, asked) = (self.0.clone(), request.into_inner());
+        let snapshots = blocking(move || context.list_snapshots(&asked.host, &asked.source_set)).await?;
+        let repository = bytes::Bytes::copy_from_slice(self.0.vault.repository.as_bytes());
+        Ok(Response::new(v1::ListSnapshotsResponse { snapshots, repository }))
+    }
+
+    async fn grant(&self, request: Request<v1::GrantCommand>) -> Result<Response<v1::GrantReply>, Status> {
+        self.0.allow(&request, Verb::Grant, Object::Repository)?;
+        let order = some_bytes("order", request.into_inner().order, GRANT_BYTES_MAX)?;
+        let context = self.0.clone();
+        Ok(Response::new(blocking(move || context.grant(&order)).await?))
+    }
+
+    async fn repository_stats(
+        &self,
+        request: Request<v1::RepositoryStatsRequest>,
+    ) -> Result<Response<v1::RepositoryStatsResponse>, Status> {
+        self.0.allow(&request, Verb::List, Object::Repository)?;
+        let context = self.0.clone();
+        Ok(Response::new(blocking(move || context.stats()).await?))
+    }
+
+    async fn verify(&self, request: Request<v1::VerifyRequest>) -> Result<Response<Self::VerifyStream>, Status> {
+        self.0.allow(&request, Verb::Verify, Object::Repository)?;
+        let pack = read_pack(&request.into_inner().pack)?;
+        let (events, stream) = mpsc::channel(EVENTS_WAITING);
+        let context = self.0.clone();
+        tokio::spawn(async move {
+            let told = events.clone();
+            if let Err(status) = blocking(move || context.verify(pack, &told)).await {
+                let _ = events.send(Err(status)).await;
+            }
+        });
+        Ok(Response::new(ReceiverStream::new(stream)))
+    }
+}
+
+fn token_terms(asked: v1::CreateTokenRequest, now_ns: i64) -> Result<TokenTerms, ConvertError> {
+    let seconds = if asked.expires_seconds == 0 { TOKEN_SECONDS_DEFAULT } else { asked.expires_seconds };
+    let uses = asked.uses.max(1);
+    if seconds > TOKEN_SECONDS_MAX {
+        return Err(ConvertError::new("expires_seconds", format!("is {seconds}, at most a week (604800) is allowed")));
+    }
+    if uses > TOKEN_USES_MAX {
+        return Err(ConvertError::new("uses", format!("is {uses}, at most {TOKEN_USES_MAX} is allowed")));
+    }
+    for (field, text) in [("site", &asked.site), ("name_pattern", &asked.name_pattern)] {
+        if text.len() > 253 || text.chars().any(char::is_control) {
+            return Err(ConvertError::new(field, "is longer than 253 letters, or holds control characters"));
+        }
+    }
+    let expires_ns = now_ns.saturating_add(seconds as i64 * 1_000_000_000);
+    Ok(TokenTerms { site: asked.site, name_pattern: asked.name_pattern, group: GROUP.to_owned(), expires_ns, uses })
+}
+
+fn read_pack(text: &str) -> Result<Option<PackId>, ConvertError> {
+    match text {
+        "" => Ok(None),
+        text => text.parse().map(Some).map_err(|_| ConvertError::new("pack", "is not 64 hexadecimal digits")),
+    }
+}
+
+impl Context {
+    fn order_backups(&self, command: &v1::BackupCommand) -> Result<Vec<watch::Receiver<JobView>>, Failure> {
+        let host = self.find_host(&command.host)?;
+        let mut jobs = Vec::new();
+        for source_set in self.sets_to_back_up(host, command)? {
+            let job = self.dispatch.order(host, source_set.clone());
+            let event =
+                Event::BackupOrdered { job: job.borrow().name.to_string(), host, source_set: source_set.to_string() };
+            self.record(Principal::LocalRoot, "backup", &format!("{}:{source_set}", command.host), event)?;
+            jobs.push(job);
+        }
+        Ok(jobs)
+    }
+
+    /// The set that was named, or all that the host offers; of a host that is away, all that are known.
+    fn sets_to_back_up(&self, host: HostId, command: &v1::BackupCommand) -> Result<Vec<SourceSetName>, Failure> {
+        let offered = match self.dispatch.connection(host) {
+            Some((hello, _)) => hello.source_sets,
+            None => {
+                self.catalog(|catalog| catalog.source_sets(host).filter_map(|(name, _)| name.parse().ok()).collect())
+            }
+        };
+        if command.source_set.is_empty() && offered.is_empty() {
+            let failure = Failure::new(ErrorClass::Unreachable, format!("{} was never connected", command.host));
+            return Err(failure.hint("look at the agent on that server: `systemctl status lifeboat-agent`"));
+        }
+        if command.source_set.is_empty() {
+            return Ok(offered);
+        }
+        let name: SourceSetName = command.source_set.parse()?;
+        let connected = self.dispatch.connection(host).is_some();
+        if connected && !offered.contains(&name) {
+            let known = offered.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+            let failure = format!("{} has no source set {name}; its policy offers: {known}", command.host);
+            return Err(Failure::new(ErrorClass::NotFound, failure));
+        }
+        Ok(vec![name])
+    }
+
+    fn stats(&self) -> Result<v1::RepositoryStatsResponse, Failure> {
+        let stats = self.coordinator.stats().map_err(|error| failure::of_index(&error))?;
+        let custody = match self.catalog(|catalog| catalog.custody()) {
+            Some(Custody::Strict) => "strict",
+            _ => "managed",
+        };
+        let content_bytes = self.list_snapshots("", "")?.iter().map(|snapshot| snapshot.content_bytes).sum();
+        let store = &self.coordinator.shared.store;
+        let mut other_bytes = 0;
+        for kind in ObjectKind::ALL.into_iter().filter(|kind| *kind != ObjectKind::Pack) {
+            for name in store.list(kind).map_err(|error| failure::of_store(&error))? {
+                other_bytes += store.size(&name).map_err(|error| failure::of_store(&error))?;
+            }
+        }
+        Ok(v1::RepositoryStatsResponse {
+            repository: self.coordinator.repository().to_string(),
+            hosts: stats.hosts,
+            snapshots: stats.snapshots,
+            packs: stats.packs,
+            pack_bytes: stats.pack_bytes,
+            chunks: stats.chunks,
+            nodes: stats.nodes,
+            content_bytes,
+            journal_batches: stats.journal_batches,
+            custody: custody.to_owned(),
+            other_bytes,
+        })
+    }
+
+    fn verify(
+        &self,
+        pack: Option<PackId>,
+        events: &mpsc::Sender<Result<v1::VerifyEvent, Status>>,
+    ) -> Result<(), Failure> {
+        let event = |progress: &VerifyProgress| v1::VerifyEvent {
+            checked_objects: progress.checked_objects,
+            total_objects: progress.total_objects,
+            checked_bytes: progress.checked_bytes,
+            ..Default::default()
+        };
+        let mut last = VerifyProgress::default();
+        let verified = self.coordinator.verify(pack, &mut |progress| {
+            last = progress;
+            // Who does not keep up misses some of the progress, and nothing else.
+            let _ = events.try_send(Ok(event(&progress)));
+        });
+        let damages = verified.map_err(|error| failure::of_verify(&error))?;
+        let snapshot_id = |number| self.catalog(|catalog| catalog.snapshot(number).map(|snapshot| snapshot.id));
+        let damages = damages.into_iter().map(|damage| v1::Damage {
+            object: damage.object.to_string(),
+            what: damage.what,
+            snapshots: damage
+                .snapshots
+                .into_iter()
+                .filter_map(|number| Some(bytes::Bytes::copy_from_slice(snapshot_id(number)?.as_bytes())))
+                .collect(),
+        });
+        let ended = v1::VerifyEvent { damages: damages.collect(), done: true, ..event(&last) };
+        let _ = events.blocking_send(Ok(ended));
+        Ok(())
+    }
+}
+
+fn accepted(view: &JobView) -> v1::BackupEvent {
+    let sent = matches!(view.state, JobState::Running(_));
+    let accepted = v1::BackupAccepted { job: view.name.to_string(), source_set: view.source_set.to_string(), sent };
+    v1::BackupEvent { event: Some(Said::Accepted(accepted)) }
+}
+
+/// Tells how a job goes, to its end.
+async fn follow(
+    mut job: watch::Receiver<JobView>,
+    events: &mpsc::Sender<Result<v1::BackupEvent, Status>>,
+) -> Result<(), mpsc::error::SendError<Result<v1::BackupEvent, Status>>> {
+    loop {
+        let view = job.borrow_and_update().clone();
+        let done = matches!(view.state, JobState::Done(_));
+        if let Some(event) = told(view) {
+            events.send(Ok(v1::BackupEvent { event: Some(event) })).await?;
+        }
+        if done || job.changed().await.is_err() {
+            return Ok(());
+        }
+    }
+}
+
+fn told(view: JobView) -> Option<Said> {
+    let JobView { name, source_set, state, progress, .. } = view;
+    if let JobState::Done(ending) = state {
+        let result = ending.result;
+        return Some(Said::Ended(v1::BackupEnded {
+            job: name.to_string(),
+            source_set: source_set.to_string(),
+            outcome: v1::Outcome::from(result.ended).into(),
+            snapshot: result.snapshot.map(|id| bytes::Bytes::copy_from_slice(id.as_bytes())).unwrap_or_default(),
+            message: result.message,
+            gaps: result.gaps,
+            gap_count: result.gap_count,
+        }));
+    }
+    progress.map(|progress| {
+        Said::Progress(v1::BackupProgress {
+            job: name.to_string(),
+            entries: progress.entries,
+            read_bytes: progress.read_bytes,
+            sent_bytes: progress.sent_bytes,
+        })
+    })
+}

@@ -1,0 +1,130 @@
+//! Where the vault is used: a snapshot is opened for one target, and group secrets are sealed under a new token.
+//!
+//! Managed custody only: the restore key lies in the vault. Each opening is a record of the journal before anything
+//! leaves; while a rolled-back journal is in doubt, none is made (INV-53).
+
+use super::Context;
+use super::failure;
+use crate::store::{ObjectKind, ObjectName};
+use lifeboat_format::FormatError;
+use lifeboat_format::envelope::Envelope;
+use lifeboat_format::grant::{Grant, GrantClear, GrantKeys, SignedOrder};
+use lifeboat_format::id::{Scope, SnapshotId};
+use lifeboat_format::journal::{Event, Principal};
+use lifeboat_format::key::{GroupSecret, OpenKeys, ScopeKeys};
+use lifeboat_format::manifest::SealedPart;
+use lifeboat_format::secret::{KeyKind, KeyObject};
+use lifeboat_format::token::{Token, TokenRecord, TokenTerms};
+use lifeboat_proto::status::{ErrorClass, Failure};
+use lifeboat_proto::v1;
+use std::sync::PoisonError;
+use std::sync::atomic::Ordering;
+
+/// Operators that must sign an order.
+const SIGNATURES_NEEDED: usize = 1;
+
+fn damaged(error: FormatError) -> Failure {
+    Failure::of(ErrorClass::Damaged, &error)
+}
+
+impl Context {
+    /// Opens the snapshot that an order names, for its target.
+    pub(super) fn grant(&self, order: &[u8]) -> Result<v1::GrantReply, Failure> {
+        let order = SignedOrder::parse(order).map_err(|error| Failure::of(ErrorClass::Usage, &error))?;
+        let verified = order.verify(self.trust.trust(), SIGNATURES_NEEDED, self.clock.now_ns());
+        verified.map_err(|error| Failure::of(ErrorClass::Refused, &error))?;
+        if self.rolled_back.load(Ordering::Relaxed) {
+            let failure = "a host has seen a later journal than ours: the repository was rolled back or forked";
+            return Err(
+                Failure::new(ErrorClass::Refused, failure).hint("the service's log names the host and its head")
+            );
+        }
+        let id = order.order().snapshot;
+        let found = self.catalog(|catalog| {
+            catalog.snapshot_by_id(&id).filter(|(_, row)| row.is_kept()).map(|(number, row)| (number, row.clone()))
+        });
+        let unknown = || Failure::new(ErrorClass::NotFound, format!("there is no snapshot {id}"));
+        let (number, snapshot) = found.ok_or_else(unknown)?;
+        let part = self.open_manifest(&id)?;
+        let keys = GrantKeys { root_content: part.root_content(), scopes: self.open_keys(part.scopes())? };
+        let _facts = self.facts.lock().unwrap_or_else(PoisonError::into_inner);
+        let clear =
+            GrantClear { number: self.catalog(|catalog| catalog.next_grant()), snapshot: number, root: snapshot.root };
+        let grant = Grant::make(&clear, &order, &keys, &self.vault.log_key).map_err(damaged)?;
+        let event = Event::GrantMade {
+            grant: clear.number,
+            snapshot: number,
+            target: order.order().target,
+            order: order.digest(),
+            expires_ns: order.order().expires_ns,
+        };
+        let by = order.signers().first().map_or(Principal::LocalRoot, |signer| Principal::Operator(*signer));
+        self.record(by, "grant", &format!("snapshot {id}: {}", order.order().purpose), event)?;
+        Ok(v1::GrantReply {
+            grant: grant.to_bytes().into(),
+            snapshot: Some(self.snapshot_info(number, &snapshot)),
+            gaps: part.gaps().iter().take(1000).map(shown_gap).collect(),
+        })
+    }
+
+    fn open_manifest(&self, id: &SnapshotId) -> Result<SealedPart, Failure> {
+        let envelope = Envelope::parse(&self.object(&ObjectName::envelope(*id))?).map_err(damaged)?;
+        if envelope.snapshot() != *id {
+            return Err(Failure::new(ErrorClass::Damaged, format!("the envelope of snapshot {id} is that of another")));
+        }
+        let key = envelope.open(&self.vault.restore).map_err(damaged)?;
+        self.manifest(id)?.open(&key).map_err(damaged)
+    }
+
+    /// What opens data of these scopes, which rise.
+    fn open_keys(&self, scopes: &[Scope]) -> Result<Vec<(Scope, OpenKeys)>, Failure> {
+        let secrets = self.group_secrets(|scope, _| scopes.contains(&scope))?;
+        let find = |scope: &Scope| {
+            let secret = secrets.iter().find(|(found, ..)| found == scope).map(|(_, _, secret)| secret);
+            let missing =
+                || Failure::new(ErrorClass::Damaged, format!("the secret of scope {scope} is not in the repository"));
+            let secret = secret.ok_or_else(missing)?;
+            Ok((*scope, ScopeKeys::derive(secret, secret).open_keys().clone()))
+        };
+        scopes.iter().map(find).collect()
+    }
+
+    /// The secrets of the scopes that `wanted` takes (scope, group), opened with the restore key and compared with the
+    /// trust file. The scopes rise.
+    fn group_secrets(&self, wanted: impl Fn(Scope, &str) -> bool) -> Result<Vec<(Scope, bool, GroupSecret)>, Failure> {
+        let names = self.coordinator.shared.store.list(ObjectKind::Key).map_err(|error| failure::of_store(&error))?;
+        let mut secrets = Vec::new();
+        for name in names {
+            let object = KeyObject::parse(&self.object(&name)?).map_err(damaged)?;
+            let KeyKind::GroupSecret { scope, group, first } = object.kind() else { continue };
+            if !wanted(*scope, group) {
+                continue;
+            }
+            let secret = object.open_group_secret(&self.vault.restore).map_err(damaged)?;
+            if !self.trust.names_secret(*scope, &secret) {
+                let problem = format!("{name} does not hold the secret that the trust file names for scope {scope}");
+                return Err(Failure::new(ErrorClass::Damaged, problem));
+            }
+            secrets.push((*scope, *first, secret));
+        }
+        secrets.sort_by_key(|(scope, ..)| *scope);
+        secrets.dedup_by_key(|(scope, ..)| *scope);
+        Ok(secrets)
+    }
+
+    /// Makes a token; its line leaves here and is kept nowhere.
+    pub(super) fn create_token(&self, terms: TokenTerms) -> Result<String, Failure> {
+        let secrets = self.group_secrets(|_, group| group == terms.group)?;
+        let _facts = self.facts.lock().unwrap_or_else(PoisonError::into_inner);
+        let number = self.catalog(|catalog| catalog.next_token());
+        let token = Token::generate(&self.config.address, self.trust.digest(), number).map_err(damaged)?;
+        let custodians = &self.trust.trust().restore_recipients;
+        let record = TokenRecord::make(&token, terms, &secrets, custodians).map_err(damaged)?;
+        self.record(Principal::LocalRoot, "token create", &format!("token {number}"), Event::TokenCreated(record))?;
+        Ok(token.expose_text().to_string())
+    }
+}
+
+fn shown_gap(gap: &lifeboat_format::manifest::Gap) -> String {
+    format!("/{}: {}", gap.path.escape_ascii(), gap.reason)
+}
