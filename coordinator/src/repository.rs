@@ -8,6 +8,7 @@ mod facts;
 mod losses;
 mod open;
 mod read;
+mod rebuild;
 mod runs;
 mod verify;
 

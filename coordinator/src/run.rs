@@ -68,6 +68,8 @@ pub enum Ending {
     Expired,
     /// A pack that it waited for could not be written (INV-6).
     PutFailed,
+    /// The index was made anew, and what the run relied on went with it.
+    IndexRebuilt,
 }
 
 impl Ending {
@@ -78,6 +80,7 @@ impl Ending {
             Self::Superseded => "the same host began another run of this source set",
             Self::Expired => "it was older than seven days",
             Self::PutFailed => "what it sent could not be written to the repository",
+            Self::IndexRebuilt => "the coordinator made its index anew",
         }
     }
 }

@@ -5,7 +5,8 @@
 //! one footer. A pack that cannot be read is left out with a word in the log: its chunks are then asked for again, and
 //! `verify` names what is lost. Marks and homes are not in the repository; they start empty.
 
-use super::{Changes, Index, IndexError, PackNumber};
+use super::packs::Packs;
+use super::{Changes, Index, IndexError, PackNumber, tables};
 use crate::catalog::Catalog;
 use crate::journal::{JournalError, read_batch};
 use crate::store::{ByteRange, ObjectKind, ObjectName, Store, StoreError};
@@ -139,6 +140,18 @@ impl Index {
             found.lost |= self.replay(repository, number)?;
         }
         Ok(found)
+    }
+
+    /// Forgets everything, to be filled in again. Nothing else may use the index meanwhile.
+    pub fn clear(&self) -> Result<(), IndexError> {
+        let mut packs = self.packs_mut();
+        let mut changes = Changes::default();
+        for table in tables::ALL {
+            changes.0.delete_range_cf(self.table(table)?, [].as_slice(), [0xff; 65].as_slice());
+        }
+        self.write(changes)?;
+        *packs = Packs::default();
+        Ok(())
     }
 
     fn refuse_what_is_odd(&self, repository: &Repository<'_>) -> Result<(), RebuildError> {

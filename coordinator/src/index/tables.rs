@@ -13,6 +13,9 @@ pub(super) const SERVED: &str = "served";
 /// Numbers of packs, and how far the index has followed the repository.
 pub(super) const META: &str = "meta";
 
+/// All tables.
+pub(super) const ALL: [&str; 5] = [CHUNKS, NODES, SENT, SERVED, META];
+
 /// How much memory the index takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct IndexMemory {
@@ -47,7 +50,7 @@ pub(super) fn database(memory: IndexMemory) -> Options {
 pub(super) fn tables(memory: IndexMemory) -> Vec<ColumnFamilyDescriptor> {
     let cache = Cache::new_hyper_clock_cache(memory.block_cache_bytes, 0);
     let table = |name| ColumnFamilyDescriptor::new(name, table_options(&cache, memory));
-    [CHUNKS, NODES, SENT, SERVED, META].map(table).into()
+    ALL.map(table).into()
 }
 
 fn table_options(cache: &Cache, memory: IndexMemory) -> Options {

@@ -13,7 +13,7 @@ use crate::index::{Index, IndexError, IndexMemory};
 use crate::journal::{Journal, JournalError};
 use crate::run::Runs;
 use crate::shared::{Shared, State};
-use crate::spool::{OpenPacks, Spool};
+use crate::spool::{OpenPacks, Spool, Stopped};
 use crate::store::Store;
 use lifeboat_format::id::RepositoryId;
 use lifeboat_format::journal::{Act, Event};
@@ -85,6 +85,9 @@ pub enum OpenError {
     /// The first batch of this process.
     #[error("cannot take the repository over")]
     TakeOver(#[from] FactError),
+    /// The coordinator is stopping.
+    #[error(transparent)]
+    Stopped(#[from] Stopped),
     /// No thread could be started.
     #[error("cannot start a thread")]
     Thread(#[from] std::io::Error),

@@ -164,6 +164,8 @@ impl Coordinator {
         for chunk in chunks {
             self.take_chunk(caller, chunk, &mut permit)?;
         }
+        // Whoever waits for room must hold none: what was not needed goes back before the nodes ask.
+        drop(permit);
         let mut refused = Vec::new();
         for node in nodes {
             refused.extend(self.take_node(caller, node)?);

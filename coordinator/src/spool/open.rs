@@ -151,6 +151,11 @@ impl OpenPacks {
         self.unfinished.contains(&ticket)
     }
 
+    /// The packs that are not objects yet.
+    pub fn unfinished(&self) -> Vec<Ticket> {
+        self.unfinished.iter().copied().collect()
+    }
+
     /// Who vouches for a body whose pack is an object now, and forgets it here: its row is in the index.
     pub fn take_chunk(&mut self, ticket: Ticket, id: &ChunkId, digest: &Digest) -> Option<HostId> {
         let bodies = self.chunks.get_mut(id)?;

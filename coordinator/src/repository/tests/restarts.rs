@@ -34,6 +34,23 @@ fn inv_03_the_rebuilt_index_has_equal_rows_witnesses_included() {
 }
 
 #[test]
+fn inv_03_an_index_made_anew_while_the_coordinator_stands_has_equal_rows_and_ends_the_runs() {
+    let lab = Lab::new();
+    let coordinator = lab.open();
+    some_history(&coordinator);
+    let run = Agent::begin(&coordinator, B);
+    run.send(&[chunk(50)], &[]);
+    coordinator.rebuild_index(&mut |_| {}).unwrap();
+    assert!(run.try_send(&[chunk(51)], &[]).is_err());
+    let before = dump(&coordinator);
+    assert!(Agent::begin(&coordinator, B).has(&chunk(50)), "its pack was put, and is in the rows");
+    restore_all(&coordinator).unwrap();
+    coordinator.rebuild_index(&mut |_| {}).unwrap();
+    assert_eq!(dump(&coordinator), before);
+    back_up(&coordinator, A, &[chunk(60)]);
+}
+
+#[test]
 fn inv_03_witnesses_that_no_batch_has_yet_are_not_lost_by_a_restart() {
     let lab = Lab::new();
     let coordinator = lab.open();
