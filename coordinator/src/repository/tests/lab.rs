@@ -55,7 +55,7 @@ fn identity() -> Identity {
     Identity::from_bytes(&[5; 32]).unwrap()
 }
 
-fn act(event: Event) -> Act {
+pub fn act(event: Event) -> Act {
     let (verb, object) = ("test".into(), "test".into());
     Act { time_ns: 1, principal: Principal::LocalRoot, verb, object, decision: Decision::Done, event }
 }

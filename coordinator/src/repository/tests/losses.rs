@@ -3,6 +3,7 @@
 use super::lab::*;
 use crate::store::{ByteRange, ObjectName, Store};
 use lifeboat_format::id::ChunkId;
+use lifeboat_format::journal::Event;
 use lifeboat_format::link::Target;
 
 /// Flips one bit of the sealed bytes of a chunk; answers its pack.
@@ -42,6 +43,18 @@ fn inv_15_a_lost_chunk_below_an_unchanged_leaf_is_asked_for_again_and_the_next_b
     agent.commit(root);
     assert_eq!(restore_all(&coordinator), Ok(2 * (6 + 3 + 1) + 3), "the old snapshot is whole again too");
     assert_eq!(Agent::begin(&coordinator, B).send(&[], &[node(&[to_node(&tree(&[chunk(77)])[0])])]), []);
+}
+
+#[test]
+fn inv_15_from_the_moment_of_a_loss_no_snapshot_gives_homes_until_those_without_it_are_known() {
+    let lab = Lab::new();
+    let coordinator = lab.open();
+    back_up(&coordinator, A, &[chunk(0)]);
+    let nodes = tree(&[chunk(0)]);
+    let pack = packs(&lab)[0].as_pack().unwrap();
+    let event = Event::Loss { pack, records: vec![Target::Chunk(chunk(99).id)] };
+    coordinator.record(vec![act(event)]).unwrap();
+    assert_eq!(Agent::begin(&coordinator, A).refused(&nodes[1])[0].nodes, [nodes[1].id]);
 }
 
 #[test]

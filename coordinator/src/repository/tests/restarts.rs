@@ -4,6 +4,7 @@ use super::lab::*;
 use crate::journal::JournalError;
 use crate::repository::{Coordinator, OpenError};
 use crate::store::{ObjectName, Store};
+use std::slice::from_ref;
 
 /// Three hosts, some content shared, some in two forms.
 fn some_history(coordinator: &Coordinator) {
@@ -48,6 +49,20 @@ fn inv_03_an_index_made_anew_while_the_coordinator_stands_has_equal_rows_and_end
     coordinator.rebuild_index(&mut |_| {}).unwrap();
     assert_eq!(dump(&coordinator), before);
     back_up(&coordinator, A, &[chunk(60)]);
+}
+
+#[test]
+fn inv_03_a_witness_that_came_while_the_pack_was_open_outlives_the_index() {
+    let lab = Lab::new();
+    let coordinator = lab.open();
+    let a = Agent::begin(&coordinator, A);
+    let root = node(&[to_chunk(&chunk(0))]);
+    a.send(&[chunk(0)], from_ref(&root));
+    Agent::begin(&coordinator, B).send(&[chunk(0)], &[]);
+    a.commit(&root);
+    drop(coordinator);
+    lab.delete_index();
+    assert!(Agent::begin(&lab.open(), C).has(&chunk(0)));
 }
 
 #[test]
