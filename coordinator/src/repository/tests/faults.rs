@@ -53,9 +53,11 @@ fn inv_06_a_pack_that_cannot_be_put_is_thrown_away_and_the_runs_that_wait_for_it
     let root = node(&[to_chunk(&chunk(0))]);
     first.send(&[chunk(0)], from_ref(&root));
     second.send(&[chunk(0)], &[]);
-    lab.store.fault(0, Fault::Fails);
+    // Both packs are put at the same time: whichever comes first, neither is there.
+    (0..2).for_each(|at| lab.store.fault(at, Fault::Fails));
     let void = first.try_commit(&root);
     assert!(matches!(void, Err(CommitError::Run(RunError::Ended { ending: Ending::PutFailed, .. }))), "{void:?}");
+    wait_for_open_packs(&coordinator);
     assert!(second.try_send(&[chunk(1)], &[]).is_err(), "it relied on a chunk in that pack");
     assert!(bystander.try_send(&[chunk(1)], &[]).is_ok());
     let again = Agent::begin(&coordinator, A);
@@ -120,8 +122,9 @@ fn inv_26_have_from_an_open_pack_makes_the_run_wait_for_it() {
     assert_eq!(waits, 1);
     let root = node(&[to_chunk(&chunk(0))]);
     second.send(&[], from_ref(&root));
-    lab.store.fault(0, Fault::Full);
+    (0..2).for_each(|at| lab.store.fault(at, Fault::Full));
     assert!(second.try_commit(&root).is_err(), "void: the pack with the chunk was thrown away");
+    wait_for_open_packs(&coordinator);
     assert!(!Agent::begin(&coordinator, A).has(&chunk(0)));
 }
 

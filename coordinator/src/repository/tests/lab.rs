@@ -288,6 +288,14 @@ pub fn dump(coordinator: &Coordinator) -> BTreeMap<String, Vec<String>> {
     rows
 }
 
+/// Waits until every pack that was closed is an object or thrown away.
+pub fn wait_for_open_packs(coordinator: &Coordinator) {
+    let mut state = coordinator.shared.lock();
+    while !state.open.unfinished().is_empty() {
+        state = coordinator.shared.wait(state, None);
+    }
+}
+
 /// The names of the packs in the store.
 pub fn packs(lab: &Lab) -> Vec<ObjectName> {
     lab.objects.list(crate::store::ObjectKind::Pack).unwrap()
