@@ -34,6 +34,7 @@ pub fn copy(source: &Path, target: &Path) -> (Vec<Gap>, Report) {
                 }
             });
         }
+        drop(files); // So that sending fails when every writer has.
         let links = HardLinks::new(scratch.path()).unwrap();
         let top = source.as_os_str().as_bytes()[1..].to_vec();
         let copier = Copier { top, writer, links, metadata: MetadataReader::default(), gaps: Vec::new(), to_fill };

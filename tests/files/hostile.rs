@@ -18,7 +18,7 @@ impl Place {
         place
     }
 
-    fn outside(&self) -> PathBuf {
+    pub fn outside(&self) -> PathBuf {
         self.0.path().join("outside")
     }
 
@@ -38,7 +38,7 @@ impl Place {
         writer.finish().unwrap()
     }
 
-    fn assert_untouched(&self) {
+    pub fn assert_untouched(&self) {
         let names: Vec<_> = fs::read_dir(self.outside()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         assert_eq!(names, ["witness"]);
         let witness = self.outside().join("witness");

@@ -7,4 +7,5 @@ mod copy;
 mod file_systems;
 mod hostile;
 mod ordinary_user;
+mod race;
 mod round_trip;

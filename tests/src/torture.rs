@@ -176,12 +176,12 @@ impl Torture {
             mknodat(CWD, directory.join(name), kind, mode, makedev(major, minor))
         };
         let devices = [
-            node("null", FileType::CharacterDevice, 1, 3),
-            node("whiteout", FileType::CharacterDevice, 0, 0),
-            node("large", FileType::CharacterDevice, 4095, 1_048_575),
-            node("disk", FileType::BlockDevice, 7, 250),
+            ("devices", node("null", FileType::CharacterDevice, 1, 3)),
+            ("devices", node("disk", FileType::BlockDevice, 7, 250)),
+            ("a whiteout", node("whiteout", FileType::CharacterDevice, 0, 0)),
+            ("a device of large numbers", node("large", FileType::CharacterDevice, 4095, 1_048_575)),
         ];
-        devices.into_iter().for_each(|made| self.attempt("devices", made));
+        devices.into_iter().for_each(|(what, made)| self.attempt(what, made));
         node("fifo", FileType::Fifo, 0, 0).unwrap();
         node("socket", FileType::Socket, 0, 0).unwrap();
         for name in ["null", "fifo", "socket"] {
@@ -310,7 +310,8 @@ impl Torture {
             if !file.exists() {
                 fs::write(&file, if name == "nocow" { b"".as_slice() } else { b"content" }).unwrap();
             }
-            self.attempt("inode flags", set_flags(&file, flags));
+            let what = if name == "nocow" { "the nocow flag" } else { "inode flags" };
+            self.attempt(what, set_flags(&file, flags));
         }
         for (name, flags) in
             [("d-nodump", IFlags::NODUMP), ("d-immutable", IFlags::IMMUTABLE), ("d-append", IFlags::APPEND)]

@@ -2,12 +2,11 @@
 
 use super::directory::Directory;
 use super::shared::{Place, Shared};
+use super::target::BENEATH;
 use crate::metadata::EARLY_FLAGS;
 use crate::walk::{Held, Shown};
 use lifeboat_format::tree::Attributes;
-use rustix::fs::{
-    AtFlags, CWD, Mode, OFlags, RenameFlags, ResolveFlags, ftruncate, linkat, openat2, renameat_with, unlinkat,
-};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, RenameFlags, ftruncate, linkat, openat2, renameat_with, unlinkat};
 use rustix::io::{self, Errno, pwrite};
 use std::fmt;
 use std::os::fd::OwnedFd;
@@ -50,7 +49,17 @@ struct Work {
 impl FileSlot {
     /// A file of `bytes` zeros without a name.
     pub(super) fn begin(shared: Arc<Shared>, place: Place, attributes: Attributes, bytes: u64) -> Result<Self, String> {
-        let (file, temporary_name) = create(&place.descriptor).map_err(|error| format!("cannot create it: {error}"))?;
+        let created = create(&place.descriptor).map_err(|error| format!("cannot create it: {error}"))?;
+        Self::begin_with(shared, place, attributes, bytes, created)
+    }
+
+    fn begin_with(
+        shared: Arc<Shared>,
+        place: Place,
+        attributes: Attributes,
+        bytes: u64,
+        (file, temporary_name): (OwnedFd, Option<String>),
+    ) -> Result<Self, String> {
         let file = Held::of_open(file);
         let work = Work { shared, place, file, temporary_name, attributes, bytes };
         if let Err(error) = work.prepare() {
@@ -181,19 +190,80 @@ impl Work {
 
 /// A file without a name, or where that is not possible with one that nobody asked for.
 fn create(directory: &OwnedFd) -> io::Result<(OwnedFd, Option<String>)> {
-    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
-    let mode = Mode::RUSR | Mode::WUSR;
-    let create = |name: &str, flags: OFlags| {
-        openat2(directory, name, flags | OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC, mode, resolve)
-    };
-    match create(".", OFlags::TMPFILE) {
-        Ok(file) => return Ok((file, None)),
-        Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::INVAL | Errno::NOENT) => {}
-        Err(error) => return Err(error),
+    match create_at(directory, ".", OFlags::TMPFILE) {
+        Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::INVAL | Errno::NOENT) => create_named(directory),
+        result => Ok((result?, None)),
     }
+}
+
+fn create_named(directory: &OwnedFd) -> io::Result<(OwnedFd, Option<String>)> {
     let mut random = [0; 16];
     getrandom::fill(&mut random).map_err(|_| Errno::IO)?;
     let name = format!(".lifeboat-{:032x}", u128::from_le_bytes(random));
-    let file = create(&name, OFlags::CREATE | OFlags::EXCL)?;
-    Ok((file, Some(name)))
+    Ok((create_at(directory, &name, OFlags::CREATE | OFlags::EXCL)?, Some(name)))
+}
+
+fn create_at(directory: &OwnedFd, name: &str, flags: OFlags) -> io::Result<OwnedFd> {
+    let flags = flags | OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    openat2(directory, name, flags, Mode::RUSR | Mode::WUSR, BENEATH)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::owner::Owners;
+    use super::super::target::Target;
+    use super::*;
+    use crate::walk::stat_open;
+    use std::os::fd::AsFd;
+    use std::path::Path;
+
+    /// A slot for `file` in a target, as on a file system without nameless files.
+    fn slot(top: &Path) -> (Arc<Shared>, FileSlot) {
+        let target = Target::open(top).unwrap();
+        let descriptor = target.as_fd().try_clone_to_owned().unwrap();
+        let stat = stat_open(&descriptor).unwrap();
+        let shared = Arc::new(Shared::new(target, Owners::new(true)));
+        let directory = Arc::new(Directory::new(None, stat, descriptor));
+        let descriptor = directory.descriptor().unwrap();
+        let created = create_named(&descriptor).unwrap();
+        let place = Place { path: b"file".to_vec(), name: b"file".to_vec(), directory, descriptor };
+        let slot = FileSlot::begin_with(shared.clone(), place, Attributes::default(), 7, created).unwrap();
+        (shared, slot)
+    }
+
+    fn names(top: &Path) -> Vec<std::ffi::OsString> {
+        std::fs::read_dir(top).unwrap().map(|entry| entry.unwrap().file_name()).collect()
+    }
+
+    #[test]
+    fn inv_16_a_temporary_name_is_replaced_by_the_final_one() {
+        let top = tempfile::tempdir().unwrap();
+        let (_, slot) = slot(top.path());
+        slot.write_at(0, b"content").unwrap();
+        assert!(names(top.path())[0].to_str().unwrap().starts_with(".lifeboat-"));
+        slot.finish().unwrap();
+        assert_eq!(names(top.path()), ["file"]);
+        assert_eq!(std::fs::metadata(top.path().join("file")).unwrap().len(), 7);
+    }
+
+    #[test]
+    fn a_file_that_is_given_up_leaves_no_temporary_name() {
+        let top = tempfile::tempdir().unwrap();
+        drop(slot(top.path()).1);
+        assert!(names(top.path()).is_empty());
+    }
+
+    #[test]
+    fn what_stands_under_the_name_already_is_not_replaced() {
+        let top = tempfile::tempdir().unwrap();
+        let (shared, slot) = slot(top.path());
+        std::fs::write(top.path().join("file"), "other").unwrap();
+        assert!(slot.finish().is_err());
+        assert_eq!(names(top.path()), ["file"]);
+        assert_eq!(std::fs::read(top.path().join("file")).unwrap(), b"other");
+        assert_eq!(
+            shared.report().failures[0].to_string(),
+            "/file: not restored: cannot name /file: File exists (os error 17)"
+        );
+    }
 }

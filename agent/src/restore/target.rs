@@ -11,6 +11,9 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
+/// Neither `..` nor a link of any kind leads anywhere.
+pub(super) const BENEATH: ResolveFlags =
+    ResolveFlags::BENEATH.union(ResolveFlags::NO_SYMLINKS).union(ResolveFlags::NO_MAGICLINKS);
 /// Longer paths are opened in several steps; the kernel takes 4095 bytes at once.
 const STEP_BYTES: usize = 4000;
 /// What new files inherit from a directory with such an attribute is not theirs.
@@ -120,10 +123,9 @@ impl AsFd for Target {
 /// Opens a name or a path in a directory. Neither `..`, nor a link of any kind, nor anything that somebody moves
 /// meanwhile leads out of it.
 pub(super) fn open_beneath(directory: impl AsFd, path: &[u8], flags: OFlags) -> io::Result<OwnedFd> {
-    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
     let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     loop {
-        match openat2(&directory, path, flags, Mode::empty(), resolve) {
+        match openat2(&directory, path, flags, Mode::empty(), BENEATH) {
             Err(Errno::AGAIN | Errno::INTR) => {} // Something was renamed meanwhile; the kernel could not be sure.
             result => return result,
         }

@@ -101,6 +101,10 @@ impl OpenFile {
     }
 
     /// To be asked after the last read: did the file hold still? If not, what was read is of no use.
+    ///
+    /// A write stamps the file before it moves its bytes. One call that is under way from before the file was opened
+    /// to after the last read cannot be seen; such a file is racy by its [`Signature`](super::Signature), so the next
+    /// backup reads it again.
     pub fn check_unchanged(&self) -> Result<(), GapReason> {
         let after = stat_open(&self.file).map_err(|error| GapReason::of("look at it", error))?;
         let times = |stat: &Stat| (stat.bytes, stat.mtime, stat.ctime);

@@ -1,0 +1,132 @@
+//! Others who change the files under a walk or a restore while it runs.
+
+use crate::hostile::{Place, directory, entry, file};
+use lifeboat_agent::restore::{Options, Step, Target, Writer};
+use lifeboat_agent::walk::{Item, Rules, Scan, open_file};
+use lifeboat_format::tree::EntryKind;
+use rustix::fs::{CWD, RenameFlags, renameat_with};
+use std::collections::BTreeSet;
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::thread;
+
+/// Runs `work` while `trouble` is made again and again.
+fn while_troubled<T>(mut trouble: impl FnMut() + Send, work: impl FnOnce() -> T) -> T {
+    let is_over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while !is_over.load(Ordering::Relaxed) {
+                trouble();
+            }
+        });
+        let result = work();
+        is_over.store(true, Ordering::Relaxed);
+        result
+    })
+}
+
+/// Somebody with the same rights swaps a directory of the target for a link that leads out, all the time.
+#[test]
+fn inv_47_a_directory_that_is_swapped_for_a_link_leads_nowhere() {
+    let place = Place::new();
+    let mut writer = Writer::new(Target::open(&place.target()).unwrap(), Options::default()).unwrap();
+    let (inside, bait) = (place.target().join("d"), place.target().join("x"));
+    symlink(place.outside().parent().unwrap(), &bait).unwrap();
+    let swaps = AtomicU32::new(0);
+    let swap = || {
+        swaps.fetch_add(1, Ordering::Relaxed);
+        let _ = renameat_with(CWD, &inside, CWD, &bait, RenameFlags::EXCHANGE); // Until `d` is there.
+    };
+    while_troubled(swap, || {
+        writer.add(directory("d"));
+        for number in 0..500 {
+            writer.add(directory(&format!("d/{number:04}")));
+            if let Step::Content(slot) = writer.add(file(&format!("d/{number:04}/file"))) {
+                slot.write_at(0, b"content").unwrap();
+                slot.finish().unwrap();
+            }
+            let link = EntryKind::HardLink { to: format!("d/{number:04}/file").into() };
+            writer.add(entry(&format!("d/{number:04}/link"), link));
+        }
+        let enough = swaps.load(Ordering::Relaxed) + 2000;
+        for number in (0..).take_while(|_| swaps.load(Ordering::Relaxed) < enough) {
+            writer.add(entry(&format!("e{number:09}"), EntryKind::HardLink { to: "d/outside/witness".into() }));
+        }
+    });
+    writer.finish().unwrap();
+    place.assert_untouched();
+}
+
+/// Files come and go and are replaced. Those that stay are all found, and none is read as another.
+#[test]
+fn inv_17_a_walk_finds_all_that_stays_whatever_comes_and_goes() {
+    let place = tempfile::tempdir().unwrap();
+    let top = place.path();
+    for number in 0..500 {
+        fs::write(top.join(format!("stays{number:03}")), format!("stays{number:03}")).unwrap();
+    }
+    let mut round = 0_u32;
+    let trouble = || {
+        round += 1;
+        let name = top.join(format!("stays{:03}x", round % 500));
+        fs::write(top.join("new"), vec![b'x'; (round % 100) as usize]).unwrap();
+        fs::rename(top.join("new"), &name).unwrap();
+        fs::remove_file(&name).unwrap();
+        fs::create_dir(&name).unwrap();
+        fs::remove_dir(&name).unwrap();
+    };
+    while_troubled(trouble, || {
+        for _ in 0..30 {
+            let rules = Rules::new(&[], &[]).unwrap();
+            let mut scan = Scan::new(&[top.to_owned()], rules, &std::env::temp_dir()).unwrap();
+            let mut found = BTreeSet::new();
+            while let Some(item) = scan.next() {
+                let Item::Entry(entry) = item else { continue };
+                if !entry.name.starts_with(b"stays") || entry.name.len() != 8 {
+                    continue;
+                }
+                let open = open_file(&entry.directory, entry.name, &entry.stat).unwrap();
+                let mut content = vec![0; open.stat().bytes as usize];
+                open.read_at(0, &mut content).unwrap();
+                open.check_unchanged().unwrap();
+                assert_eq!(content, entry.name);
+                found.insert(content);
+            }
+            assert_eq!(found.len(), 500);
+        }
+    });
+}
+
+/// A file is written again and again, each time in one call. What passes as unchanged shows at most the call that was
+/// under way, never two.
+#[test]
+fn inv_17_a_file_that_is_written_to_while_it_is_read_is_a_gap() {
+    let place = tempfile::tempdir().unwrap();
+    let path = place.path().join("file");
+    let content = |round: u8| vec![round; 300_000];
+    fs::write(&path, content(0)).unwrap();
+    let mut round = 0_u8;
+    let trouble = || {
+        use std::os::unix::fs::FileExt;
+        round = round.wrapping_add(1);
+        fs::OpenOptions::new().write(true).open(&path).unwrap().write_all_at(&content(round), 0).unwrap();
+        thread::sleep(std::time::Duration::from_micros(u64::from(round) * 20));
+    };
+    let mut gaps = 0;
+    while_troubled(trouble, || {
+        let directory = fs::File::open(place.path()).unwrap();
+        for _ in 0..1000 {
+            let seen = lifeboat_agent::walk::stat_at(&directory, b"file").unwrap();
+            let open = open_file(&directory, b"file", &seen).unwrap();
+            let mut read = content(0);
+            let result =
+                read.chunks_mut(1000).enumerate().try_for_each(|(at, part)| open.read_at(at as u64 * 1000, part));
+            match result.and_then(|()| open.check_unchanged()) {
+                Ok(()) => assert!(read.windows(2).filter(|pair| pair[0] != pair[1]).count() <= 1),
+                Err(_) => gaps += 1,
+            }
+        }
+    });
+    assert!(gaps > 0, "the writer never met the reader");
+}
