@@ -79,6 +79,25 @@ pub enum Verb {
     Verify,
 }
 
+impl Verb {
+    /// What the journal calls it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::SeeTrust => "see trust file",
+            Self::Enrol => "enrol",
+            Self::Renew => "renew",
+            Self::Follow => "follow",
+            Self::BackUp => "run",
+            Self::Read => "read",
+            Self::CreateToken => "token create",
+            Self::List => "list",
+            Self::OrderBackup => "backup",
+            Self::Grant => "grant",
+            Self::Verify => "verify",
+        }
+    }
+}
+
 /// On what.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Object {

@@ -20,7 +20,7 @@ mod serve;
 mod snapshots;
 mod token;
 
-use crate::config::{self, Config};
+use crate::config::{self, Config, ConfigError};
 use clap::{Args, Parser, Subcommand};
 use lifeboat_proto::status::{ErrorClass, Failure};
 use output::Output;
@@ -51,7 +51,11 @@ pub struct Global {
 impl Global {
     /// The settings that `init` wrote.
     fn config(&self) -> Result<Config, Failure> {
-        Config::load(&self.state).map_err(|error| Failure::of(ErrorClass::Usage, &error))
+        Config::load(&self.state).map_err(|error| {
+            let class =
+                if matches!(error, ConfigError::NotThere { .. }) { ErrorClass::NotFound } else { ErrorClass::Usage };
+            Failure::of(class, &error)
+        })
     }
 }
 

@@ -12,7 +12,7 @@ use crate::pki::{self, KeyedCertificate};
 use crate::repository::{self, Coordinator, OpenError, Parts};
 use crate::server::tls::OwnCertificate;
 use crate::server::{self, ServerError};
-use crate::service::{self, Catalogued, Context, Manifests};
+use crate::service::{self, Catalogued, Context, Manifests, Refusals};
 use crate::store::local::LocalStore;
 use crate::store::{ByteRange, ObjectKind, ObjectName, Store, StoreError};
 use crate::vault::{self, Vault, VaultError};
@@ -31,6 +31,9 @@ use tokio::sync::watch;
 const STOP_MAX: Duration = Duration::from_secs(20);
 /// How often it is looked at whether somebody took the repository over.
 const OWNERSHIP_EVERY: Duration = Duration::from_secs(5);
+
+/// How often what was refused is written into the journal.
+const REFUSALS_EVERY: Duration = Duration::from_secs(60);
 
 /// An open repository with the keys to it.
 pub struct Opened {
@@ -75,8 +78,9 @@ pub async fn serve(
     ready: impl FnOnce(SocketAddr),
     stop: impl Future<Output = ()>,
 ) -> Result<(), Failure> {
-    let network = server::listen(config.listen).await.map_err(|error| of_server(&error))?;
+    // The socket first: who starts the same coordinator twice should hear that, and not of a port.
     let local = server::listen_locally(&config.socket).await.map_err(|error| of_server(&error))?;
+    let network = server::listen(config.listen).await.map_err(|error| of_server(&error))?;
     let address = network.local_addr().map_err(|error| Failure::of(ErrorClass::Internal, &error))?;
     let opening = config.clone();
     let opened = tokio::task::spawn_blocking(move || open(&opening, false, &mut log_progress));
@@ -98,6 +102,7 @@ pub async fn serve(
     let past = Arc::new(Catalogued(context.clone()));
     let dispatcher = tokio::spawn(context.dispatch.clone().run(past, stopped.clone()));
     let renewal = tokio::spawn(renew(context.clone(), own));
+    let recording = tokio::spawn(record_refusals(context.clone()));
     let mut doors = tokio::task::JoinSet::new();
     doors.spawn(server::serve_network(network, tls, network_routes, until_stopped(stopped.clone())));
     doors.spawn(server::serve_locally(local, local_routes, until_stopped(stopped)));
@@ -118,6 +123,7 @@ pub async fn serve(
     tracing::info!("stopping");
     let _ = stop_all.send(true);
     renewal.abort();
+    recording.abort();
     let closed = async {
         let _ = dispatcher.await;
         while doors.join_next().await.is_some() {}
@@ -144,6 +150,7 @@ fn context(config: Config, opened: Opened) -> Context {
         config,
         clock,
         facts: Mutex::new(()),
+        refusals: Refusals::default(),
         manifests: Manifests::default(),
         rolled_back: AtomicBool::new(false),
     }
@@ -167,6 +174,15 @@ async fn renew(context: Arc<Context>, own: Arc<OwnCertificate>) {
             Ok(()) => tracing::info!("the coordinator's certificate was renewed"),
             Err(error) => tracing::error!(%error, "the coordinator's certificate could not be renewed"),
         }
+    }
+}
+
+async fn record_refusals(context: Arc<Context>) {
+    loop {
+        tokio::time::sleep(REFUSALS_EVERY).await;
+        let context = context.clone();
+        // A failure is in the log.
+        let _ = tokio::task::spawn_blocking(move || context.record_refusals()).await;
     }
 }
 
@@ -221,5 +237,9 @@ fn of_server(error: &ServerError) -> Failure {
         ServerError::Listen { .. } | ServerError::AlreadyServed { .. } => ErrorClass::Busy,
         ServerError::Socket { .. } | ServerError::Serve(_) => ErrorClass::Internal,
     };
-    Failure::of(class, error)
+    let failure = Failure::of(class, error);
+    match error {
+        ServerError::Listen { .. } => failure.hint("is another program using this port? `--listen` takes another one"),
+        _ => failure,
+    }
 }

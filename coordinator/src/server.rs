@@ -40,7 +40,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 #[derive(Debug, thiserror::Error)]
 pub enum ServerError {
     /// The port is taken, or not ours to take.
-    #[error("cannot listen on {address}; is another program, or another `lifeboat serve`, using this port?")]
+    #[error("cannot listen on {address}")]
     Listen {
         /// Where.
         address: std::net::SocketAddr,

@@ -12,12 +12,14 @@ mod failure;
 mod grant;
 mod lists;
 mod past;
+mod refusals;
 mod restore;
 mod session;
 
 pub use failure::of_store;
 pub use lists::Manifests;
 pub use past::Catalogued;
+pub use refusals::Refusals;
 
 use crate::authorize::{self, Object, Principal, Verb, Verdict};
 use crate::catalog::Catalog;
@@ -56,6 +58,8 @@ pub struct Context {
     pub clock: Arc<dyn Clock>,
     /// Held while a new number is taken from the catalog and recorded.
     pub facts: Mutex<()>,
+    /// What was refused and is not recorded yet.
+    pub refusals: Refusals,
     /// What manifests say in clear.
     pub manifests: Manifests,
     /// An agent has shown a journal head that this journal does not extend (INV-53).
@@ -117,13 +121,14 @@ impl Context {
         }
     }
 
-    /// Whether the caller may; the refusal is recorded.
+    /// Whether the caller may; a refusal is counted, and recorded later.
     fn allow<T>(&self, request: &Request<T>, verb: Verb, object: Object) -> Result<Principal, Status> {
         let principal = self.principal(request);
         match authorize::authorize(principal, verb, object) {
             Verdict::Allow => Ok(principal),
             Verdict::Deny(reason) => {
                 tracing::warn!(?principal, ?verb, ?object, %reason, "refused");
+                self.refusals.note(principal, verb, reason);
                 Err(Failure::new(ErrorClass::Refused, reason.to_string()).into())
             }
         }
