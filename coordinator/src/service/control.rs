@@ -49,7 +49,9 @@ impl v1::control_service_server::ControlService for Control {
                     Ok(Err(status)) => return Err(status),
                     _ => return Err(ConvertError::new("report", "is not hello, which comes first").into()),
                 };
-                context.look_at_head(host, hello.last_head.clone());
+                let (looking, shown) = (context.clone(), hello.last_head.clone());
+                // The journal may be waiting for the disk.
+                blocking(move || Ok(looking.look_at_head(host, shown))).await?;
                 let twin = |error: crate::dispatch::board::Twin| {
                     Failure::new(ErrorClass::Refused, error.to_string())
                         .hint("stop one of the two, and enrol it with a token of its own")
