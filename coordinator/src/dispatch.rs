@@ -184,3 +184,6 @@ fn warn_of_skew(host: HostId, wall_time_ns: i64, now: Timestamp) {
         tracing::warn!(%host, seconds = skew.as_secs(), "the clock of this host is off; its certificate may fail");
     }
 }
+
+#[cfg(test)]
+mod tests;

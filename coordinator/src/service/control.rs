@@ -51,7 +51,11 @@ impl v1::control_service_server::ControlService for Control {
                 };
                 let (looking, shown) = (context.clone(), hello.last_head.clone());
                 // The journal may be waiting for the disk.
-                blocking(move || Ok(looking.look_at_head(host, shown))).await?;
+                let look = move || {
+                    looking.look_at_head(host, shown);
+                    Ok(())
+                };
+                blocking(look).await?;
                 let twin = |error: crate::dispatch::board::Twin| {
                     Failure::new(ErrorClass::Refused, error.to_string())
                         .hint("stop one of the two, and enrol it with a token of its own")
