@@ -3,4 +3,5 @@
 #![allow(clippy::unwrap_used)] // A panic here is a failed test.
 
 pub mod compare;
+pub mod golden;
 pub mod torture;
