@@ -32,6 +32,7 @@ import json
 import mmap
 import os
 import re
+import signal
 import stat
 import struct
 import sys
@@ -1471,6 +1472,7 @@ def main():
     actions.add_argument("--restore", metavar="DIR", help="give it back, into a new or empty directory")
     actions.add_argument("--compare", metavar="DIR", help="compare a directory with it")
     parser.add_argument("--json", action="store_true", help="print a list as JSON")
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # Whoever reads a list may stop early.
     try:
         sys.exit(run(parser.parse_args()))
     except (Damaged, OSError) as error:
