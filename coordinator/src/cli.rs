@@ -8,6 +8,7 @@ mod admin;
 mod backup;
 mod cat;
 mod content;
+pub mod demo;
 mod diff;
 mod host;
 mod init;
@@ -24,6 +25,7 @@ use crate::config::{self, Config, ConfigError};
 use clap::{Args, Parser, Subcommand};
 use lifeboat_proto::status::{ErrorClass, Failure};
 use output::Output;
+use reading::blocking;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -63,6 +65,7 @@ impl Global {
 enum Command {
     Init(init::InitArgs),
     Serve(serve::ServeArgs),
+    Demo(demo::DemoArgs),
     /// Let servers in
     #[command(subcommand)]
     Token(token::TokenCommand),
@@ -119,6 +122,7 @@ impl Command {
         match self {
             Self::Init(args) => init::init(args, global, out),
             Self::Serve(args) => serve::serve(args, global).await,
+            Self::Demo(args) => blocking(move || demo::demo(&args)).await,
             Self::Token(command) => command.run(global, out).await,
             Self::Host(command) => command.run(global, out).await,
             Self::Backup(args) => backup::backup(args, global, out).await,

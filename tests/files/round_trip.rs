@@ -1,7 +1,7 @@
 //! The torture tree, there and back.
 
 use crate::copy::copy;
-use lifeboat_tests::compare::{Difference, compare};
+use lifeboat_coordinator::cli::demo::compare::{Difference, compare};
 pub use lifeboat_tests::torture::is_root;
 use lifeboat_tests::torture::{Size, build, remove};
 use std::path::Path;
@@ -16,7 +16,7 @@ pub fn torture(place: &Path, size: Size) -> (Vec<Difference>, lifeboat_agent::re
     }
     let (gaps, report) = copy(&source, &target);
     assert!(gaps.is_empty(), "{}", gaps[0]);
-    let differences = compare(&source, &target);
+    let differences = compare(&source, &target).unwrap().differences;
     remove(&source);
     remove(&target);
     (differences, report)

@@ -1,7 +1,7 @@
-//! What tests of the whole system share: trees to back up, and a judge that shares no code with those who are judged.
+//! What tests of the whole system share: trees to back up. The judge, which shares no code with those who are judged, is
+//! `lifeboat_coordinator::cli::demo::compare`: the demo needs it too.
 
 #![allow(clippy::unwrap_used)] // A panic here is a failed test.
 
-pub mod compare;
 pub mod golden;
 pub mod torture;

@@ -43,16 +43,39 @@ pub async fn backup(args: BackupArgs, global: &Global, out: &mut Output) -> Resu
     let config = global.config()?;
     let (host, source_set) = args.host.split_once(':').unwrap_or((&args.host, ""));
     let command = v1::BackupCommand { host: host.to_owned(), source_set: source_set.to_owned(), wait: args.wait };
-    let mut events = admin::connect(&config).await?.backup(command).await?.into_inner();
-    let mut follower = Follower { bar: out.progress(host, None), done: Done::Whole, failed: None };
+    let mut admin = admin::connect(&config).await?;
+    let mut events = admin.backup(command).await?.into_inner();
+    let bar = out.progress(host, None);
+    let mut follower = Follower { bar, done: Done::Whole, failed: None, snapshots: Vec::new() };
     while let Some(event) = events.message().await? {
         follower.event(event, args.wait, out)?;
     }
     follower.bar.finish_and_clear();
-    match follower.failed {
-        Some(failure) => Err(failure),
-        None => Ok(follower.done),
+    let Follower { done, failed, snapshots, .. } = follower;
+    if let Some(failure) = failed {
+        return Err(failure);
     }
+    match snapshots.is_empty() {
+        true => Ok(done),
+        false => not_suspect(host, source_set, &snapshots, &mut admin).await.map(|()| done),
+    }
+}
+
+/// A suspect snapshot counts as failed until a person accepts it (INV-17).
+async fn not_suspect(
+    host: &str,
+    source_set: &str,
+    snapshots: &[bytes::Bytes],
+    admin: &mut admin::Admin,
+) -> Result<(), Failure> {
+    let request = v1::ListSnapshotsRequest { host: host.to_owned(), source_set: source_set.to_owned() };
+    let listed = admin.list_snapshots(request).await?.into_inner().snapshots;
+    let suspect = listed.into_iter().find(|listed| listed.suspect && snapshots.contains(&listed.snapshot));
+    suspect.map_or(Ok(()), |suspect| {
+        let v1::SnapshotInfo { source_set, suspect_reason, .. } = suspect;
+        let failure = Failure::new(ErrorClass::Refused, format!("{source_set}: kept as suspect: {suspect_reason}"));
+        Err(failure.hint("look at the server; `latest` is still the snapshot before"))
+    })
 }
 
 /// What was heard so far.
@@ -60,6 +83,7 @@ struct Follower {
     bar: ProgressBar,
     done: Done,
     failed: Option<Failure>,
+    snapshots: Vec<bytes::Bytes>,
 }
 
 impl Follower {
@@ -71,10 +95,13 @@ impl Follower {
                 self.bar.set_message(format!("{} entries, {} sent", progress.entries, progress.sent_bytes));
                 Ok(())
             }
-            Some(Event::Ended(ended)) => self.bar.suspend(|| ended_one(ended, out)).map(|(done, failed)| {
+            Some(Event::Ended(ended)) => {
+                self.snapshots.extend((!ended.snapshot.is_empty()).then(|| ended.snapshot.clone()));
+                let (done, failed) = self.bar.suspend(|| ended_one(ended, out))?;
                 self.failed = self.failed.take().or(failed);
                 self.done = if done == Done::WithLosses { done } else { self.done };
-            }),
+                Ok(())
+            }
             None => Ok(()),
         }
     }

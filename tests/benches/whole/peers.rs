@@ -1,0 +1,161 @@
+//! Runs Lifeboat, and what it is compared with: restic, tar and zstd, cp.
+
+use crate::figures::{ROUNDS, seconds};
+use lifeboat_coordinator::cli::demo::directory_bytes;
+use lifeboat_coordinator::cli::demo::lab::{Lab, Programs, Side, Usage};
+use std::error::Error;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// What can go wrong in a benchmark: nothing that it could mend.
+pub type Failure = Box<dyn Error>;
+
+/// A lab with one host, `bench`, and its set `data`.
+pub struct Lifeboat {
+    /// The lab.
+    pub lab: Lab,
+    source: PathBuf,
+}
+
+/// What one backup took.
+#[derive(Debug, Clone, Copy)]
+pub struct Took {
+    /// From the command to its end.
+    pub wall: Duration,
+    /// CPU of the agent.
+    pub agent: Duration,
+    /// CPU of the coordinator.
+    pub coordinator: Duration,
+}
+
+impl Lifeboat {
+    /// A new repository and an agent, running, for `source`.
+    pub fn start(directory: &Path, source: &Path) -> Result<Self, Failure> {
+        std::fs::create_dir_all(directory)?;
+        let lab = Lab::create(directory, Programs::find()?)?;
+        lab.serve()?;
+        lab.enrol("bench", &[source])?;
+        lab.run_agent()?;
+        Ok(Self { lab, source: source.to_owned() })
+    }
+
+    /// One backup.
+    pub fn backup(&self) -> Result<Took, Failure> {
+        let (agent, coordinator) = self.usage();
+        let started = Instant::now();
+        let output = self.lab.try_lifeboat(&["backup", "bench:data", "--wait"])?;
+        let wall = started.elapsed();
+        // 3: complete with gaps, as when a file of the running system changes under us.
+        if !matches!(output.status.code(), Some(0 | 3)) {
+            return Err(String::from_utf8_lossy(&output.stderr).into_owned().into());
+        }
+        let (agent_after, coordinator_after) = self.usage();
+        Ok(Took { wall, agent: agent_after.cpu - agent.cpu, coordinator: coordinator_after.cpu - coordinator.cpu })
+    }
+
+    /// Backs another source up, under the same host and set.
+    pub fn set_source(&mut self, source: &Path) -> Result<(), Failure> {
+        self.source = source.to_owned();
+        self.lab.set_sources(&format!("data = [{:?}]", source.to_string_lossy()))?;
+        self.lab.stop(Side::Agent)?;
+        Ok(self.lab.run_agent()?)
+    }
+
+    /// Restores the whole source to a new directory.
+    pub fn restore(&self, target: &Path) -> Result<Duration, Failure> {
+        let started = Instant::now();
+        let address = format!("bench:{}", self.source.display());
+        self.lab.lifeboat(&["restore", &address, "--to", &target.to_string_lossy()])?;
+        Ok(started.elapsed())
+    }
+
+    /// What the kernel counted for agent and coordinator.
+    pub fn usage(&self) -> (Usage, Usage) {
+        (self.lab.usage(Side::Agent), self.lab.usage(Side::Coordinator))
+    }
+
+    /// The size of the repository in bytes.
+    pub fn repository_bytes(&self) -> Result<u64, Failure> {
+        Ok(directory_bytes(&self.lab.repository())?)
+    }
+}
+
+/// restic with a local repository, as Debian ships it.
+pub struct Restic {
+    repository: PathBuf,
+}
+
+impl Restic {
+    /// A new repository.
+    pub fn start(repository: &Path) -> Result<Self, Failure> {
+        let restic = Self { repository: repository.to_owned() };
+        restic.call(&["init", "--repository-version", "2"])?;
+        Ok(restic)
+    }
+
+    /// One that is there.
+    pub fn open(repository: &Path) -> Self {
+        Self { repository: repository.to_owned() }
+    }
+
+    /// One backup.
+    pub fn backup(&self, source: &Path) -> Result<Duration, Failure> {
+        self.call(&["backup", &source.to_string_lossy()])
+    }
+
+    /// Restores the newest snapshot.
+    pub fn restore(&self, target: &Path) -> Result<Duration, Failure> {
+        self.call(&["restore", "latest", "--target", &target.to_string_lossy()])
+    }
+
+    /// The size of the repository in bytes.
+    pub fn repository_bytes(&self) -> Result<u64, Failure> {
+        Ok(directory_bytes(&self.repository)?)
+    }
+
+    fn call(&self, arguments: &[&str]) -> Result<Duration, Failure> {
+        let mut command = Command::new("restic");
+        let cache = self.repository.with_extension("cache");
+        command.arg("--quiet").arg("--cache-dir").arg(cache).args(arguments);
+        command.env("RESTIC_REPOSITORY", &self.repository).env("RESTIC_PASSWORD", "bench");
+        timed(command, &[0, 3])
+    }
+}
+
+/// `tar | zstd -3 -T2`, thrown away: how fast a system tree can be read and compressed at all.
+pub fn tar_zstd(source: &Path) -> Result<Duration, Failure> {
+    let mut command = Command::new("sh");
+    command.args(["-c", "tar -C \"$0\" -cf - . | zstd -q -3 -T2 > /dev/null"]).arg(source);
+    timed(command, &[0])
+}
+
+/// `cp -a`: how fast a system tree can be written at all.
+pub fn cp_a(source: &Path, target: &Path) -> Result<Duration, Failure> {
+    let mut command = Command::new("cp");
+    command.arg("-a").arg(source).arg(target);
+    timed(command, &[0])
+}
+
+/// Runs both sides in turn; returns their times in seconds.
+pub fn in_turn<const N: usize>(
+    mut sides: [&mut dyn FnMut(usize) -> Result<Duration, Failure>; N],
+) -> Result<[Vec<f64>; N], Failure> {
+    let mut times = std::array::from_fn(|_| Vec::new());
+    for round in 0..ROUNDS {
+        for (side, times) in sides.iter_mut().zip(&mut times) {
+            times.push(seconds(side(round)?));
+        }
+    }
+    Ok(times)
+}
+
+fn timed(mut command: Command, good: &[i32]) -> Result<Duration, Failure> {
+    let started = Instant::now();
+    let output = command.stdin(Stdio::null()).output()?;
+    let took = started.elapsed();
+    match output.status.code() {
+        Some(code) if good.contains(&code) => Ok(took),
+        _ => Err(format!("{command:?}: {}\n{}", output.status, String::from_utf8_lossy(&output.stderr)).into()),
+    }
+}

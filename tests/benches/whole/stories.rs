@@ -1,0 +1,193 @@
+//! The benchmarks, one a function.
+
+use crate::data;
+use crate::figures::{Median, mib, row, seconds};
+use crate::peers::{Failure, Lifeboat, Restic, cp_a, in_turn, tar_zstd};
+use lifeboat_coordinator::cli::demo::lab::Side;
+use rustix::process::{Pid, Signal, kill_process};
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+/// One benchmark.
+pub struct Story {
+    /// What to call it by.
+    pub name: &'static str,
+    /// What it shows.
+    pub about: &'static str,
+    /// Runs it below an empty directory.
+    pub tell: fn(&Path) -> Result<(), Failure>,
+}
+
+/// All benchmarks, in the order in which they run.
+pub const ALL: [Story; 5] = [
+    Story { name: "memory", about: "memory does not grow with the number of files", tell: memory },
+    Story { name: "unchanged", about: "a second backup of a million unchanged files", tell: unchanged },
+    Story { name: "system", about: "first backup and restore of /usr", tell: system },
+    Story { name: "texts", about: "200,000 small texts, and 1.5 % of them changed", tell: texts },
+    Story { name: "hosts", about: "five similar server roots", tell: hosts },
+];
+
+fn memory(place: &Path) -> Result<(), Failure> {
+    let shapes = [("100,000 files, 1,000 in each directory", 100_000, 1000)]
+        .into_iter()
+        .chain([("1,000,000 files, 1,000 in each directory", 1_000_000, 1000)])
+        .chain([("1,000,000 files in one directory", 1_000_000, 1_000_000)]);
+    for (at, (what, count, in_each)) in shapes.enumerate() {
+        let source = place.join(format!("source-{at}"));
+        data::many_files(&source, count, in_each)?;
+        let lifeboat = Lifeboat::start(&place.join(format!("lab-{at}")), &source)?;
+        let took = lifeboat.backup()?;
+        let (agent, coordinator) = lifeboat.usage();
+        println!("{what}: {:.1} s", seconds(took.wall));
+        row("  agent, peak MiB", format!("{:.1}", mib(agent.peak_bytes)), "at most 128");
+        row("  coordinator, peak MiB", format!("{:.1}", mib(coordinator.peak_bytes)), "at most 384");
+        drop(lifeboat);
+        fs::remove_dir_all(&source)?;
+    }
+    Ok(())
+}
+
+fn unchanged(place: &Path) -> Result<(), Failure> {
+    let source = place.join("source");
+    data::many_files(&source, 1_000_000, 1000)?;
+    let lifeboat = Lifeboat::start(&place.join("lab"), &source)?;
+    let first = lifeboat.backup()?;
+    let again = lifeboat.backup()?;
+    row("first backup, s", format!("{:.2}", seconds(first.wall)), "");
+    row("second backup, s", format!("{:.2}", seconds(again.wall)), "");
+    row("  CPU of agent, s", format!("{:.2}", seconds(again.agent)), "");
+    row("  CPU of coordinator, s", format!("{:.2}", seconds(again.coordinator)), "");
+
+    let pid = lifeboat.lab.pid(Side::Agent).ok_or("the agent is not running")?;
+    let trace = place.join("trace");
+    let mut strace = Command::new("strace")
+        .args(["-f", "-qq", "-e", "trace=open,openat,openat2", "-o"])
+        .arg(&trace)
+        .args(["-p", &pid.to_string()])
+        .stderr(Stdio::null())
+        .spawn()?;
+    std::thread::sleep(Duration::from_millis(500));
+    let sent_before = loopback_bytes()?;
+    lifeboat.backup()?;
+    let sent = loopback_bytes()? - sent_before;
+    kill_process(Pid::from_child(&strace), Signal::INT)?;
+    strace.wait()?;
+    let opens = fs::read_to_string(&trace)?;
+    let opened_files = opens.lines().filter(|line| line.contains("file-") && !line.contains("ENOENT")).count();
+    row("files of the source opened, seen by strace", opened_files, "0");
+    row("bytes over loopback, both ways, with all headers", sent, "below 1,048,576 sent");
+    Ok(())
+}
+
+/// What went over the loopback interface since the machine started.
+fn loopback_bytes() -> Result<u64, Failure> {
+    Ok(fs::read_to_string("/sys/class/net/lo/statistics/tx_bytes")?.trim().parse()?)
+}
+
+fn system(place: &Path) -> Result<(), Failure> {
+    let source = Path::new("/usr");
+    tar_zstd(source)?;
+    let mut cpu = Vec::new();
+    let mut restores = Vec::new();
+    let lab = |round| place.join(format!("lab-{round}"));
+    let [ours, restic, tar] = in_turn([
+        &mut |round| {
+            let lifeboat = Lifeboat::start(&lab(round), source)?;
+            let took = lifeboat.backup()?;
+            let target = place.join("restored");
+            restores.push(seconds(lifeboat.restore(&target)?));
+            cpu.push((seconds(took.agent), seconds(took.coordinator), lifeboat.repository_bytes()?));
+            fs::remove_dir_all(&target)?;
+            drop(lifeboat);
+            fs::remove_dir_all(lab(round))?;
+            Ok(took.wall)
+        },
+        &mut |round| {
+            let repository = place.join(format!("restic-{round}"));
+            Restic::start(&repository)?.backup(source)
+        },
+        &mut |_| tar_zstd(source),
+    ])?;
+    let [theirs, copies] = in_turn([
+        &mut |round| {
+            let target = place.join("restored");
+            let restic = Restic::open(&place.join(format!("restic-{round}")));
+            let took = restic.restore(&target)?;
+            fs::remove_dir_all(&target)?;
+            Ok(took)
+        },
+        &mut |_| {
+            let target = place.join("copied");
+            let took = cp_a(source, &target)?;
+            fs::remove_dir_all(&target)?;
+            Ok(took)
+        },
+    ])?;
+    let ratio = |a: &[f64], b: &[f64]| Median::of(a.iter().zip(b).map(|(a, b)| a / b));
+    row("backup, s", Median::of(ours.clone()), "");
+    row("  CPU of agent, s", Median::of(cpu.iter().map(|cpu| cpu.0)), "");
+    row("  CPU of coordinator, s", Median::of(cpu.iter().map(|cpu| cpu.1)), "");
+    row("  repository, MiB", Median::of(cpu.iter().map(|cpu| mib(cpu.2))), "");
+    row("backup by restic, s", Median::of(restic.clone()), "");
+    row("tar | zstd -3 -T2, s", Median::of(tar.clone()), "");
+    row("backup / restic", ratio(&ours, &restic), "at most 1");
+    row("backup / (tar | zstd)", ratio(&ours, &tar), "aim: 1.15");
+    row("restore, s", Median::of(restores.clone()), "");
+    row("restore by restic, s", Median::of(theirs.clone()), "");
+    row("cp -a, s", Median::of(copies.clone()), "");
+    row("restore / restic", ratio(&restores, &theirs), "at most 1");
+    row("restore / cp -a", ratio(&restores, &copies), "aim: 2");
+    Ok(())
+}
+
+fn texts(place: &Path) -> Result<(), Failure> {
+    const COUNT: u64 = 200_000;
+    let lines = data::lines_of_this_machine()?;
+    let source = place.join("source");
+    data::small_texts(&source, COUNT, &lines)?;
+    let lifeboat = Lifeboat::start(&place.join("lab"), &source)?;
+    let restic = Restic::start(&place.join("restic"))?;
+    let took = lifeboat.backup()?;
+    let restic_took = restic.backup(&source)?;
+    let (ours, theirs) = (lifeboat.repository_bytes()?, restic.repository_bytes()?);
+    row("first backup, s; restic, s", format!("{:.1}; {:.1}", seconds(took.wall), seconds(restic_took)), "");
+    row("repository, MiB; restic's", format!("{:.1}; {:.1}", mib(ours), mib(theirs)), "");
+    row("repository / restic's", format!("{:.3}", ours as f64 / theirs as f64), "below 1");
+    data::change_texts(&source, COUNT, 67, &lines)?;
+    lifeboat.backup()?;
+    restic.backup(&source)?;
+    let grown = (lifeboat.repository_bytes()? - ours, restic.repository_bytes()? - theirs);
+    row("growth after 1.5 % changed, MiB; restic's", format!("{:.1}; {:.1}", mib(grown.0), mib(grown.1)), "");
+    row("growth / restic's", format!("{:.3}", grown.0 as f64 / grown.1 as f64), "at most 1");
+    Ok(())
+}
+
+fn hosts(place: &Path) -> Result<(), Failure> {
+    let base = place.join("base");
+    fs::create_dir_all(base.join("usr"))?;
+    for part in ["bin", "sbin", "share", "lib/python3", "lib/x86_64-linux-gnu"] {
+        let from = Path::new("/usr").join(part);
+        if let (true, Some(parent)) = (from.exists(), base.join("usr").join(part).parent()) {
+            fs::create_dir_all(parent)?;
+            cp_a(&from, parent)?;
+        }
+    }
+    cp_a(Path::new("/etc"), &base)?;
+    let roots: Vec<_> = (0..5).map(|server| place.join(format!("server-{server}"))).collect();
+    for (server, root) in roots.iter().enumerate() {
+        data::server_root(&base, root, server as u64)?;
+    }
+    let mut lifeboat = Lifeboat::start(&place.join("lab"), &roots[0])?;
+    let restic = Restic::start(&place.join("restic"))?;
+    for root in &roots {
+        lifeboat.set_source(root)?;
+        lifeboat.backup()?;
+        restic.backup(root)?;
+    }
+    let (ours, theirs) = (lifeboat.repository_bytes()?, restic.repository_bytes()?);
+    row("repository, MiB; restic's", format!("{:.1}; {:.1}", mib(ours), mib(theirs)), "");
+    row("repository / restic's", format!("{:.3}", ours as f64 / theirs as f64), "at most 1");
+    Ok(())
+}

@@ -1,0 +1,9 @@
+//! The whole system from outside: real programs, real sockets, a real disk, and what an operator would type.
+
+#![allow(clippy::unwrap_used)] // A panic here is a failed test.
+
+mod crashes;
+mod recovery;
+mod story;
+mod trouble;
+mod world;

@@ -1,0 +1,105 @@
+//! A lab in a temporary directory, with a source that tests write to.
+
+use lifeboat_coordinator::cli::demo::compare::compare;
+use lifeboat_coordinator::cli::demo::lab::{Lab, Programs};
+use serde_json::Value;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Output;
+
+/// A lab with one host, `server`, whose set `data` is the directory [`World::source`].
+pub struct World {
+    pub directory: tempfile::TempDir,
+    pub lab: Lab,
+}
+
+impl World {
+    /// Everything runs, the host is enrolled, nothing is backed up yet.
+    pub fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        fs::create_dir(directory.path().join("source")).unwrap();
+        let lab = Lab::create(directory.path(), Programs::find().unwrap()).unwrap();
+        lab.serve().unwrap();
+        lab.enrol("server", &[&directory.path().join("source")]).unwrap();
+        lab.run_agent().unwrap();
+        Self { directory, lab }
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    pub fn source(&self) -> PathBuf {
+        self.path("source")
+    }
+
+    /// Writes a file anew: an older hard link to it keeps the older content.
+    pub fn write(&self, path: &str, content: &[u8]) {
+        let path = self.source().join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        let _absent = fs::remove_file(&path);
+        fs::write(path, content).unwrap();
+    }
+
+    /// Orders a backup and waits for it.
+    pub fn backup(&self) -> Output {
+        self.lab.try_lifeboat(&["backup", "server:data", "--wait", "--json"]).unwrap()
+    }
+
+    /// A backup that must succeed; the id of its snapshot.
+    pub fn backed_up(&self) -> String {
+        let output = self.backup();
+        assert!(output.status.success(), "{}", said(&output));
+        snapshot_of(&output).unwrap()
+    }
+
+    /// Restores a snapshot to a new directory of this name and compares it with `original`.
+    pub fn assert_restores(&self, snapshot: &str, original: &Path, name: &str) {
+        let target = self.path(name);
+        let address = format!("server:{}@{snapshot}", self.source().display());
+        let output = self.lab.try_lifeboat(&["restore", &address, "--to", target.to_str().unwrap()]).unwrap();
+        assert!(output.status.success(), "{}", said(&output));
+        let differences = compare(original, &target).unwrap().differences;
+        assert!(
+            differences.is_empty(),
+            "{}",
+            differences.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+        );
+        fs::remove_dir_all(target).unwrap();
+    }
+
+    /// What a command printed with `--json`, a value a line.
+    pub fn json(&self, arguments: &[&str]) -> Vec<Value> {
+        let output = self.lab.lifeboat(&[arguments, &["--json"]].concat()).unwrap();
+        values(&output)
+    }
+}
+
+/// Bytes that do not compress, the same for the same seed.
+pub fn noise(seed: u64, bytes: usize) -> Vec<u8> {
+    let mut content = vec![0; bytes];
+    blake3::Hasher::new().update(&seed.to_le_bytes()).finalize_xof().fill(&mut content);
+    content
+}
+
+/// The snapshot that a `backup --wait --json` acknowledged.
+pub fn snapshot_of(output: &Output) -> Option<String> {
+    values(output).iter().find_map(|value| Some(value.get("snapshot")?.as_str()?.to_owned()))
+}
+
+fn values(output: &Output) -> Vec<Value> {
+    let text = String::from_utf8_lossy(&output.stdout);
+    let values: Vec<Value> = text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+    values
+        .into_iter()
+        .flat_map(|value| match value {
+            Value::Array(values) => values,
+            value => vec![value],
+        })
+        .collect()
+}
+
+/// All that a command said.
+pub fn said(output: &Output) -> String {
+    format!("{}\n{}{}", output.status, String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+}
