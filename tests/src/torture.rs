@@ -130,14 +130,16 @@ impl Torture {
     }
 
     fn content_with_holes(&mut self) {
-        let mebibyte = 1 << 20;
-        let parts: [(&str, u64, &[(u64, usize)]); 7] = [
-            ("holes/all", 5 * mebibyte, &[]),
+        /// A name, the length of the file, and where in it how many bytes of data lie.
+        type Sparse = (&'static str, u64, &'static [(u64, usize)]);
+        const MEBIBYTE: u64 = 1 << 20;
+        let parts: [Sparse; 7] = [
+            ("holes/all", 5 * MEBIBYTE, &[]),
             ("holes/small", 100, &[]),
-            ("holes/start", 2 * mebibyte, &[(mebibyte, 1 << 20)]),
-            ("holes/middle", 3 * mebibyte, &[(0, 65536), (2 * mebibyte, 65536)]),
-            ("holes/end", 2 * mebibyte + 17, &[(0, 65536)]),
-            ("holes/many", 4 * mebibyte, &[(65536, 4096), (262_144, 4096), (mebibyte, 8192), (3 * mebibyte, 4096)]),
+            ("holes/start", 2 * MEBIBYTE, &[(MEBIBYTE, 1 << 20)]),
+            ("holes/middle", 3 * MEBIBYTE, &[(0, 65536), (2 * MEBIBYTE, 65536)]),
+            ("holes/end", 2 * MEBIBYTE + 17, &[(0, 65536)]),
+            ("holes/many", 4 * MEBIBYTE, &[(65536, 4096), (262_144, 4096), (MEBIBYTE, 8192), (3 * MEBIBYTE, 4096)]),
             ("holes/far", 1 << 40, &[(1 << 39, 65536)]),
         ];
         for (name, bytes, data) in parts {

@@ -1,7 +1,7 @@
 //! The table of invariants in `docs/architecture.md` and the tests called `inv_NN_…` tell the same story.
 //!
-//! A row names the packages that test it (and the folder within `tests`), or says "not yet". So whoever wonders whether an invariant is guarded reads one
-//! table, and whoever adds or removes a test is told which cell to change.
+//! A row names the packages that test it (and the folder within `tests`), or says "not yet". So whoever wonders whether an
+//! invariant is guarded reads one table, and whoever adds or removes a test is told which cell to change.
 
 use crate::checkout::{Checkout, code_lines};
 use std::collections::{BTreeMap, BTreeSet};

@@ -1,3 +1,5 @@
+//! A grant serves one tree and one target for a while, and an order for it binds the operators who signed it.
+
 use super::*;
 use crate::id::{HostId, NodeId};
 use crate::sign::VerifyingKey;

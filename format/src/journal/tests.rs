@@ -1,3 +1,5 @@
+//! The chain: what was changed, cut, reordered or signed by another is found, and the head that an agent keeps is enough.
+
 use super::event::{AddedPack, Custody, Holds, HostState, JobOutcome, SnapshotCommitted, SnapshotState};
 use super::*;
 use crate::id::{HostId, NodeId, PackId, Scope, SnapshotId, SnapshotNumber};

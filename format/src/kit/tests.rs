@@ -1,3 +1,5 @@
+//! The recovery kit from paper and back: page, square, words, line, and each way to mistype it.
+
 use super::*;
 use proptest::prelude::*;
 

@@ -1,3 +1,5 @@
+//! A manifest reads back without a key, and opens only with the right one and under its own clear part.
+
 use super::*;
 use crate::envelope::{Envelope, Identity};
 use crate::key::ContentHash;

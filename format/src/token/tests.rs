@@ -1,3 +1,5 @@
+//! A token from its line and back, and what the half of it that is sent opens: nothing.
+
 use super::*;
 use crate::envelope::Identity;
 use crate::id::Scope;

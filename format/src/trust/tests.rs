@@ -1,3 +1,5 @@
+//! Who may follow whom: a successor of a trust file, and everything that is none.
+
 use super::*;
 use crate::envelope::Identity;
 use proptest::prelude::*;

@@ -101,7 +101,8 @@ fn text(numbers: &mut Seeded, lines: &[String]) -> String {
             text.push('\n');
         }
     }
-    text.truncate(text.floor_char_boundary(length));
+    let end = (0..=length).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
+    text.truncate(end);
     text
 }
 
