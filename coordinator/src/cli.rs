@@ -1,8 +1,7 @@
 //! The command line: one struct a command, one file a command, one call.
 //!
-//! Commands talk to a running coordinator over its local socket; only `init`, `serve` and `repository
-//! rebuild-index` open the repository. Exit
-//! codes: 0 done, 3 done with losses or gaps, 1 failed, 2 not understood (DESIGN D13).
+//! Commands talk to a running coordinator over its local socket; only `init`, `serve` and `repository rebuild-index` open
+//! the repository. Exit codes: 0 done, 3 done with losses or gaps, 1 failed, 2 not understood.
 
 mod admin;
 mod backup;
@@ -22,10 +21,11 @@ mod snapshots;
 mod token;
 
 use crate::config::{self, Config, ConfigError};
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
 use lifeboat_proto::status::{ErrorClass, Failure};
 use output::Output;
 use reading::blocking;
+use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -81,6 +81,15 @@ enum Command {
     /// Look after the repository itself
     #[command(subcommand)]
     Repository(repository::RepositoryCommand),
+    /// Print shell completions
+    #[command(hide = true)]
+    Completions {
+        /// For which shell
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual page
+    #[command(hide = true)]
+    Man,
 }
 
 /// How a command ended that did not fail.
@@ -132,18 +141,45 @@ impl Command {
             Self::Diff(args) => diff::diff(args, global, out).await,
             Self::Restore(args) => restore::restore(args, global, out).await,
             Self::Repository(command) => command.run(global, out).await,
+            Self::Completions { shell } => print(&completions(shell)),
+            Self::Man => print(&manual().map_err(|error| Failure::of(ErrorClass::Internal, &error))?),
         }
     }
+}
+
+fn completions(shell: clap_complete::Shell) -> Vec<u8> {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "lifeboat", &mut script);
+    script
+}
+
+fn manual() -> io::Result<Vec<u8>> {
+    let mut page = Vec::new();
+    clap_mangen::Man::new(Cli::command()).render(&mut page)?;
+    Ok(page)
+}
+
+fn print(text: &[u8]) -> Result<Done, Failure> {
+    io::stdout().write_all(text).map_err(|error| Failure::of(ErrorClass::Internal, &error))?;
+    Ok(Done::Whole)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
 
     #[test]
     fn the_command_line_holds_together() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn completions_and_manual_know_the_commands() {
+        let script = String::from_utf8(completions(clap_complete::Shell::Bash)).unwrap();
+        let page = String::from_utf8(manual().unwrap()).unwrap();
+        for command in ["init", "restore", "repository"] {
+            assert!(script.contains(command) && page.contains(command), "{command}");
+        }
     }
 
     #[test]
