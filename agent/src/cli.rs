@@ -1,7 +1,7 @@
 //! The command line of the agent. A command is a struct, its doc comment, and one call; a command a file.
 //!
 //! Data goes to standard output, talk to standard error. Exit codes: 0 complete, 3 complete with gaps, 1 failed,
-//! 2 wrong usage (DESIGN D13).
+//! 2 wrong usage.
 
 mod backup;
 mod enrol;

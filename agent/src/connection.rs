@@ -1,6 +1,6 @@
 //! How the agent reaches its coordinator: TLS 1.3 both ways, deadlines, and what an error means for a person.
 //!
-//! The agent only calls out (D4). It checks the coordinator's certificate against the CA in the trust file, under one
+//! The agent only calls out. It checks the coordinator's certificate against the CA in the trust file, under one
 //! fixed name: the CA signs for this repository alone, so the address proves nothing more. Before enrolment there is
 //! no trust file yet; [`Dialer::unverified`] is for fetching it, and for nothing else.
 //!

@@ -1,7 +1,7 @@
 //! A failure as the person at the keyboard sees it: what, which one, why, and what now.
 //!
 //! Modules have errors of their own; each becomes an [`AgentError`] where it leaves the library. Its class alone
-//! decides the exit code (DESIGN D13).
+//! decides the exit code.
 
 use crate::policy::PolicyError;
 use crate::state::StateError;

@@ -203,7 +203,7 @@ impl StateError {
                     .to_owned()
             }
             Self::Exposed { path, .. } => format!(
-                "if nobody else read it: chmod go= {}; if in doubt: `lifeboat host revoke` this host, and enrol again",
+                "if nobody else read it: chmod go= {}; if in doubt: move the directory away and enrol again, with new keys",
                 path.display()
             ),
             Self::Damaged { .. } => "restore the file, or enrol this host again".to_owned(),

@@ -1,4 +1,4 @@
-//! Time and chance, passed in: so that a test or a simulation can hold both in its hand (D14).
+//! Time and chance, passed in: so that a test or a simulation can hold both in its hand.
 //!
 //! Nothing else in the coordinator's core asks the system for either.
 

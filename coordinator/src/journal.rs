@@ -1,6 +1,6 @@
 //! The next batch, and the fence: how anything becomes a fact.
 //!
-//! A batch is put under its number if that is still free (D3). If another process has put one there, this coordinator
+//! A batch is put under its number if that is still free. If another process has put one there, this coordinator
 //! has lost the repository: it can commit nothing and name nothing dead any more (INV-38), and every later call says
 //! so. What the records mean is for [`crate::catalog`]; what a batch looks like, for the format.
 //!

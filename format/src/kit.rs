@@ -43,7 +43,9 @@ impl RecoveryKit {
         page.push_str(TITLE);
         page.push_str("\n# Print this page and lock it away. Whoever has it can read every backup;\n");
         page.push_str("# without it, nobody can once the coordinator is lost.\n");
-        page.push_str("# To use it: lifeboat recover --kit FILE --repository LOCATION\n\n");
+        page.push_str(
+            "# tests/reader/lifeboat_reader.py in Lifeboat's sources opens any copy of the repository with it.\n\n",
+        );
         page.push_str(&self.expose_lines());
         page.push_str("\n# The same identity, to type by hand: either of the two is enough.\nwords:\n");
         for (line, words) in words.chunks(WORDS_A_LINE).enumerate() {

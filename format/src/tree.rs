@@ -1,4 +1,4 @@
-//! The files of one snapshot: one sorted, content-defined Merkle tree over all its paths (DESIGN, D7).
+//! The files of one snapshot: one sorted, content-defined Merkle tree over all its paths.
 //!
 //! A tree is a sorted list of [`Entry`], one a path, cut into *leaves*; above them *inner* nodes name their children
 //! with the last path below each. Where a node ends is decided by the keyed hash of a path alone, so an edit touches

@@ -224,7 +224,7 @@ pub fn optional_head(message: Option<v1::SignedHead>) -> Result<Option<Unchecked
     message.map(UncheckedHead::try_from).transpose()
 }
 
-/// How a backup ended (DESIGN D13).
+/// How a backup ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ended {
     /// Everything was backed up.

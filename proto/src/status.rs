@@ -66,7 +66,7 @@ impl ErrorClass {
         matches!(self, Self::Unreachable | Self::Busy)
     }
 
-    /// The exit code of a program that ends with this failure (DESIGN D13).
+    /// The exit code of a program that ends with this failure.
     pub const fn exit_code(self) -> u8 {
         match self {
             Self::Usage => 2,

@@ -94,7 +94,7 @@ fn explain_tls(error: &TlsError, who: &str) -> Failure {
         ))
         .hint("if both clocks are right, this host was away for more than two months: enrol it again with a new token"),
         TlsError::AlertReceived(alert) => refused(format!("{who} does not accept this host's certificate ({alert:?})"))
-            .hint("the host may have been revoked, or the coordinator set up anew: `lifeboat host show` there tells"),
+            .hint("the coordinator may have been set up anew: if it was, enrol this host again with a new token"),
         TlsError::InvalidMessage(_) => Failure::new(ErrorClass::Unreachable, format!("{who} does not speak TLS"))
             .hint("check the port: something else than a coordinator listens there"),
         _ => Failure::new(ErrorClass::Unreachable, format!("cannot agree on TLS 1.3 with {who}: {error}")),

@@ -57,7 +57,7 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
-    /// Whether it counts as failed until a person accepts it (D13).
+    /// Whether it counts as failed until a person accepts it.
     pub fn is_suspect(&self) -> bool {
         self.suspect.is_some() && !self.accepted
     }

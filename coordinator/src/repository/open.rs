@@ -1,7 +1,7 @@
 //! How a repository is made and opened.
 //!
 //! Opening reads and checks the whole journal, brings the index up to it (from nothing if there is none, or it does
-//! not fit), moves the epoch on, and takes the repository over by writing the next batch (D3). Runs of an earlier
+//! not fit), moves the epoch on, and takes the repository over by writing the next batch. Runs of an earlier
 //! process are void, its open packs gone (INV-26).
 
 use super::Coordinator;

@@ -1,4 +1,4 @@
-//! The index thrown away and made again while the coordinator stands (D2).
+//! The index thrown away and made again while the coordinator stands.
 
 use super::{Coordinator, OpenError};
 use crate::index::rebuild::{CaughtUp, Progress, Repository};

@@ -1,6 +1,6 @@
 //! Finds long runs of zeros without reading what cannot be one.
 
-/// A run of zeros this long, wherever it starts, is kept as a number and not as content (D8). Shorter ones compress
+/// A run of zeros this long, wherever it starts, is kept as a number and not as content. Shorter ones compress
 /// to almost nothing, and a reference more would cost as much.
 pub(super) const LONG_RUN_BYTES: usize = 32 << 10;
 

@@ -1,4 +1,4 @@
-//! Which small files of a leaf are cut together, and which keep the reference that they had (DESIGN, D8).
+//! Which small files of a leaf are cut together, and which keep the reference that they had.
 //!
 //! Pure: the sizes of files and what they refer to come in, groups to be cut go out. Reading, hashing and sealing them
 //! is for the agent. Only what this leaf refers to is counted: nobody knows cheaply what other leaves, snapshots or
