@@ -4,7 +4,7 @@ use crate::{assert_same, expected, golden, made_today};
 use serde_json::Value;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::Output;
 use walkdir::WalkDir;
 
 #[test]
@@ -104,11 +104,7 @@ fn list(directory: &Path, snapshot: &Value, more: &[&str]) -> Value {
 }
 
 fn second_reader(directory: &Path, identity: &Path, arguments: &[&str]) -> Output {
-    let python = std::env::var_os("LIFEBOAT_PYTHON").unwrap_or("python3".into());
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("reader/lifeboat_reader.py");
-    let mut command = Command::new(python);
-    command.arg(script).arg(directory.join("repository")).arg("--identity").arg(identity).args(arguments);
-    command.output().expect("Python is there: `make test` sees to it")
+    lifeboat_tests::second_reader::run(&directory.join("repository"), identity, arguments)
 }
 
 fn files(directory: &Path) -> Vec<PathBuf> {

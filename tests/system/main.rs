@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used)] // A panic here is a failed test.
 
 mod crashes;
+mod half_way;
+mod judges;
 mod recovery;
 mod story;
 mod trouble;

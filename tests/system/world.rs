@@ -14,15 +14,23 @@ pub struct World {
 }
 
 impl World {
-    /// Everything runs, the host is enrolled, nothing is backed up yet.
+    /// Everything runs, the host is enrolled, its first backup is done: of nothing.
     pub fn new() -> Self {
-        let directory = tempfile::tempdir().unwrap();
+        Self::below(&std::env::temp_dir())
+    }
+
+    /// The same in a directory of its own below `place`.
+    pub fn below(place: &Path) -> Self {
+        let directory = tempfile::tempdir_in(place).unwrap();
         fs::create_dir(directory.path().join("source")).unwrap();
         let lab = Lab::create(directory.path(), Programs::find().unwrap()).unwrap();
         lab.serve().unwrap();
         lab.enrol("server", &[&directory.path().join("source")]).unwrap();
         lab.run_agent().unwrap();
-        Self { directory, lab }
+        let world = Self { directory, lab };
+        // A new host is due at once, and an order joins what is under way: what a test writes now would not be in it.
+        world.backed_up();
+        world
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
