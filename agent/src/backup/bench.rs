@@ -160,28 +160,31 @@ impl<'a> Window<'a> {
 
     /// Asks for everything in the window, seals and sends what is missing, and starts again empty.
     pub fn flush(&mut self) -> Result<(), BackupError> {
-        if !self.pieces.is_empty() {
-            let ids: Vec<_> = self.pieces.iter().map(|piece| piece.id).collect();
-            let missing = self.missing(&ids)?;
-            let wanted: Vec<_> = self.pieces.iter().filter(|piece| missing.contains(&piece.id)).collect();
-            let chunks = self.sealery.seal_chunks(&wanted, &self.bytes)?;
-            if !chunks.is_empty() {
-                self.send(Batch { chunks, nodes: Vec::new() })?;
-            }
+        let chunks = self.seal_missing()?;
+        if !chunks.is_empty() {
+            self.send(Batch { chunks, nodes: Vec::new() })?;
         }
-        self.bytes.clear();
-        self.pieces.clear();
-        self.named.clear();
         Ok(())
     }
 
     /// Seals and sends a node; everything that was added before goes first.
     pub fn send_node(&mut self, node: &Node) -> Result<NodeRef, BackupError> {
-        self.flush()?;
+        let chunks = self.seal_missing()?;
         let (reference, outgoing) = self.sealery.seal_node(node)?;
-        let receipt = self.send(Batch { chunks: Vec::new(), nodes: vec![outgoing] })?;
+        let receipt = self.send(Batch { chunks, nodes: vec![outgoing] })?;
         self.receipts.push(receipt);
         Ok(reference)
+    }
+
+    fn seal_missing(&mut self) -> Result<Vec<OutgoingChunk>, BackupError> {
+        let ids: Vec<_> = self.pieces.iter().map(|piece| piece.id).collect();
+        let missing = self.missing(&ids)?;
+        let wanted: Vec<_> = self.pieces.iter().filter(|piece| missing.contains(&piece.id)).collect();
+        let chunks = self.sealery.seal_chunks(&wanted, &self.bytes)?;
+        self.bytes.clear();
+        self.pieces.clear();
+        self.named.clear();
+        Ok(chunks)
     }
 
     /// The receipts of the nodes that were sent since the last call.
