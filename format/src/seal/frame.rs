@@ -35,6 +35,11 @@ impl Packer {
         zstd.set_parameter(CParameter::ContentSizeFlag(false))?;
         zstd.set_parameter(CParameter::ChecksumFlag(false))?;
         zstd.set_parameter(CParameter::DictIdFlag(false))?;
+        // Chunks are short for zstd, so it may look for shorter matches, with tables as large as a chunk: on binaries and
+        // texts of a system tree 0.5 % smaller than the level alone, at the same speed.
+        zstd.set_parameter(CParameter::MinMatch(4))?;
+        zstd.set_parameter(CParameter::HashLog(17))?;
+        zstd.set_parameter(CParameter::ChainLog(17))?;
         Ok(Self { zstd, packed: Vec::new() })
     }
 

@@ -16,6 +16,7 @@ pub struct Lifeboat {
     /// The lab.
     pub lab: Lab,
     source: PathBuf,
+    set: String,
 }
 
 /// What one backup took.
@@ -37,14 +38,14 @@ impl Lifeboat {
         lab.serve()?;
         lab.enrol("bench", &[source])?;
         lab.run_agent()?;
-        Ok(Self { lab, source: source.to_owned() })
+        Ok(Self { lab, source: source.to_owned(), set: "data".to_owned() })
     }
 
     /// One backup.
     pub fn backup(&self) -> Result<Took, Failure> {
         let (agent, coordinator) = self.usage();
         let started = Instant::now();
-        let output = self.lab.try_lifeboat(&["backup", "bench:data", "--wait"])?;
+        let output = self.lab.try_lifeboat(&["backup", &format!("bench:{}", self.set), "--wait"])?;
         let wall = started.elapsed();
         // 3: complete with gaps, as when a file of the running system changes under us.
         if !matches!(output.status.code(), Some(0 | 3)) {
@@ -54,10 +55,10 @@ impl Lifeboat {
         Ok(Took { wall, agent: agent_after.cpu - agent.cpu, coordinator: coordinator_after.cpu - coordinator.cpu })
     }
 
-    /// Backs another source up, under the same host and set.
-    pub fn set_source(&mut self, source: &Path) -> Result<(), Failure> {
-        self.source = source.to_owned();
-        self.lab.set_sources(&format!("data = [{:?}]", source.to_string_lossy()))?;
+    /// From now on the set is another one, `set`, of which the agent remembers nothing, as on another server.
+    pub fn use_set(&mut self, set: &str) -> Result<(), Failure> {
+        self.set = set.to_owned();
+        self.lab.set_sources(&format!("{set} = [{:?}]", self.source.to_string_lossy()))?;
         self.lab.stop(Side::Agent)?;
         Ok(self.lab.run_agent()?)
     }

@@ -179,12 +179,18 @@ fn hosts(place: &Path) -> Result<(), Failure> {
     for (server, root) in roots.iter().enumerate() {
         data::server_root(&base, root, server as u64)?;
     }
-    let mut lifeboat = Lifeboat::start(&place.join("lab"), &roots[0])?;
+    // On its server each root lies at the same place. So it does here, in turn, for both.
+    let root = place.join("root");
+    fs::create_dir(&root)?;
+    let mut lifeboat = Lifeboat::start(&place.join("lab"), &root)?;
+    fs::remove_dir(&root)?;
     let restic = Restic::start(&place.join("restic"))?;
-    for root in &roots {
-        lifeboat.set_source(root)?;
+    for (server, directory) in roots.iter().enumerate() {
+        fs::rename(directory, &root)?;
+        lifeboat.use_set(&format!("server-{server}"))?;
         lifeboat.backup()?;
-        restic.backup(root)?;
+        restic.backup(&root)?;
+        fs::rename(&root, directory)?;
     }
     let (ours, theirs) = (lifeboat.repository_bytes()?, restic.repository_bytes()?);
     row("repository, MiB; restic's", format!("{:.1}; {:.1}", mib(ours), mib(theirs)), "");
