@@ -204,7 +204,7 @@ fn pass(plan: &Plan, around: &Surroundings<'_>, trust_last_tree: bool) -> Result
     }
 }
 
-/// zstd's level: what DESIGN's figures were measured with, and the peers' default.
+/// zstd's level: the peers' default, and the best trade on texts and binaries that was measured.
 const COMPRESSION_LEVEL: i32 = 3;
 
 enum Committed {

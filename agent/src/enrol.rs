@@ -1,4 +1,4 @@
-//! How this server becomes a host (TRUST section 6, and `lifeboat/v1/enrol.proto`).
+//! How this server becomes a host (`lifeboat/v1/enrol.proto`).
 //!
 //! The token names the coordinator's address and the digest of its trust file. The trust file is fetched over a
 //! channel that proves nothing, and compared with the digest; only then, over a channel that the CA in it vouches

@@ -1,4 +1,4 @@
-//! `policy.toml`: what a coordinator may ask of this host (TRUST section 8). The agent's law.
+//! `policy.toml`: what a coordinator may ask of this host. The agent's law.
 //!
 //! Root writes it, orders only name what stands in it (INV-46), and an unknown key is an error with its line: a
 //! misspelt `exlude` must not back up what somebody wanted left out. Reading is pure, from text to a [`Policy`];

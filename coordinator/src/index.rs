@@ -1,6 +1,6 @@
 //! The index: from the id of a chunk or node to its place. RocksDB is opened here and nowhere else.
 //!
-//! A cache: derived from pack footers and the journal by [`rebuild`], and it may be deleted at any time (D2, INV-3).
+//! A cache: derived from pack footers and the journal by [`rebuild`], and it may be deleted at any time (INV-3).
 //! Writes are not synced; after a power cut a prefix of them is there, and start-up replays what is missing. Who may
 //! rely on a row is for [`crate::run`]; this module stores and finds, and callers that change a row hold the lock that
 //! makes reading and writing it one step.
@@ -233,7 +233,7 @@ impl Index {
         self.meta_number(b"epoch")
     }
 
-    /// Moves the epoch on, as every start does (GC section 5), and answers the new one.
+    /// Moves the epoch on, as every start does, and answers the new one.
     pub fn next_epoch(&self) -> Result<u64, IndexError> {
         let next = self.epoch()? + 1;
         self.set_meta_number(b"epoch", next)?;

@@ -1,4 +1,5 @@
-//! One backup upload: what it acquired, what it waits for, what it may commit. The law is GC section 3.
+//! One backup upload: what it acquired, what it waits for, what it may commit. What must hold stands in
+//! docs/architecture.md.
 //!
 //! This file holds the table of runs, in memory on purpose: a restart voids them all (INV-26). What a run may rely on
 //! is decided in [`decide`]; [`upload`] and [`commit`] do it.
@@ -205,7 +206,7 @@ impl Runs {
         self.active.values().filter(old).map(|run| run.id).collect()
     }
 
-    /// Whether any run is still sending, so that a commit may hope to share its pack (D11).
+    /// Whether any run is still sending, so that a commit may hope to share its pack.
     pub fn any_sending(&self) -> bool {
         self.active.values().any(|run| run.phase == Phase::Sending)
     }

@@ -1,8 +1,8 @@
 //! What the coordinator's parts share: store, index, time and chance, and the one lock.
 //!
 //! The lock guards everything that is in memory and changes: runs, open packs, the catalog. It makes reading a row of
-//! the index and changing it one step, and it is the gate of GC section 2. It is never held across I/O of the store;
-//! the journal's own lock is taken before it, never after.
+//! the index and changing it one step, and it is the gate between runs and whoever ends them. It is never held across
+//! I/O of the store; the journal's own lock is taken before it, never after.
 
 use crate::catalog::Catalog;
 use crate::clock::{Clock, Random};

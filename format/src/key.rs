@@ -55,7 +55,7 @@ impl fmt::Debug for ContentHash {
     }
 }
 
-/// What opens data of one scope, given its content hash: all that a grant carries (`TRUST` section 4).
+/// What opens data of one scope, given its content hash: all that a grant carries.
 #[derive(Clone, Zeroize, ZeroizeOnDrop)]
 pub struct OpenKeys {
     hash: [u8; 32],

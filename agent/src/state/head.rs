@@ -1,4 +1,4 @@
-//! The newest signed journal head that this host saw (TRUST section 10).
+//! The newest signed journal head that this host saw.
 //!
 //! A coordinator whose journal does not extend it was rolled back, or is another one. The agent goes on adding
 //! backups, and obeys no restore order, until operators sign which history holds (INV-53).

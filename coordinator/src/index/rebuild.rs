@@ -1,5 +1,5 @@
 //! The index follows the repository: at a start what is missing in the rows is filled in from pack footers and the
-//! journal, from nothing if need be (D2, INV-3).
+//! journal, from nothing if need be (INV-3).
 //!
 //! It goes on where it was stopped: each pack and each batch is noted once its facts are in the rows. Its memory is
 //! one footer. A pack that cannot be read is left out with a word in the log: its chunks are then asked for again, and

@@ -66,7 +66,7 @@ pub struct ChunkRow {
 }
 
 impl ChunkRow {
-    /// Whether this host may rely on it: a body that it brought itself, or a witnessed one (D6).
+    /// Whether this host may rely on it: a body that it brought itself, or a witnessed one.
     pub fn is_offered_to(&self, host: HostId) -> bool {
         self.bodies.iter().any(|body| body.host == host || body.host == HostId::WITNESSED)
     }

@@ -1,4 +1,4 @@
-//! How RocksDB is set up: the tables, and the options of each. The figures are those of DESIGN section 8.
+//! How RocksDB is set up: the tables, and the options of each, for a hundred million chunks on a small machine.
 
 use rocksdb::{BlockBasedOptions, Cache, ColumnFamilyDescriptor, DataBlockIndexType, Options};
 
@@ -41,7 +41,7 @@ pub(super) fn database(memory: IndexMemory) -> Options {
     options.set_max_background_jobs(2);
     options.set_keep_log_file_num(4);
     options.set_recycle_log_file_num(0);
-    // After a power cut a prefix of the writes is there; start-up replays the rest (GC section 5).
+    // After a power cut a prefix of the writes is there; start-up replays the rest.
     options.set_wal_recovery_mode(rocksdb::DBRecoveryMode::PointInTime);
     options
 }

@@ -1,4 +1,4 @@
-//! When sealed bytes are lost: journalled, out of the rows, and the snapshots that hold them found (GC section 5).
+//! When sealed bytes are lost: journalled, out of the rows, and the snapshots that hold them found.
 //!
 //! Those snapshots give no homes any more. So the leaf above a lost chunk is asked for again although its file never
 //! changed, then the chunk: the next backup heals it (INV-15).

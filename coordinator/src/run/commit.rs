@@ -1,4 +1,4 @@
-//! Commit: one moment in which a snapshot is there or is not (D11, GC section 3, steps 1 to 6).
+//! Commit: one moment in which a snapshot is there or is not.
 //!
 //! Every pack that the run waits for is made an object and indexed; what the root reaches is checked again; manifest
 //! and batch are put; then the catalog changes, homes are set, and the agent is told: in this order (INV-2).
@@ -212,7 +212,7 @@ impl Coordinator {
         Ok((run.attempts, state.losses_found))
     }
 
-    /// Step 1. While others still send, waits a little so that they share the pack (D11); then asks for it.
+    /// Step 1. While others still send, waits a little so that they share the pack; then asks for it.
     fn wait_for_packs(&self, caller: RunRef) -> Result<(), CommitError> {
         let deadline = Instant::now() + self.config().share_wait;
         let mut state = self.shared.lock();
@@ -297,7 +297,7 @@ impl Coordinator {
         Ok(SnapshotNumber::new(sequences.end - 1))
     }
 
-    /// Compares with the last snapshot that is not suspect (D13). A checkpoint is never suspect: it is unfinished.
+    /// Compares with the last snapshot that is not suspect. A checkpoint is never suspect: it is unfinished.
     fn suspicion(&self, host: HostId, manifest: &Manifest) -> Result<Option<String>, CommitError> {
         let clear = manifest.clear();
         if clear.outcome == Outcome::Checkpoint {

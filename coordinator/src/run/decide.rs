@@ -1,4 +1,4 @@
-//! What a run may rely on, decided: pure functions of rows, which the model in `tests` calls too (GC section 3).
+//! What a run may rely on, decided: pure functions of rows, so that a model of every state can call them.
 //!
 //! Reading rows, clearing marks and remembering what was decided is for [`super::upload`] and [`super::commit`].
 
@@ -93,7 +93,7 @@ pub struct Sizes {
 }
 
 /// Why a snapshot counts as failed until a person accepts it: its source is suddenly empty, or shrank by half, against
-/// the last snapshot that was not suspect (D13, INV-17). `None`: it does not.
+/// the last snapshot that was not suspect (INV-17). `None`: it does not.
 pub fn suspicion(before: Option<Sizes>, now: Sizes) -> Option<String> {
     let before = before?;
     let shrunk = |what: &str, before: u64, now: u64| match (before, now) {

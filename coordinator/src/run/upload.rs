@@ -1,4 +1,4 @@
-//! Asking and sending: every way in which a run comes to rely on something before it commits (GC section 3).
+//! Asking and sending: every way in which a run comes to rely on something before it commits.
 //!
 //! What may be relied on is decided in [`super::decide`]. Rows of the index are read without the lock where that is
 //! safe: a row without a mark, read while its run is active, cannot be deleted before the run ends. A mark is cleared

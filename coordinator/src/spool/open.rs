@@ -197,7 +197,7 @@ pub enum Offer {
     Missing,
 }
 
-/// Whether a host may rely on a chunk with these bodies and this row (GC section 3, `acquire_chunk`).
+/// Whether a host may rely on a chunk with these bodies and this row.
 pub fn offer(host: HostId, open: &[OpenBody], row: Option<&ChunkRow>) -> Offer {
     if row.is_some_and(|row| row.is_offered_to(host)) {
         return Offer::Durable;
