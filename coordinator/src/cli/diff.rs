@@ -86,14 +86,20 @@ fn show(row: ChangeRow, out: &mut Output) -> Result<(), Failure> {
     out.value(&row, |row| row.cells().join("  ").trim_end().to_owned())
 }
 
-/// The change in a line, if it lies below `path`.
+/// The change in a line, if it lies below `path`, and is one to whom restores: that a small file was put into another
+/// bundle is none.
 fn row(change: Change, path: &[u8]) -> Option<ChangeRow> {
     let (change, entry, what) = match &change {
         Change::Added(entry) => ("added", entry, Vec::new()),
         Change::Removed(entry) => ("removed", entry, Vec::new()),
         Change::Changed { before, after } => ("changed", &**after, differences(before, after)),
     };
-    is_within(&entry.path, path).then(|| ChangeRow { change, path: format!("/{}", Shown(&entry.path)), what })
+    let is_seen = change != "changed" || !what.is_empty();
+    (is_seen && is_within(&entry.path, path)).then(|| ChangeRow {
+        change,
+        path: format!("/{}", Shown(&entry.path)),
+        what,
+    })
 }
 
 fn differences(before: &Entry, after: &Entry) -> Vec<&'static str> {
@@ -122,5 +128,28 @@ fn same_content(old: &lifeboat_format::tree::FileContent, new: &lifeboat_format:
     match (&old.body, &new.body) {
         (Body::Bundled { hash: old, .. }, Body::Bundled { hash: new, .. }) => old == new,
         (old, new) => old == new,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use lifeboat_format::id::{ChunkId, Scope};
+    use lifeboat_format::key::ContentHash;
+    use lifeboat_format::tree::{Attributes, Body, ChunkRef, FileContent};
+
+    fn bundled(offset: u32, hash: u8) -> Box<Entry> {
+        let (id, content) = (ChunkId::from_bytes([1; 32]), ContentHash::from_bytes([1; 32]));
+        let chunk = ChunkRef { id, scope: Scope::new(1), content, bytes: 100 };
+        let body = Body::Bundled { chunk, offset, hash: [hash; 16] };
+        let kind = EntryKind::File(FileContent { bytes: 7, body });
+        Box::new(Entry { path: b"file".to_vec(), kind, attributes: Attributes::default() })
+    }
+
+    #[test]
+    fn another_place_in_a_bundle_is_no_change_and_other_content_is() {
+        let changed = |before, after| row(Change::Changed { before, after }, b"").map(|row| row.what);
+        assert_eq!(changed(bundled(0, 1), bundled(50, 1)), None);
+        assert_eq!(changed(bundled(0, 1), bundled(0, 2)), Some(vec!["content"]));
     }
 }
