@@ -21,6 +21,8 @@ use crate::policy::{Policy, SourceSet};
 use lifeboat_proto::convert::SourceSetName;
 use lifeboat_proto::convert::control::JobReport;
 use lifeboat_proto::status::ErrorClass;
+use std::error::Error;
+use std::io;
 use tokio::runtime::Handle;
 
 /// The whole way from the policy to a snapshot, over the network.
@@ -89,11 +91,28 @@ fn failed(name: &SourceSetName, error: BackupError) -> AgentError {
     let class = match &error {
         BackupError::Uplink(_) if error.may_retry() => ErrorClass::Unreachable,
         BackupError::Uplink(_) => ErrorClass::Refused,
+        _ if is_full(&error) => ErrorClass::Full,
         BackupError::Stopped => ErrorClass::Busy,
         _ => ErrorClass::Internal,
     };
-    let hint = if error.may_retry() { "run it again: it sends only what had not arrived" } else { "" };
+    let hint = match class {
+        _ if error.may_retry() => "run it again: it sends only what had not arrived",
+        ErrorClass::Full => "make room on that disk of this host, then back up again",
+        _ => "",
+    };
     AgentError::because(class, format!("the backup of {name} did not become a snapshot"), error).hint(hint)
+}
+
+/// Whether a disk of this machine has no room.
+fn is_full(error: &BackupError) -> bool {
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        if error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::StorageFull) {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
 }
 
 impl Worker for Pipeline {

@@ -210,6 +210,9 @@ impl StateError {
             Self::Io { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
                 "run it as root, or name directories of your own with --state and --config".to_owned()
             }
+            Self::Io { .. } if self.class() == ErrorClass::Full => {
+                "make room on that disk of this host, then back up again".to_owned()
+            }
             Self::Io { .. } => String::new(),
         }
     }

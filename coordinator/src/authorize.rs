@@ -146,7 +146,10 @@ impl fmt::Display for Reason {
             Self::Expired => "the certificate has ended; it can only be renewed, or the host enrolled anew",
             Self::Retired => "this host was retired",
             Self::Revoked => "this host was revoked",
-            Self::UnknownHost => "this repository does not know the host; was it rolled back, or another one enrolled?",
+            Self::UnknownHost => {
+                "this repository does not know this host: it was rolled back, or is another one; if that is meant, \
+                 enrol the server anew"
+            }
             Self::NotYours => "this belongs to somebody else",
             Self::LocalOnly => "only root on the coordinator may do this, at its local socket",
             Self::NotForYou => "this is only for enrolled hosts",

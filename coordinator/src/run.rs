@@ -13,6 +13,8 @@ mod validate;
 use crate::spool::Ticket;
 use lifeboat_format::id::{HostId, RunId, SnapshotNumber};
 use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// A run ends after this, whatever it does; a long one commits checkpoints on its way.
@@ -57,7 +59,7 @@ pub enum Phase {
 }
 
 /// Why a run ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Ending {
     /// Its snapshot stands.
     Committed,
@@ -67,21 +69,21 @@ pub enum Ending {
     Superseded,
     /// It was older than [`RUN_AGE_MAX`].
     Expired,
-    /// A pack that it waited for could not be written (INV-6).
-    PutFailed,
+    /// A pack that it waited for could not be written (INV-6): why not.
+    PutFailed(Arc<str>),
     /// The index was made anew, and what the run relied on went with it.
     IndexRebuilt,
 }
 
-impl Ending {
-    fn why(self) -> &'static str {
+impl fmt::Display for Ending {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Committed => "it has committed",
-            Self::Aborted => "it was aborted",
-            Self::Superseded => "the same host began another run of this source set",
-            Self::Expired => "it was older than seven days",
-            Self::PutFailed => "what it sent could not be written to the repository",
-            Self::IndexRebuilt => "the coordinator made its index anew",
+            Self::Committed => f.write_str("it has committed"),
+            Self::Aborted => f.write_str("it was aborted"),
+            Self::Superseded => f.write_str("the same host began another run of this source set"),
+            Self::Expired => f.write_str("it was older than seven days"),
+            Self::PutFailed(why) => write!(f, "what it sent could not be written to the repository: {why}"),
+            Self::IndexRebuilt => f.write_str("the coordinator made its index anew"),
         }
     }
 }
@@ -96,7 +98,7 @@ pub enum RunError {
         run: RunId,
     },
     /// It has ended.
-    #[error("run {run} is over ({}); begin a new one", .ending.why())]
+    #[error("run {run} is over ({ending}); begin a new one")]
     Ended {
         /// The run.
         run: RunId,
@@ -167,7 +169,7 @@ impl Runs {
             Some(found) if found.fence == caller.fence && found.host == caller.host => Ok(found),
             Some(_) => Err(RunError::NotYours { run }),
             None => match self.ended.iter().find(|(id, _)| *id == run) {
-                Some((_, ending)) => Err(RunError::Ended { run, ending: *ending }),
+                Some((_, ending)) => Err(RunError::Ended { run, ending: ending.clone() }),
                 None => Err(RunError::Unknown { run }),
             },
         }
@@ -190,12 +192,12 @@ impl Runs {
         }
     }
 
-    /// The pack was thrown away: who waited for it is void. Answers which runs ended.
-    pub fn void_waiting_for(&mut self, ticket: Ticket) -> Vec<RunId> {
+    /// The pack was thrown away, and why: who waited for it is void. Answers which runs ended.
+    pub fn void_waiting_for(&mut self, ticket: Ticket, why: &Arc<str>) -> Vec<RunId> {
         let waiting = self.active.values().filter(|run| run.waits.contains(&ticket));
         let void: Vec<RunId> = waiting.map(|run| run.id).collect();
         void.iter().for_each(|run| {
-            self.end(run, Ending::PutFailed);
+            self.end(run, Ending::PutFailed(Arc::clone(why)));
         });
         void
     }

@@ -13,6 +13,7 @@ use crate::spool::{OpenPacks, Ticket};
 use crate::store::Store;
 use lifeboat_format::id::{HostId, SnapshotId, SnapshotNumber};
 use lifeboat_format::journal::event::AddedPack;
+use lifeboat_proto::status::with_causes;
 use std::collections::BTreeSet;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -91,11 +92,11 @@ impl Shared {
     pub fn throw_away(&self, ticket: Ticket, why: &dyn std::error::Error) {
         let mut state = self.lock();
         state.open.finish(ticket);
-        let void = state.runs.void_waiting_for(ticket);
+        let cause: Arc<str> = with_causes(why).into();
+        let void = state.runs.void_waiting_for(ticket, &cause);
         drop(state);
         self.changed.notify_all();
-        let cause = why.source().map(ToString::to_string).unwrap_or_default();
-        tracing::error!(%why, %cause, runs = void.len(), "a pack was thrown away, and the runs that waited for it");
+        tracing::error!(%cause, runs = void.len(), "a pack was thrown away, and the runs that waited for it");
         for run in void {
             // Rows of ended runs only take space, and a start forgets them.
             let _ = self.index.forget_run(&run);

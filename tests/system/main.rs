@@ -3,7 +3,9 @@
 #![allow(clippy::unwrap_used)] // A panic here is a failed test.
 
 mod crashes;
+mod disks;
 mod half_way;
+mod identity;
 mod judges;
 mod recovery;
 mod story;

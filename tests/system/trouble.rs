@@ -1,16 +1,8 @@
 //! Bad input and trouble: each gets one clear message that says what, which one and what to do next.
 
-use crate::world::{World, said};
+use crate::world::{World, refused, said};
 use lifeboat_coordinator::cli::demo::lab::Side;
 use std::fs;
-use std::process::Output;
-
-fn refused(output: &Output, words: &[&str]) {
-    let text = said(output);
-    assert!(!output.status.success(), "{text}");
-    assert!(text.contains("error:"), "{text}");
-    words.iter().for_each(|word| assert!(text.contains(word), "{word:?} is not in: {text}"));
-}
 
 #[test]
 fn what_is_not_there_is_named() {

@@ -21,7 +21,13 @@ impl World {
 
     /// The same in a directory of its own below `place`.
     pub fn below(place: &Path) -> Self {
+        Self::prepared(place, |_| ())
+    }
+
+    /// The same, where something was made in that directory before.
+    pub fn prepared(place: &Path, prepare: impl FnOnce(&Path)) -> Self {
         let directory = tempfile::tempdir_in(place).unwrap();
+        prepare(directory.path());
         fs::create_dir(directory.path().join("source")).unwrap();
         let lab = Lab::create(directory.path(), Programs::find().unwrap()).unwrap();
         lab.serve().unwrap();
@@ -110,4 +116,12 @@ fn values(output: &Output) -> Vec<Value> {
 /// All that a command said.
 pub fn said(output: &Output) -> String {
     format!("{}\n{}{}", output.status, String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+}
+
+/// A command must have failed, with these words in what it said.
+pub fn refused(output: &Output, words: &[&str]) {
+    let text = said(output);
+    assert!(!output.status.success(), "{text}");
+    assert!(text.contains("error:"), "{text}");
+    words.iter().for_each(|word| assert!(text.contains(word), "{word:?} is not in: {text}"));
 }

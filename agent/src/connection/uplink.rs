@@ -154,7 +154,7 @@ fn take_head(heads: &HeadKeeper, shown: &UncheckedHead) -> Result<(), UplinkErro
         Ok(Verdict::Forged(error)) => Err(UplinkError::refused(format!(
             "the coordinator's journal is not signed by a key of this host's trust file: {error}"
         ))),
-        Err(error) => Err(UplinkError::refused(Failure::of(error.class(), &error).to_string())),
+        Err(error) => Err(ended(Failure::of(error.class(), &error).hint(error.hint()))),
     }
 }
 

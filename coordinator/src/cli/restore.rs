@@ -14,7 +14,7 @@ use lifeboat_agent::restore::{Options, Report, Target, TargetError, Writer};
 use lifeboat_format::tree::EntryKind;
 use lifeboat_proto::status::{ErrorClass, Failure};
 use serde::Serialize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Give files back as they were
 #[derive(Debug, Args)]
@@ -48,7 +48,8 @@ pub async fn restore(args: RestoreArgs, global: &Global, out: &mut Output) -> Re
     let gaps = opened.snapshot.gap_count;
     let (snapshot, named_gaps) = (opened.short_id(), opened.gaps.clone());
     let told = bar.clone();
-    let report = blocking(move || write(&opened, &args, &told)).await?;
+    let report =
+        blocking(move || write(&opened, &args, &told).map_err(|failure| what_if_full(failure, &args.to))).await?;
     bar.finish_and_clear();
     let restored = restored(snapshot, &report, gaps);
     say_losses(&restored, &report, &named_gaps, out);
@@ -77,6 +78,17 @@ fn of_target(error: &TargetError) -> Failure {
         TargetError::System { .. } => ErrorClass::Internal,
     };
     Failure::of(class, error)
+}
+
+/// Only the disk that is restored to can be full here: nothing is written anywhere else.
+fn what_if_full(failure: Failure, target: &Path) -> Failure {
+    if failure.class != ErrorClass::Full {
+        return failure;
+    }
+    failure.hint(format!(
+        "make room on the disk of {} and empty that directory, or name one on another disk; then restore again",
+        target.display()
+    ))
 }
 
 /// A failure of the disk that is restored to.

@@ -2,6 +2,7 @@
 //!
 //! Not truth. After a failed write it is dropped, never written again (INV-6).
 
+use super::StoreError;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -48,7 +49,10 @@ impl Spooled {
 impl Write for Spooled {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match &mut self.0 {
-            Place::File { file, .. } => file.write(bytes),
+            // The file is named here: whoever writes through a buffer knows it no more.
+            Place::File { file, temporary } => file
+                .write(bytes)
+                .map_err(|error| io::Error::new(error.kind(), StoreError::io("write", &temporary.0, error))),
             Place::Memory(all) => all.write(bytes),
         }
     }

@@ -322,7 +322,8 @@ fn write_large(slot: FileSlot, content: &FileContent, reader: &GrantReader, bar:
     settle(slot, filled, 0, bar)
 }
 
-/// Finishes a file, or says why it is not restored. Only a coordinator that cannot be asked ends the restore.
+/// Finishes a file, or says why it is not restored. Only a coordinator that cannot be asked, or a full
+/// disk, ends the restore.
 fn settle(slot: FileSlot, filled: Result<(), FillError>, bytes: u64, bar: &ProgressBar) -> Result<(), Failure> {
     match filled {
         Ok(()) => {
@@ -334,6 +335,11 @@ fn settle(slot: FileSlot, filled: Result<(), FillError>, bytes: u64, bar: &Progr
         Err(FillError::Fetch(FetchError::Coordinator(failure))) => {
             slot.fail(&failure);
             Err(failure)
+        }
+        Err(FillError::Write(error)) => {
+            let failure = of_disk(&error.source);
+            slot.fail(FillError::Write(error));
+            if failure.class == ErrorClass::Full { Err(failure) } else { Ok(()) }
         }
         Err(error) => {
             slot.fail(error);

@@ -56,7 +56,7 @@ fn inv_06_a_pack_that_cannot_be_put_is_thrown_away_and_the_runs_that_wait_for_it
     // Both packs are put at the same time: whichever comes first, neither is there.
     (0..2).for_each(|at| lab.store.fault(at, Fault::Fails));
     let void = first.try_commit(&root);
-    assert!(matches!(void, Err(CommitError::Run(RunError::Ended { ending: Ending::PutFailed, .. }))), "{void:?}");
+    assert!(matches!(void, Err(CommitError::Run(RunError::Ended { ending: Ending::PutFailed(_), .. }))), "{void:?}");
     wait_for_open_packs(&coordinator);
     assert!(second.try_send(&[chunk(1)], &[]).is_err(), "it relied on a chunk in that pack");
     assert!(bystander.try_send(&[chunk(1)], &[]).is_ok());

@@ -1,0 +1,113 @@
+//! Full disks, on either side: the message says which disk and what to do, and nothing that was acknowledged is lost.
+
+mod as_root {
+    use crate::world::{World, noise, refused, said};
+    use lifeboat_coordinator::cli::demo::lab::Side;
+    use std::fs;
+    use std::path::{Path, PathBuf};
+    use std::process::Command;
+
+    const MIB: usize = 1 << 20;
+
+    /// A small file system in memory; gone when dropped.
+    struct Disk(PathBuf);
+
+    impl Disk {
+        /// Takes the place of a directory, with all that is in it.
+        fn at(path: &Path, mib: usize) -> Self {
+            let before = path.with_extension("before");
+            fs::rename(path, &before).unwrap();
+            fs::create_dir(path).unwrap();
+            call(Command::new("mount").args(["-t", "tmpfs", "-o"]).arg(format!("size={mib}m")).arg("none").arg(path));
+            let disk = Self(path.to_owned());
+            call(Command::new("cp").arg("-a").arg(before.join(".")).arg(path));
+            disk
+        }
+
+        fn grow(&self, mib: usize) {
+            call(Command::new("mount").arg("-o").arg(format!("remount,size={mib}m")).arg(&self.0));
+        }
+    }
+
+    impl Drop for Disk {
+        fn drop(&mut self) {
+            call(Command::new("umount").arg("--lazy").arg(&self.0));
+        }
+    }
+
+    fn call(command: &mut Command) {
+        assert!(command.status().unwrap().success(), "{command:?}");
+    }
+
+    /// A copy of the source as it is now.
+    fn original(world: &World, name: &str) -> PathBuf {
+        let copy = world.path(name);
+        call(Command::new("cp").arg("-a").arg(world.source()).arg(&copy));
+        copy
+    }
+
+    #[test]
+    fn a_full_repository_is_named_and_keeps_what_it_acknowledged() {
+        let disk = std::cell::OnceCell::new();
+        let world = World::prepared(|directory| {
+            fs::create_dir(directory.join("repository")).unwrap();
+            assert!(disk.set(Disk::at(&directory.join("repository"), 24)).is_ok());
+        });
+        world.write("first", &noise(1, 4 * MIB));
+        let (before, first) = (world.backed_up(), original(&world, "first-state"));
+        world.write("second", &noise(2, 40 * MIB));
+        let output = world.backup();
+        println!("{}", said(&output));
+        let repository = world.lab.path("repository");
+        refused(&output, &["no space left in the repository", &repository, "free space there or enlarge it"]);
+        world.assert_restores(&before, &first, "while-full");
+        disk.get().unwrap().grow(96);
+        let after = world.backed_up();
+        world.assert_restores(&before, &first, "older");
+        world.assert_restores(&after, &world.source(), "newer");
+    }
+
+    #[test]
+    fn a_restore_to_a_full_disk_stops_and_names_the_disk() {
+        let world = World::new();
+        (0..8).for_each(|file| world.write(&format!("large-{file}"), &noise(file, 2 * MIB)));
+        (0..50).for_each(|file| world.write(&format!("small-{file}"), &noise(file, 9000)));
+        let snapshot = world.backed_up();
+        fs::create_dir(world.path("small")).unwrap();
+        let _disk = Disk::at(&world.path("small"), 5);
+        let (address, target) = (format!("server:{}", world.source().display()), world.lab.path("small/restored"));
+        let output = world.lab.try_lifeboat(&["restore", &address, "--to", &target]).unwrap();
+        println!("{}", said(&output));
+        refused(&output, &["No space left", "make room on the disk of", &target]);
+        assert_eq!(output.status.code(), Some(1));
+        world.assert_restores(&snapshot, &world.source(), "elsewhere");
+    }
+
+    #[test]
+    fn a_full_disk_below_the_agents_state_is_named_and_backups_go_on_with_room() {
+        let world = World::new();
+        world.lab.kill(Side::Agent);
+        let disk = Disk::at(&world.path("agent"), 2);
+        world.lab.run_agent().unwrap();
+        world.write("first", b"content");
+        let (before, first) = (world.backed_up(), original(&world, "first-state"));
+        for file in 0..6000 {
+            world.write(&format!("directory/a-name-that-takes-some-room-in-the-tree-{file}"), b"");
+        }
+        // All but a little: what it needs before the walk finds room, the tree does not.
+        for left in [0, 128 << 10] {
+            let filler = world.path("agent/filler");
+            let _absent = fs::remove_file(&filler);
+            let free = rustix::fs::statvfs(&world.path("agent")).unwrap();
+            fs::write(&filler, noise(9, (free.f_bavail * free.f_frsize) as usize - left)).unwrap();
+            let output = world.backup();
+            println!("{left} left: {}", said(&output));
+            refused(&output, &["No space left", "agent/", "make room on that disk of this host"]);
+        }
+        world.assert_restores(&before, &first, "while-full");
+        fs::remove_file(world.path("agent/filler")).unwrap();
+        disk.grow(64);
+        let after = world.backed_up();
+        world.assert_restores(&after, &world.source(), "newer");
+    }
+}
