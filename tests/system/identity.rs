@@ -27,8 +27,8 @@ fn a_second_agent_with_the_same_identity_is_refused_while_the_first_goes_on() {
         .arg("run")
         .env("LIFEBOAT_AGENT_STATE", &state)
         .env("LIFEBOAT_AGENT_CONFIG", &state)
-        .stdout(fs::File::create(&log).unwrap())
-        .stderr(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(fs::File::create(&log).unwrap())
         .spawn()
         .unwrap();
     let begun = Instant::now();
