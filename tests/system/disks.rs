@@ -94,7 +94,7 @@ mod as_root {
         for file in 0..6000 {
             world.write(&format!("directory/a-name-that-takes-some-room-in-the-tree-{file}"), b"");
         }
-        let free = rustix::fs::statvfs(&world.path("agent")).unwrap();
+        let free = rustix::fs::statvfs(world.path("agent")).unwrap();
         fs::write(world.path("agent/filler"), noise(9, (free.f_bavail * free.f_frsize) as usize)).unwrap();
         let output = world.backup();
         println!("{}", said(&output));

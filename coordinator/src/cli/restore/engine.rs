@@ -322,8 +322,8 @@ fn write_large(slot: FileSlot, content: &FileContent, reader: &GrantReader, bar:
     settle(slot, filled, 0, bar)
 }
 
-/// Finishes a file, or says why it is not restored. Only a coordinator that cannot be asked, or a full
-/// disk, ends the restore.
+/// Finishes a file, or says why it is not restored. Only a coordinator that cannot be asked, or a full disk, ends the
+/// restore.
 fn settle(slot: FileSlot, filled: Result<(), FillError>, bytes: u64, bar: &ProgressBar) -> Result<(), Failure> {
     match filled {
         Ok(()) => {
