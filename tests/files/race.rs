@@ -98,8 +98,8 @@ fn inv_17_a_walk_finds_all_that_stays_whatever_comes_and_goes() {
     });
 }
 
-/// A file is written again and again, each time in one call. What passes as unchanged shows at most the call that was
-/// under way, never two.
+/// A file is written again and again, each time in one call: the reader notices. Two calls within one tick of the clock
+/// it cannot see; then the file is racy, and the next backup reads it again (INV-18).
 #[test]
 fn inv_17_a_file_that_is_written_to_while_it_is_read_is_a_gap() {
     let place = tempfile::tempdir().unwrap();
@@ -122,10 +122,7 @@ fn inv_17_a_file_that_is_written_to_while_it_is_read_is_a_gap() {
             let mut read = content(0);
             let result =
                 read.chunks_mut(1000).enumerate().try_for_each(|(at, part)| open.read_at(at as u64 * 1000, part));
-            match result.and_then(|()| open.check_unchanged()) {
-                Ok(()) => assert!(read.windows(2).filter(|pair| pair[0] != pair[1]).count() <= 1),
-                Err(_) => gaps += 1,
-            }
+            gaps += usize::from(result.and_then(|()| open.check_unchanged()).is_err());
         }
     });
     assert!(gaps > 0, "the writer never met the reader");
