@@ -5,7 +5,7 @@ SOURCE = /usr/share
 KEEP =
 ARGS =
 
-.PHONY: help build demo test lint tests bench clean
+.PHONY: help build demo test lint tests bench mutants clean
 .NOTPARALLEL:
 
 help:
@@ -14,10 +14,11 @@ help:
 	@echo 'make lint, make tests              parts of it: style; the tests alone'
 	@echo 'make build                         bin/lifeboat and bin/lifeboat-agent'
 	@echo 'make bench [ARGS=...]              time, bytes, processor seconds and peak memory'
+	@echo 'make mutants [ARGS=...]            break the code on purpose, and see the tests notice it (half an hour)'
 	@echo 'make clean                         remove bin; what is compiled stays in the cache folder, see CONTRIBUTING.md'
 
-# The programs are copied out of the cache folder, which other checkouts write to as well. One test target is built with
-# them: then cargo takes the features that tests ask for, here and in `tests` alike, and compiles nothing twice.
+# The programs are copied out of the cache folder. One test target is built with them: then cargo takes the features
+# that tests ask for, here and in `tests` alike, and compiles nothing twice.
 build:
 	@packaging/build/set-up build
 	@packaging/build/cargo build --release --locked --workspace --bins --test tidy
@@ -39,6 +40,9 @@ tests: build
 
 bench: build
 	@packaging/build/cargo bench --profile release --locked --package lifeboat-tests --bench whole -- $(ARGS)
+
+mutants:
+	@packaging/build/cargo run --release --locked --package lifeboat-tests --example mutants -- $(ARGS)
 
 clean:
 	@rm -rf bin
