@@ -28,7 +28,7 @@ fn told_apart(checkout: &Checkout) -> Vec<String> {
 }
 
 /// Which packages, or folders of `tests`, hold tests of which invariant.
-fn tested(checkout: &Checkout) -> BTreeMap<u32, BTreeSet<&str>> {
+pub fn tested(checkout: &Checkout) -> BTreeMap<u32, BTreeSet<&str>> {
     let mut tested = BTreeMap::<u32, BTreeSet<&str>>::new();
     for (path, text) in checkout.ending(".rs") {
         let names = code_lines(text).filter_map(|(_, line)| line.split_once("fn inv_"));

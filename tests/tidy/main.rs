@@ -11,4 +11,5 @@ mod documents;
 mod examples;
 mod invariants;
 mod modules;
+mod mutants;
 mod sources;

@@ -32,6 +32,11 @@ impl std::fmt::Display for Median {
     }
 }
 
+/// The median of the ratios of two figures that were taken in turn.
+pub fn ratio(ours: &[f64], theirs: &[f64]) -> Median {
+    Median::of(ours.iter().zip(theirs).map(|(ours, theirs)| ours / theirs))
+}
+
 /// A row of the report: a name, figures, and what they should reach.
 pub fn row(what: &str, figure: impl std::fmt::Display, goal: &str) {
     println!("{what:<58} {figure:>26}  {goal}");

@@ -9,6 +9,7 @@
 
 mod data;
 mod figures;
+mod measure;
 mod peers;
 mod stories;
 
@@ -19,6 +20,12 @@ use std::process::ExitCode;
 const WORKPLACE: &str = "/dev/shm";
 
 fn main() -> ExitCode {
+    let arguments: Vec<_> = std::env::args_os().skip(1).collect();
+    if let [flag, command @ ..] = arguments.as_slice()
+        && flag == measure::FLAG
+    {
+        return ended(measure::run(command));
+    }
     // Cargo adds `--bench`.
     let wanted: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with("--")).collect();
     let unknown: Vec<_> = wanted.iter().filter(|name| !stories::ALL.iter().any(|story| story.name == **name)).collect();
@@ -27,16 +34,17 @@ fn main() -> ExitCode {
         eprintln!("error: there is no benchmark called {unknown:?}; there are {names}");
         return ExitCode::from(2);
     }
-    match run(&wanted) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    ended(run(&wanted).map(|()| ExitCode::SUCCESS))
 }
 
-fn run(wanted: &[String]) -> Result<(), Box<dyn std::error::Error>> {
+fn ended(result: Result<ExitCode, peers::Failure>) -> ExitCode {
+    result.unwrap_or_else(|error| {
+        eprintln!("error: {error}");
+        ExitCode::FAILURE
+    })
+}
+
+fn run(wanted: &[String]) -> Result<(), peers::Failure> {
     let place = tempfile::Builder::new().prefix("lifeboat-bench-").tempdir_in(WORKPLACE)?;
     figures::about_this_machine();
     for story in stories::ALL {

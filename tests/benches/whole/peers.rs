@@ -1,11 +1,11 @@
 //! Runs Lifeboat, and what it is compared with: restic, tar and zstd, cp.
 
-use crate::figures::{ROUNDS, seconds};
+use crate::measure::{Took, measured};
 use lifeboat_coordinator::cli::demo::directory_bytes;
 use lifeboat_coordinator::cli::demo::lab::{Lab, Programs, Side, Usage};
 use std::error::Error;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 /// What can go wrong in a benchmark: nothing that it could mend.
@@ -21,7 +21,7 @@ pub struct Lifeboat {
 
 /// What one backup took.
 #[derive(Debug, Clone, Copy)]
-pub struct Took {
+pub struct BackupTook {
     /// From the command to its end.
     pub wall: Duration,
     /// CPU of the agent.
@@ -42,7 +42,7 @@ impl Lifeboat {
     }
 
     /// One backup.
-    pub fn backup(&self) -> Result<Took, Failure> {
+    pub fn backup(&self) -> Result<BackupTook, Failure> {
         let (agent, coordinator) = self.usage();
         let started = Instant::now();
         let output = self.lab.try_lifeboat(&["backup", &format!("bench:{}", self.set), "--wait"])?;
@@ -52,7 +52,11 @@ impl Lifeboat {
             return Err(String::from_utf8_lossy(&output.stderr).into_owned().into());
         }
         let (agent_after, coordinator_after) = self.usage();
-        Ok(Took { wall, agent: agent_after.cpu - agent.cpu, coordinator: coordinator_after.cpu - coordinator.cpu })
+        Ok(BackupTook {
+            wall,
+            agent: agent_after.cpu - agent.cpu,
+            coordinator: coordinator_after.cpu - coordinator.cpu,
+        })
     }
 
     /// From now on the set is another one, `set`, of which the agent remembers nothing, as on another server.
@@ -63,12 +67,12 @@ impl Lifeboat {
         Ok(self.lab.run_agent()?)
     }
 
-    /// Restores the whole source to a new directory.
-    pub fn restore(&self, target: &Path) -> Result<Duration, Failure> {
-        let started = Instant::now();
-        let address = format!("bench:{}", self.source.display());
-        self.lab.lifeboat(&["restore", &address, "--to", &target.to_string_lossy()])?;
-        Ok(started.elapsed())
+    /// Restores the whole source to a new directory. What it took is the command's; the coordinator's part is in
+    /// [`Lifeboat::usage`].
+    pub fn restore(&self, target: &Path) -> Result<Took, Failure> {
+        let mut command = self.lab.lifeboat_command();
+        command.arg("restore").arg(format!("bench:{}", self.source.display())).arg("--to").arg(target);
+        measured(&command, &[0, 3])
     }
 
     /// What the kernel counted for agent and coordinator.
@@ -95,18 +99,13 @@ impl Restic {
         Ok(restic)
     }
 
-    /// One that is there.
-    pub fn open(repository: &Path) -> Self {
-        Self { repository: repository.to_owned() }
-    }
-
     /// One backup.
-    pub fn backup(&self, source: &Path) -> Result<Duration, Failure> {
+    pub fn backup(&self, source: &Path) -> Result<Took, Failure> {
         self.call(&["backup", &source.to_string_lossy()])
     }
 
     /// Restores the newest snapshot.
-    pub fn restore(&self, target: &Path) -> Result<Duration, Failure> {
+    pub fn restore(&self, target: &Path) -> Result<Took, Failure> {
         self.call(&["restore", "latest", "--target", &target.to_string_lossy()])
     }
 
@@ -115,48 +114,25 @@ impl Restic {
         Ok(directory_bytes(&self.repository)?)
     }
 
-    fn call(&self, arguments: &[&str]) -> Result<Duration, Failure> {
+    fn call(&self, arguments: &[&str]) -> Result<Took, Failure> {
         let mut command = Command::new("restic");
         let cache = self.repository.with_extension("cache");
         command.arg("--quiet").arg("--cache-dir").arg(cache).args(arguments);
         command.env("RESTIC_REPOSITORY", &self.repository).env("RESTIC_PASSWORD", "bench");
-        timed(command, &[0, 3])
+        measured(&command, &[0, 3])
     }
 }
 
 /// `tar | zstd -3 -T2`, thrown away: how fast a system tree can be read and compressed at all.
-pub fn tar_zstd(source: &Path) -> Result<Duration, Failure> {
+pub fn tar_zstd(source: &Path) -> Result<Took, Failure> {
     let mut command = Command::new("sh");
     command.args(["-c", "tar -C \"$0\" -cf - . | zstd -q -3 -T2 > /dev/null"]).arg(source);
-    timed(command, &[0])
+    measured(&command, &[0])
 }
 
 /// `cp -a`: how fast a system tree can be written at all.
-pub fn cp_a(source: &Path, target: &Path) -> Result<Duration, Failure> {
+pub fn cp_a(source: &Path, target: &Path) -> Result<Took, Failure> {
     let mut command = Command::new("cp");
     command.arg("-a").arg(source).arg(target);
-    timed(command, &[0])
-}
-
-/// Runs both sides in turn; returns their times in seconds.
-pub fn in_turn<const N: usize>(
-    mut sides: [&mut dyn FnMut(usize) -> Result<Duration, Failure>; N],
-) -> Result<[Vec<f64>; N], Failure> {
-    let mut times = std::array::from_fn(|_| Vec::new());
-    for round in 0..ROUNDS {
-        for (side, times) in sides.iter_mut().zip(&mut times) {
-            times.push(seconds(side(round)?));
-        }
-    }
-    Ok(times)
-}
-
-fn timed(mut command: Command, good: &[i32]) -> Result<Duration, Failure> {
-    let started = Instant::now();
-    let output = command.stdin(Stdio::null()).output()?;
-    let took = started.elapsed();
-    match output.status.code() {
-        Some(code) if good.contains(&code) => Ok(took),
-        _ => Err(format!("{command:?}: {}\n{}", output.status, String::from_utf8_lossy(&output.stderr)).into()),
-    }
+    measured(&command, &[0])
 }

@@ -1,8 +1,9 @@
 //! The benchmarks, one a function.
 
 use crate::data;
-use crate::figures::{Median, mib, row, seconds};
-use crate::peers::{Failure, Lifeboat, Restic, cp_a, in_turn, tar_zstd};
+use crate::figures::{Median, ROUNDS, mib, ratio, row, seconds};
+use crate::measure::Took;
+use crate::peers::{BackupTook, Failure, Lifeboat, Restic, cp_a, tar_zstd};
 use lifeboat_coordinator::cli::demo::lab::Side;
 use rustix::process::{Pid, Signal, kill_process};
 use std::fs;
@@ -86,59 +87,72 @@ fn loopback_bytes() -> Result<u64, Failure> {
     Ok(fs::read_to_string("/sys/class/net/lo/statistics/tx_bytes")?.trim().parse()?)
 }
 
+/// What each round of `system` gave, in turn, so that a machine that slows down slows all sides down.
+#[derive(Default)]
+struct Rounds {
+    backups: Vec<BackupTook>,
+    repositories: Vec<u64>,
+    restores: Vec<Took>,
+    peaks: Vec<(u64, u64)>,
+    restic_backups: Vec<Took>,
+    restic_restores: Vec<Took>,
+    tars: Vec<Took>,
+    copies: Vec<Took>,
+}
+
 fn system(place: &Path) -> Result<(), Failure> {
     let source = Path::new("/usr");
     tar_zstd(source)?;
-    let mut cpu = Vec::new();
-    let mut restores = Vec::new();
-    let lab = |round| place.join(format!("lab-{round}"));
-    let [ours, restic, tar] = in_turn([
-        &mut |round| {
-            let lifeboat = Lifeboat::start(&lab(round), source)?;
-            let took = lifeboat.backup()?;
-            let target = place.join("restored");
-            restores.push(seconds(lifeboat.restore(&target)?));
-            cpu.push((seconds(took.agent), seconds(took.coordinator), lifeboat.repository_bytes()?));
-            fs::remove_dir_all(&target)?;
-            drop(lifeboat);
-            fs::remove_dir_all(lab(round))?;
-            Ok(took.wall)
-        },
-        &mut |round| {
-            let repository = place.join(format!("restic-{round}"));
-            Restic::start(&repository)?.backup(source)
-        },
-        &mut |_| tar_zstd(source),
-    ])?;
-    let [theirs, copies] = in_turn([
-        &mut |round| {
-            let target = place.join("restored");
-            let restic = Restic::open(&place.join(format!("restic-{round}")));
-            let took = restic.restore(&target)?;
-            fs::remove_dir_all(&target)?;
-            Ok(took)
-        },
-        &mut |_| {
-            let target = place.join("copied");
-            let took = cp_a(source, &target)?;
-            fs::remove_dir_all(&target)?;
-            Ok(took)
-        },
-    ])?;
-    let ratio = |a: &[f64], b: &[f64]| Median::of(a.iter().zip(b).map(|(a, b)| a / b));
+    let mut rounds = Rounds::default();
+    for _ in 0..ROUNDS {
+        system_round(place, source, &mut rounds)?;
+    }
+    let wall = |took: &[Took]| took.iter().map(|took| seconds(took.wall)).collect::<Vec<_>>();
+    let peak = |took: &[Took]| Median::of(took.iter().map(|took| mib(took.peak_bytes)));
+    let cpu = |took: &[Took]| Median::of(took.iter().map(|took| seconds(took.cpu)));
+    let ours: Vec<_> = rounds.backups.iter().map(|took| seconds(took.wall)).collect();
     row("backup, s", Median::of(ours.clone()), "");
-    row("  CPU of agent, s", Median::of(cpu.iter().map(|cpu| cpu.0)), "");
-    row("  CPU of coordinator, s", Median::of(cpu.iter().map(|cpu| cpu.1)), "");
-    row("  repository, MiB", Median::of(cpu.iter().map(|cpu| mib(cpu.2))), "");
-    row("backup by restic, s", Median::of(restic.clone()), "");
-    row("tar | zstd -3 -T2, s", Median::of(tar.clone()), "");
-    row("backup / restic", ratio(&ours, &restic), "at most 1");
-    row("backup / (tar | zstd)", ratio(&ours, &tar), "aim: 1.15");
-    row("restore, s", Median::of(restores.clone()), "");
-    row("restore by restic, s", Median::of(theirs.clone()), "");
-    row("cp -a, s", Median::of(copies.clone()), "");
-    row("restore / restic", ratio(&restores, &theirs), "at most 1");
-    row("restore / cp -a", ratio(&restores, &copies), "aim: 2");
+    row("  CPU of agent, s", Median::of(rounds.backups.iter().map(|took| seconds(took.agent))), "");
+    row("  CPU of coordinator, s", Median::of(rounds.backups.iter().map(|took| seconds(took.coordinator))), "");
+    row("  agent, peak MiB", Median::of(rounds.peaks.iter().map(|peak| mib(peak.0))), "");
+    row("  repository, MiB", Median::of(rounds.repositories.iter().map(|bytes| mib(*bytes))), "");
+    row("backup by restic, s", Median::of(wall(&rounds.restic_backups)), "");
+    row("  CPU, s", cpu(&rounds.restic_backups), "");
+    row("  peak MiB", peak(&rounds.restic_backups), "");
+    row("tar | zstd -3 -T2, s", Median::of(wall(&rounds.tars)), "");
+    row("backup / restic", ratio(&ours, &wall(&rounds.restic_backups)), "at most 1");
+    row("backup / (tar | zstd)", ratio(&ours, &wall(&rounds.tars)), "aim: 1.15");
+    row("restore, s", Median::of(wall(&rounds.restores)), "");
+    row("  CPU of the command, s", cpu(&rounds.restores), "");
+    row("  the command, peak MiB", peak(&rounds.restores), "");
+    row("  coordinator, peak MiB, backup and restore", Median::of(rounds.peaks.iter().map(|peak| mib(peak.1))), "");
+    row("restore by restic, s", Median::of(wall(&rounds.restic_restores)), "");
+    row("  CPU, s", cpu(&rounds.restic_restores), "");
+    row("  peak MiB", peak(&rounds.restic_restores), "");
+    row("cp -a, s", Median::of(wall(&rounds.copies)), "");
+    row("restore / restic", ratio(&wall(&rounds.restores), &wall(&rounds.restic_restores)), "at most 1");
+    row("restore / cp -a", ratio(&wall(&rounds.restores), &wall(&rounds.copies)), "aim: 2");
+    Ok(())
+}
+
+fn system_round(place: &Path, source: &Path, rounds: &mut Rounds) -> Result<(), Failure> {
+    let (lab, repository, target) = (place.join("lab"), place.join("restic"), place.join("restored"));
+    let lifeboat = Lifeboat::start(&lab, source)?;
+    let restic = Restic::start(&repository)?;
+    rounds.backups.push(lifeboat.backup()?);
+    rounds.restic_backups.push(restic.backup(source)?);
+    rounds.tars.push(tar_zstd(source)?);
+    rounds.repositories.push(lifeboat.repository_bytes()?);
+    let emptied = |took: Result<Took, Failure>| took.and_then(|took| Ok(fs::remove_dir_all(&target).map(|()| took)?));
+    rounds.restores.push(emptied(lifeboat.restore(&target))?);
+    rounds.restic_restores.push(emptied(restic.restore(&target))?);
+    rounds.copies.push(emptied(cp_a(source, &target))?);
+    let (agent, coordinator) = lifeboat.usage();
+    rounds.peaks.push((agent.peak_bytes, coordinator.peak_bytes));
+    drop(lifeboat);
+    for directory in [lab, repository, place.join("restic.cache")] {
+        fs::remove_dir_all(directory)?;
+    }
     Ok(())
 }
 
@@ -152,7 +166,7 @@ fn texts(place: &Path) -> Result<(), Failure> {
     let took = lifeboat.backup()?;
     let restic_took = restic.backup(&source)?;
     let (ours, theirs) = (lifeboat.repository_bytes()?, restic.repository_bytes()?);
-    row("first backup, s; restic, s", format!("{:.1}; {:.1}", seconds(took.wall), seconds(restic_took)), "");
+    row("first backup, s; restic, s", format!("{:.1}; {:.1}", seconds(took.wall), seconds(restic_took.wall)), "");
     row("repository, MiB; restic's", format!("{:.1}; {:.1}", mib(ours), mib(theirs)), "");
     row("repository / restic's", format!("{:.3}", ours as f64 / theirs as f64), "below 1");
     data::change_texts(&source, COUNT, 67, &lines)?;

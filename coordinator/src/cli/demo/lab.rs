@@ -269,7 +269,12 @@ impl Lab {
 
     /// Calls `lifeboat`, however it ends.
     pub fn try_lifeboat(&self, arguments: &[&str]) -> Result<Output, LabError> {
-        self.command(&self.programs.lifeboat).args(arguments).output().map_err(doing("start lifeboat"))
+        self.lifeboat_command().args(arguments).output().map_err(doing("start lifeboat"))
+    }
+
+    /// `lifeboat`, to be called with some arguments on this lab's coordinator.
+    pub fn lifeboat_command(&self) -> Command {
+        self.command(&self.programs.lifeboat)
     }
 
     /// Calls `lifeboat-agent`, however it ends.
