@@ -12,13 +12,16 @@
 //! # Invariants
 //! * One bad file never stops the others: it becomes a gap (INV-17).
 //! * What the local tree says is a hint (INV-57); what is uploaded depends on it, what is restored does not.
-//! * Memory is a constant of the configuration: at most `JOBS_AHEAD` jobs are between walk and tree.
+//! * Memory is a constant of the configuration (INV-67): [`budget`] divides it, and at most `JOBS_AHEAD` jobs are between
+//!   walk and tree.
 
 mod bench;
+pub mod budget;
 mod build;
 mod error;
 mod gaps;
 mod grow;
+mod idle;
 mod jobs;
 mod leg;
 mod read;
@@ -31,6 +34,7 @@ use crate::clock::Clock;
 use crate::local_tree::{LastTree, LocalTreeFiles, LocalTreeWriter};
 use crate::uplink::{Answer, Refused, Run, Uplink};
 use crate::walk::{HardLinks, Rules, Scan};
+use budget::Budget;
 use grow::{Grower, Growth};
 use jobs::Jobs;
 use lifeboat_format::envelope::{Envelope, Recipient};
@@ -55,8 +59,10 @@ pub struct Plan {
     pub known_gaps: Vec<(Vec<u8>, String)>,
     /// The order that this backup obeys; empty if none.
     pub job: String,
-    /// Threads that compress and seal; 0: everything on the calling thread.
+    /// Processors to use; 0: everything on the calling thread.
     pub processors: usize,
+    /// Bytes of memory to stay within: see [`budget`].
+    pub memory: u64,
     /// When to commit a checkpoint.
     pub checkpoint: CheckpointRule,
     /// A directory on disk for temporary files.
@@ -65,6 +71,13 @@ pub struct Plan {
     pub local_tree: LocalTreeFiles,
     /// As whom.
     pub author: Author,
+}
+
+impl Plan {
+    /// Threads and memory; none if everything runs on the calling thread.
+    fn budget(&self) -> Option<Budget> {
+        (self.processors > 0).then(|| Budget::new(self.memory, self.processors))
+    }
 }
 
 /// Who signs the snapshot, with which keys, and for whom it is sealed.
@@ -153,7 +166,8 @@ fn pass(plan: &Plan, around: &Surroundings<'_>, trust_last_tree: bool) -> Result
     let started_ns = around.clock.now_ns();
     let gaps = Gaps::default();
     plan.known_gaps.iter().for_each(|(path, reason)| gaps.add(path, reason.as_str()));
-    let sealery = Sealery::new(plan.author.keys.clone(), plan.author.scope, COMPRESSION_LEVEL, plan.processors)?;
+    let sealers = plan.budget().map_or(0, |budget| budget.sealers);
+    let sealery = Sealery::new(plan.author.keys.clone(), plan.author.scope, COMPRESSION_LEVEL, sealers)?;
     let mut last = LastTree::open(&plan.local_tree);
     let known = if trust_last_tree { last.take_nodes() } else { Default::default() };
     let local = LocalTreeWriter::create(&plan.local_tree)

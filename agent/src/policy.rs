@@ -92,7 +92,7 @@ pub struct Limits {
     pub upload: Option<ByteRate>,
     /// Threads that compress and seal; none: one a core.
     pub processors: Option<usize>,
-    /// What the pipeline may hold in memory, in bytes; none: the built-in budget.
+    /// What the agent may hold in memory while it backs up, in bytes; none: 256 MiB.
     pub memory: Option<ByteSize>,
     /// How long one hook or command may take.
     pub command_time: Duration,

@@ -111,6 +111,11 @@ impl Sealer {
         Ok(Self { packer, unpacker, check, sealed: 0, frame, opened })
     }
 
+    /// From now on, how often what is sealed is decompressed too.
+    pub fn set_check(&mut self, check: Check) {
+        self.check = check;
+    }
+
     /// The sealed bytes of a chunk of at most [`CHUNK_BYTES_MAX`]; `content` is the content hash of its `plaintext`.
     pub fn seal_chunk(
         &mut self,

@@ -1,6 +1,7 @@
 //! What all workers of a backup share: the run, the keys, the sealers, the counts.
 
 use super::error::BackupError;
+use super::idle::IdleCores;
 use crate::uplink::{ASK_MAX, Batch, OutgoingChunk, OutgoingNode, Receipt, Run};
 use lifeboat_format::id::{ChunkId, Digest, Scope};
 use lifeboat_format::key::{ContentHash, ScopeKeys};
@@ -34,7 +35,8 @@ pub struct Sealery {
     keys: ScopeKeys,
     scope: Scope,
     level: i32,
-    idle: Mutex<Vec<Sealer>>,
+    unused: Mutex<Vec<Sealer>>,
+    idle_cores: IdleCores,
     pool: Option<rayon::ThreadPool>,
 }
 
@@ -51,7 +53,7 @@ impl Sealery {
                     .map_err(|error| BackupError::local("cannot start threads for sealing", error))?,
             ),
         };
-        Ok(Self { keys, scope, level, idle: Mutex::default(), pool })
+        Ok(Self { keys, scope, level, unused: Mutex::default(), idle_cores: IdleCores::default(), pool })
     }
 
     /// The keys of the scope in which this backup writes.
@@ -86,10 +88,12 @@ impl Sealery {
     }
 
     fn with_sealer<T>(&self, work: impl FnOnce(&mut Sealer) -> Result<T, SealError>) -> Result<T, SealError> {
-        let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        let mut sealer = idle.map_or_else(|| Sealer::new(self.level, Check::OneInEight), Ok)?;
+        let unused = self.unused.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let mut sealer = unused.map_or_else(|| Sealer::new(self.level, Check::OneInEight), Ok)?;
+        let spare = self.pool.is_some() && self.idle_cores.are_there();
+        sealer.set_check(if spare { Check::Always } else { Check::OneInEight });
         let result = work(&mut sealer);
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(sealer);
+        self.unused.lock().unwrap_or_else(PoisonError::into_inner).push(sealer);
         result
     }
 }

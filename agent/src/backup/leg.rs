@@ -1,6 +1,7 @@
 //! One leg of a backup: threads between the walk and the tree, until the source or the leg ends.
 
 use super::bench::{Sealery, Window};
+use super::budget::Budget;
 use super::build::Worker;
 use super::grow::{Grower, Grown};
 use super::jobs::{Jobs, LeafJob, Work};
@@ -14,7 +15,7 @@ use std::time::Duration;
 
 /// How far the walk may be ahead of the tree, in leaf jobs. Bounds memory, and what waits behind one huge file.
 const JOBS_AHEAD: usize = 32;
-/// How much plaintext one worker collects before it asks.
+/// How much plaintext is collected before it is asked for, where everything runs on one thread.
 const WINDOW_BYTES: usize = 4 << 20;
 
 /// Why a leg ended.
@@ -42,12 +43,14 @@ pub fn walk(
         until: around.clock.elapsed() + plan.checkpoint.after,
         sent_bytes: around.progress.sent_bytes.load(Ordering::Relaxed) + plan.checkpoint.sent_bytes,
     };
-    let worker = || Worker::new(Window::new(sealery, run, around.progress, WINDOW_BYTES), around, gaps);
+    let budget = plan.budget();
+    let window_bytes = budget.map_or(WINDOW_BYTES, |budget| budget.window_bytes);
+    let worker = || Worker::new(Window::new(sealery, run, around.progress, window_bytes), around, gaps);
     let work = |worker: &mut Worker<'_>, job: LeafJob| match job.work {
         Work::Keep(leaf) => Ok(Grown::Kept(leaf)),
         Work::Build(members) => worker.build(members).map(Grown::Built),
     };
-    if plan.processors == 0 {
+    let Some(Budget { workers, .. }) = budget else {
         let mut worker = worker();
         loop {
             if let Some(ended) = limit.reached(around) {
@@ -56,7 +59,7 @@ pub fn walk(
             let Some(job) = jobs.next()? else { return Ok(Ended::Whole) };
             grower.push(run, work(&mut worker, job)?)?;
         }
-    }
+    };
 
     let (permits, permitted) = mpsc::channel();
     let (job_sender, job_receiver) = mpsc::channel::<LeafJob>();
@@ -80,7 +83,7 @@ pub fn walk(
             }
             Ok(Ended::Stopped)
         });
-        for _ in 0..plan.processors + 1 {
+        for _ in 0..workers {
             let (jobs, grown) = (&job_receiver, grown_sender.clone());
             scope.spawn(move || {
                 let mut worker = worker();

@@ -2,7 +2,7 @@
 //! links, and can forget.
 
 use super::*;
-use crate::clock::SystemClock;
+use crate::clock::{Clock, SystemClock};
 use crate::uplink::{Batch, Begun, Receipt, UplinkError};
 use lifeboat_format::FormatError;
 use lifeboat_format::envelope::Identity;
@@ -16,7 +16,6 @@ use lifeboat_format::tree::{
 use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::thread::sleep;
 
 /// What the page-long coordinator keeps.
 #[derive(Default)]
@@ -119,15 +118,31 @@ impl Run for OneRun {
     }
 }
 
+/// The system's clock, this much ahead.
+#[derive(Default)]
+struct Ahead(Duration);
+
+impl Clock for Ahead {
+    fn now_ns(&self) -> i64 {
+        SystemClock::new().now_ns() + self.0.as_nanos() as i64
+    }
+
+    fn elapsed(&self) -> Duration {
+        Duration::ZERO
+    }
+}
+
 /// A source, an agent's state, and a coordinator.
 struct Lab {
     directory: tempfile::TempDir,
     coordinator: Coordinator,
+    clock: Ahead,
 }
 
 impl Lab {
     fn new() -> Self {
-        let lab = Self { directory: tempfile::tempdir().unwrap(), coordinator: Coordinator::default() };
+        let directory = tempfile::tempdir().unwrap();
+        let lab = Self { directory, coordinator: Coordinator::default(), clock: Ahead::default() };
         fs::create_dir(lab.source()).unwrap();
         fs::create_dir(lab.state()).unwrap();
         lab
@@ -158,6 +173,7 @@ impl Lab {
             known_gaps: Vec::new(),
             job: String::new(),
             processors,
+            memory: budget::MEMORY_DEFAULT,
             checkpoint: CheckpointRule::default(),
             scratch: self.state(),
             local_tree: LocalTreeFiles::new(&self.state(), "data"),
@@ -181,7 +197,7 @@ impl Lab {
         let progress = Progress::default();
         let around = Surroundings {
             uplink: &self.coordinator,
-            clock: &SystemClock::new(),
+            clock: &self.clock,
             progress: &progress,
             stop: &AtomicBool::new(false),
         };
@@ -284,7 +300,7 @@ fn noise(seed: u64, bytes: usize) -> Vec<u8> {
 
 /// A source with small files in many leaves, a large file, zeros, and names that sort oddly.
 fn varied() -> (Lab, HashMap<String, Vec<u8>>) {
-    let lab = Lab::new();
+    let mut lab = Lab::new();
     let mut files = HashMap::new();
     for at in 0..700_u64 {
         files.insert(format!("small/{}/{at:03}", at % 7), noise(at, (at * 13 % 5000) as usize));
@@ -297,7 +313,7 @@ fn varied() -> (Lab, HashMap<String, Vec<u8>>) {
         lab.write(path, content);
     }
     // So that no change time is too young to be trusted (INV-18).
-    sleep(Duration::from_millis(50));
+    lab.clock.0 = Duration::from_secs(60);
     (lab, files)
 }
 
@@ -425,7 +441,7 @@ fn an_interrupted_backup_goes_on_where_its_last_checkpoint_was() {
     let progress = Progress::default();
     let stop = AtomicBool::new(false);
     let stopping = StopAfter { coordinator: lab.coordinator.clone(), snapshots: 2, stop: &stop };
-    let around = Surroundings { uplink: &stopping, clock: &SystemClock::new(), progress: &progress, stop: &stop };
+    let around = Surroundings { uplink: &stopping, clock: &lab.clock, progress: &progress, stop: &stop };
     assert!(matches!(run(&plan, &around), Err(BackupError::Stopped)));
     let read_before = progress.read_bytes.load(Ordering::Relaxed);
     let report = lab.backup();

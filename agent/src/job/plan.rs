@@ -1,5 +1,6 @@
 //! From the policy to the pipeline's plan. Pure, but for the number of processors.
 
+use crate::backup::budget::MEMORY_DEFAULT;
 use crate::backup::{Author, CheckpointRule, Plan};
 use crate::commands::CommandOutput;
 use crate::error::AgentError;
@@ -32,6 +33,7 @@ pub fn plan(
         rules: rules(policy, set, output.directory(), host.state.path()).map_err(wrong_rules)?,
         job: job.to_owned(),
         processors: policy.limits.processors.unwrap_or_else(cores),
+        memory: policy.limits.memory.map_or(MEMORY_DEFAULT, |memory| memory.0),
         checkpoint: CheckpointRule::default(),
         scratch: host.state.scratch(),
         local_tree: LocalTreeFiles::new(&host.state.trees(), name.as_str()),

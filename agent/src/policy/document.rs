@@ -1,6 +1,7 @@
 //! The text of a policy becomes a [`Policy`], or an error with its line.
 
 use super::{ByteRate, ByteSize, Limits, Policy, PolicyError, RestoreMode, SourceSet, TrustRule};
+use crate::backup::budget::MEMORY_MIN;
 use lifeboat_proto::convert::SourceSetName;
 use serde::Deserialize;
 use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
@@ -85,7 +86,7 @@ fn one() -> u32 {
 struct LimitsTable {
     upload: Option<ByteRate>,
     processors: Option<std::num::NonZeroUsize>,
-    memory: Option<ByteSize>,
+    memory: Option<Spanned<ByteSize>>,
     command_minutes: Option<std::num::NonZeroU32>,
 }
 
@@ -209,6 +210,11 @@ pub fn read(text: &str) -> Result<Policy, PolicyError> {
             format!("{:?} would take back in; what is never backed up has no exception", never.get_ref()),
         ));
     }
+    if let Some(memory) = document.limits.memory.as_ref().filter(|memory| memory.get_ref().0 < MEMORY_MIN) {
+        let problem =
+            format!("{} of memory is too little for a backup, {} is the least", memory.get_ref(), ByteSize(MEMORY_MIN));
+        return Err(at(memory.span(), problem));
+    }
     Ok(Policy {
         sources,
         never: document.never.into_iter().map(Spanned::into_inner).collect(),
@@ -224,7 +230,7 @@ fn limits(table: LimitsTable) -> Limits {
     Limits {
         upload: table.upload,
         processors: table.processors.map(std::num::NonZeroUsize::get),
-        memory: table.memory,
+        memory: table.memory.map(Spanned::into_inner),
         command_time: Duration::from_secs(60 * minutes),
     }
 }

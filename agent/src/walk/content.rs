@@ -3,15 +3,26 @@
 use super::GapReason;
 use super::held::{Held, open_quietly};
 use super::stat::{Stat, stat_open};
+use lifeboat_format::tree::Time;
 use rustix::fs::{FileType, OFlags, SeekFrom, seek};
 use rustix::io::{Errno, pread};
+use rustix::time::{ClockId, clock_gettime};
 use std::os::fd::AsFd;
+use std::thread::sleep;
+use std::time::Duration;
+
+/// How far a stamp may be ahead of the coarse clock, where the kernel gives finer ones: some ticks.
+const STAMP_AHEAD_NANOS: i64 = 20_000_000;
+/// How often a file that is being written to is looked at, a millisecond apart, until a tick passes without a write.
+const LOOKS_MAX: u32 = 50;
 
 /// A regular file, open for reading.
 #[derive(Debug)]
 pub struct OpenFile {
     file: Held,
     before: Stat,
+    /// Whether any write after `before` leaves other times.
+    is_settled: bool,
 }
 
 /// A part of a file.
@@ -42,11 +53,33 @@ pub fn open_file(directory: impl AsFd, name: &[u8], seen: &Stat) -> Result<OpenF
         Errno::LOOP | Errno::NXIO => GapReason::Replaced,
         error => GapReason::of("open it", error),
     })?;
-    let before = stat_open(&file).map_err(|error| GapReason::of("look at it", error))?;
+    let (before, is_settled) = look_settled(&file).map_err(|error| GapReason::of("look at it", error))?;
     if before.kind != FileType::RegularFile || !before.is_same_file(seen) {
         return Err(GapReason::Replaced);
     }
-    Ok(OpenFile { file: Held::of_open(file), before })
+    Ok(OpenFile { file: Held::of_open(file), before, is_settled })
+}
+
+/// Looks at a file at a moment when the clock that stamps files has moved on since its last change, so that any later
+/// write leaves another time. Before Linux 6.13 that clock ticks every 1 to 10 ms. False: it was written to in each tick.
+fn look_settled(file: impl AsFd) -> rustix::io::Result<(Stat, bool)> {
+    for _ in 0..LOOKS_MAX {
+        // Before the look: what is stamped after it is stamped no earlier than this.
+        let clock = clock_gettime(ClockId::RealtimeCoarse);
+        let stat = stat_open(&file)?;
+        if stat.kind != FileType::RegularFile || !is_young(stat.ctime, clock.tv_sec, clock.tv_nsec) {
+            return Ok((stat, true));
+        }
+        sleep(Duration::from_millis(1));
+    }
+    Ok((stat_open(&file)?, false))
+}
+
+/// Whether a change made at this moment of the coarse clock could leave `ctime`. One that lies further ahead comes from
+/// a clock that was set back.
+fn is_young(ctime: Time, seconds: i64, nanos: i64) -> bool {
+    let age = i128::from(seconds - ctime.seconds) * 1_000_000_000 + i128::from(nanos - i64::from(ctime.nanos));
+    (-i128::from(STAMP_AHEAD_NANOS)..=0).contains(&age)
 }
 
 impl OpenFile {
@@ -102,12 +135,46 @@ impl OpenFile {
 
     /// To be asked after the last read: did the file hold still? If not, what was read is of no use.
     ///
-    /// A write stamps the file before it moves its bytes. One call that is under way from before the file was opened
-    /// to after the last read cannot be seen; such a file is racy by its [`Signature`](super::Signature), so the next
-    /// backup reads it again.
+    /// A write stamps the file before it moves its bytes. So one call that was under way when the file was opened, and
+    /// made it no longer, cannot be seen; such a file is racy by its [`Signature`](super::Signature), and the next backup
+    /// reads it again. A file that was written to in each tick of the clock counts as changed: nothing shows otherwise.
     pub fn check_unchanged(&self) -> Result<(), GapReason> {
         let after = stat_open(&self.file).map_err(|error| GapReason::of("look at it", error))?;
         let times = |stat: &Stat| (stat.bytes, stat.mtime, stat.ctime);
-        if times(&after) == times(&self.before) { Ok(()) } else { Err(GapReason::Changed) }
+        match self.is_settled && times(&after) == times(&self.before) {
+            true => Ok(()),
+            false => Err(GapReason::Changed),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_young_until_the_clock_that_stamped_it_moves_on() {
+        let ctime = Time { seconds: 100, nanos: 500_000_000 };
+        assert!(is_young(ctime, 100, 500_000_000), "the same tick");
+        assert!(is_young(ctime, 100, 499_000_000), "a stamp finer than the tick");
+        assert!(!is_young(ctime, 100, 500_000_001));
+        assert!(!is_young(ctime, 101, 0));
+        assert!(!is_young(ctime, 40, 0), "a clock that was set back");
+    }
+
+    /// Whatever kernel this is: a write right after a settled look always shows.
+    #[test]
+    fn inv_17_a_write_after_a_settled_look_leaves_another_time() {
+        use std::os::unix::fs::FileExt;
+        let directory = tempfile::tempdir().unwrap();
+        let file = std::fs::File::create_new(directory.path().join("file")).unwrap();
+        for round in 0..300_u32 {
+            file.write_all_at(&round.to_le_bytes(), 0).unwrap();
+            let seen = super::super::stat_at(std::fs::File::open(directory.path()).unwrap(), b"file").unwrap();
+            let open = open_file(std::fs::File::open(directory.path()).unwrap(), b"file", &seen).unwrap();
+            assert!(open.is_settled && open.check_unchanged().is_ok());
+            file.write_all_at(&(round + 1).to_le_bytes(), 0).unwrap();
+            assert!(open.check_unchanged().is_err(), "round {round}");
+        }
     }
 }

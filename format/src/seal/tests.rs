@@ -204,11 +204,13 @@ fn inv_12_content_that_changed_after_it_was_hashed_is_caught() {
 }
 
 #[test]
-fn inv_12_one_in_eight_decompresses_the_first_and_then_every_eighth() {
+fn inv_12_one_in_eight_decompresses_the_first_and_then_every_eighth_and_always_each() {
     let wrong = keys().open_keys().content_hash(b"something else");
     let mut sealer = Sealer::new(3, Check::OneInEight).unwrap();
     let caught: Vec<bool> = (0..17).map(|_| sealer.seal_chunk(&keys(), SCOPE, &wrong, b"content").is_err()).collect();
     assert_eq!(caught, (0..17).map(|at| at % 8 == 0).collect::<Vec<_>>());
+    sealer.set_check(Check::Always);
+    assert!((0..17).all(|_| sealer.seal_chunk(&keys(), SCOPE, &wrong, b"content").is_err()));
 }
 
 #[test]

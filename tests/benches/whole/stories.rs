@@ -53,6 +53,8 @@ fn memory(place: &Path) -> Result<(), Failure> {
 fn unchanged(place: &Path) -> Result<(), Failure> {
     let source = place.join("source");
     data::many_files(&source, 1_000_000, 1000)?;
+    // A file that changed within three seconds before it is read is read once more.
+    std::thread::sleep(Duration::from_secs(3));
     let lifeboat = Lifeboat::start(&place.join("lab"), &source)?;
     let first = lifeboat.backup()?;
     let again = lifeboat.backup()?;

@@ -74,6 +74,7 @@ fn what_could_mean_anything_is_an_error_with_its_line() {
         (2, "[sources]\n\"A B\" = [\"/etc\"]"),
         (2, "[sources]\na = []"),
         (2, "sources = {}\nrestore = \"anywhere\""),
+        (3, "sources = {}\n[limits]\nmemory = \"63 MiB\""),
         (3, "sources = {}\n[hooks]\nx = [\"rm\", \"-rf\"]"),
         (3, "sources = {}\n[hooks]\nx = []"),
         (3, "[sources.a]\npaths = [\"/a\"]\nhooks = { before = [\"y\"] }"),
