@@ -16,7 +16,7 @@ use crate::host::Host;
 use conversation::Conversation;
 use lifeboat_proto::convert::control::{Hello, JobOrder, JobReport, What};
 use lifeboat_proto::convert::{Ended, SourceSetName};
-use lifeboat_proto::status::{ErrorClass, Failure};
+use lifeboat_proto::status::Failure;
 use orders::{Action, Job, Orders};
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -60,7 +60,7 @@ enum Ending {
 /// Runs until `stop` turns true. Trouble with the coordinator is waited out; an error means that this host itself
 /// cannot go on.
 pub async fn run(host: Host, worker: Arc<dyn Worker>, mut stop: watch::Receiver<bool>) -> Result<(), AgentError> {
-    let mut daemon = Daemon::new(host, worker)?;
+    let mut daemon = Daemon::new(host, worker);
     systemd::ready();
     let mut failures = 0;
     while !*stop.borrow() {
@@ -90,8 +90,6 @@ pub async fn run(host: Host, worker: Arc<dyn Worker>, mut stop: watch::Receiver<
 struct Daemon {
     host: Host,
     worker: Arc<dyn Worker>,
-    /// One a start: tells a reconnect from another machine with the same identity.
-    instance: [u8; 16],
     orders: Orders,
     task: Arc<Task>,
     unsure: VecDeque<(Instant, JobReport)>,
@@ -100,14 +98,10 @@ struct Daemon {
 }
 
 impl Daemon {
-    fn new(host: Host, worker: Arc<dyn Worker>) -> Result<Self, AgentError> {
-        let mut instance = [0; 16];
-        getrandom::fill(&mut instance).map_err(|error| {
-            AgentError::new(ErrorClass::Internal, format!("the system gives no randomness: {error}"))
-        })?;
+    fn new(host: Host, worker: Arc<dyn Worker>) -> Self {
         let (end, ended) = mpsc::unbounded_channel();
         let (orders, task, unsure) = (Orders::default(), Arc::default(), VecDeque::new());
-        Ok(Self { host, worker, instance, orders, task, unsure, end, ended })
+        Self { host, worker, orders, task, unsure, end, ended }
     }
 
     /// One conversation, from connecting to its end.
@@ -171,7 +165,7 @@ impl Daemon {
         let offered = self.host.policy().map(|policy| policy.sources.into_keys().collect());
         Hello {
             agent_version: env!("CARGO_PKG_VERSION").to_owned(),
-            instance: self.instance,
+            instance: self.host.instance,
             source_sets: offered.unwrap_or_else(|error| {
                 tracing::error!("{}", error.report());
                 Vec::new()

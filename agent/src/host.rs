@@ -40,6 +40,8 @@ impl Places {
 /// An enrolled host, ready to call its coordinator.
 #[derive(Debug, Clone)]
 pub struct Host {
+    /// One a start of the agent: tells it from another machine with the same identity.
+    pub instance: [u8; 16],
     /// Where everything lies.
     pub places: Places,
     /// The state directory, checked.
@@ -65,7 +67,12 @@ impl Host {
             let message = format!("the trust file {:?} is of another repository than this host", places.trust(&policy));
             return Err(AgentError::new(ErrorClass::Refused, message));
         }
+        let mut instance = [0; 16];
+        getrandom::fill(&mut instance).map_err(|error| {
+            AgentError::new(ErrorClass::Internal, format!("the system gives no randomness: {error}"))
+        })?;
         Ok(Self {
+            instance,
             places: places.clone(),
             tls: TlsIdentity::load(&state)?,
             heads: Arc::new(HeadKeeper::open(&state, trust.trust().log_keys.clone())?),

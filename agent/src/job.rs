@@ -79,7 +79,8 @@ impl Pipeline {
         let plan = plan::plan(host, policy, name, set, job, &output)?;
         let dialer = host.dialer().map_err(|error| error.explain())?;
         let channel = self.runtime.block_on(dialer.connect()).map_err(|error| explain_transport(&error))?;
-        let uplink = GrpcUplink::new(channel, self.runtime.clone(), host.heads.clone(), policy.limits.upload);
+        let heads = host.heads.clone();
+        let uplink = GrpcUplink::new(channel, self.runtime.clone(), heads, host.instance, policy.limits.upload);
         let clock = SystemClock::new();
         let around = Surroundings { uplink: &uplink, clock: &clock, progress: &task.progress, stop: &task.stop };
         let report = backup::run(&plan, &around).map_err(|error| failed(name, error))?;

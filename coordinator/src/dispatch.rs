@@ -79,6 +79,11 @@ impl Dispatch {
         Ok((stream, received))
     }
 
+    /// Whether who shows this instance may be the host: see [`Board::check_twin`].
+    pub fn check_twin(&self, host: HostId, instance: &[u8; 16]) -> Result<(), Twin> {
+        self.lock().board.check_twin(host, instance, self.now())
+    }
+
     /// Something came up a control stream.
     pub fn report(&self, stream: StreamId, report: Report) {
         let ended = matches!(report, Report::Ended(_));
@@ -94,7 +99,7 @@ impl Dispatch {
         self.changed.notify_one();
     }
 
-    /// Orders a backup, or joins the one that is under way.
+    /// Orders a backup, or joins one that has not begun.
     pub fn order(&self, host: HostId, source_set: SourceSetName) -> watch::Receiver<JobView> {
         self.lock().board.order(host, source_set, self.now())
     }

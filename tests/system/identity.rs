@@ -37,10 +37,13 @@ fn a_second_agent_with_the_same_identity_is_refused_while_the_first_goes_on() {
         std::thread::sleep(Duration::from_millis(50));
         text = fs::read_to_string(&log).unwrap();
     }
-    world.write("file", b"changed");
-    let second = world.backup();
     clone.kill().unwrap();
     clone.wait().unwrap();
+    world.write("file", b"changed");
+    let by_hand = agent_of(&world.lab, state.to_str().unwrap(), &["backup", "data"]);
+    println!("{}", said(&by_hand));
+    refused(&by_hand, &["another agent is connected as host 1", "enrol it with a token of its own"]);
+    let second = world.backup();
     println!("{text}");
     let words = ["another agent is connected as host 1: was this server cloned?", "enrol it with a token of its own"];
     words.iter().for_each(|word| assert!(text.contains(word), "{word:?} is not in: {text}"));

@@ -43,13 +43,20 @@ pub struct GrpcUplink {
     channel: Channel,
     runtime: Handle,
     heads: Arc<HeadKeeper>,
+    instance: [u8; 16],
     rate: Option<ByteRate>,
 }
 
 impl GrpcUplink {
     /// Sends over `channel`, at most `rate`. `runtime` must have threads of its own: the pipeline's only wait.
-    pub fn new(channel: Channel, runtime: Handle, heads: Arc<HeadKeeper>, rate: Option<ByteRate>) -> Self {
-        Self { channel, runtime, heads, rate }
+    pub fn new(
+        channel: Channel,
+        runtime: Handle,
+        heads: Arc<HeadKeeper>,
+        instance: [u8; 16],
+        rate: Option<ByteRate>,
+    ) -> Self {
+        Self { channel, runtime, heads, instance, rate }
     }
 }
 
@@ -59,6 +66,7 @@ impl Uplink for GrpcUplink {
             source_set: source_set.parse().map_err(unclear)?,
             last_head: self.heads.newest(),
             job: (!job.is_empty()).then(|| job.parse()).transpose().map_err(unclear)?,
+            instance: self.instance,
         };
         let mut client = backup_client(self.channel.clone());
         let request = within(ANSWER_TIME, v1::BeginRequest::from(begin));

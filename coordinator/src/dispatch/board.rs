@@ -1,8 +1,8 @@
 //! Who is connected, which jobs there are, and what each host is to do next.
 //!
 //! The board never waits and never looks at a clock: whoever calls says what time it is. A host does one job at a
-//! time, in the order in which they came; an order for what is queued or running joins that job. What an agent says
-//! only ever touches jobs of its own host.
+//! time, in the order in which they came; an order for what is queued joins that job. What an agent says only ever touches
+//! jobs of its own host.
 
 use crate::job::{self, Attempt, Ending, JobEvent, JobResult, JobState};
 use jiff::{SignedDuration, Timestamp};
@@ -104,11 +104,8 @@ impl Board {
         orders: mpsc::Sender<Down>,
         now: Timestamp,
     ) -> Result<StreamId, Twin> {
+        self.check_twin(host, &hello.instance, now)?;
         if let Some(first) = self.connections.get(&host) {
-            let recent = now.duration_since(first.heard) < TWIN_WAIT;
-            if first.hello.instance != hello.instance && recent {
-                return Err(Twin { host });
-            }
             // A stream that is full will end anyway: its sender is dropped here.
             let _ = first.orders.try_send(Down::Replaced);
             self.lose_jobs(host, now);
@@ -117,6 +114,15 @@ impl Board {
         self.connections.insert(host, Connection { serial, orders, hello, heard: now });
         self.hand_out(host, now);
         Ok(StreamId { host, serial })
+    }
+
+    /// Whether the caller may be the host: no other instance follows as it, or that one was not heard of for a minute.
+    pub fn check_twin(&self, host: HostId, instance: &[u8; 16], now: Timestamp) -> Result<(), Twin> {
+        let other = self.connections.get(&host).filter(|first| first.hello.instance != *instance);
+        match other.is_some_and(|first| now.duration_since(first.heard) < TWIN_WAIT) {
+            true => Err(Twin { host }),
+            false => Ok(()),
+        }
     }
 
     /// A control stream has ended.
@@ -149,9 +155,11 @@ impl Board {
         }
     }
 
-    /// Orders a backup, or joins the one that is under way. The second value follows the job.
+    /// Orders a backup, or joins one that has not begun; the value follows the job. One that has begun may have read
+    /// already what the order is about, so another is queued behind it.
     pub fn order(&mut self, host: HostId, source_set: SourceSetName, now: Timestamp) -> watch::Receiver<JobView> {
-        if let Some(job) = self.open_job(host, &source_set) {
+        let waits = |view: &JobView| matches!(view.state, JobState::Queued(attempt) if attempt.began.is_none());
+        if let Some(job) = self.jobs_for(host, &source_set).find(|job| waits(&job.borrow())) {
             return job.subscribe();
         }
         let number = self.serial();
@@ -163,11 +171,15 @@ impl Board {
         follower
     }
 
-    /// Whether a job for this is queued or running.
+    /// The oldest job for this that is queued or running.
     pub fn open_job(&self, host: HostId, source_set: &SourceSetName) -> Option<&watch::Sender<JobView>> {
-        self.jobs.values().find(|job| {
+        self.jobs_for(host, source_set).find(|job| !matches!(job.borrow().state, JobState::Done(_)))
+    }
+
+    fn jobs_for(&self, host: HostId, source_set: &SourceSetName) -> impl Iterator<Item = &watch::Sender<JobView>> {
+        self.jobs.values().filter(move |job| {
             let view = job.borrow();
-            view.host == host && view.source_set == *source_set && !matches!(view.state, JobState::Done(_))
+            view.host == host && view.source_set == *source_set
         })
     }
 

@@ -56,11 +56,8 @@ impl v1::control_service_server::ControlService for Control {
                     Ok(())
                 };
                 blocking(look).await?;
-                let twin = |error: crate::dispatch::board::Twin| {
-                    Failure::new(ErrorClass::Refused, error.to_string())
-                        .hint("stop one of the two, and enrol it with a token of its own")
-                };
-                let (id, orders) = context.dispatch.connect(host, hello).map_err(twin)?;
+                let connected = context.dispatch.connect(host, hello);
+                let (id, orders) = connected.map_err(|error| failure::of_twin(&error))?;
                 tracing::info!(%host, "an agent follows");
                 let ended = follow(&context, id, reports, orders, &down).await;
                 context.dispatch.disconnect(id);

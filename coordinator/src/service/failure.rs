@@ -1,5 +1,6 @@
 //! Errors of the core, as the other side hears of them: which class, and what to do next.
 
+use crate::dispatch::board::Twin;
 use crate::index::IndexError;
 use crate::journal::JournalError;
 use crate::pki::PkiError;
@@ -54,6 +55,14 @@ pub fn of_store(error: &StoreError) -> Failure {
 /// Of something that was to be recorded.
 pub fn of_fact(error: &FactError) -> Failure {
     Failure::of(class_of_fact(error), error)
+}
+
+/// Of an agent whose host follows already, from elsewhere.
+pub fn of_twin(error: &Twin) -> Failure {
+    Failure::of(ErrorClass::Refused, error).hint(
+        "stop one of the two, and enrol it with a token of its own; if this server crashed a moment ago, try again in a \
+         minute",
+    )
 }
 
 /// Of a run that was to begin or end.

@@ -36,6 +36,8 @@ pub struct Begin {
     pub last_head: Option<UncheckedHead>,
     /// The order that is obeyed, if there is one.
     pub job: Option<JobName>,
+    /// One a start of the agent: tells it from another machine with the same identity.
+    pub instance: [u8; 16],
 }
 
 impl TryFrom<v1::BeginRequest> for Begin {
@@ -46,6 +48,7 @@ impl TryFrom<v1::BeginRequest> for Begin {
             source_set: message.source_set.parse()?,
             last_head: optional_head(message.last_head)?,
             job: optional_job(&message.job)?,
+            instance: array("instance", &message.instance)?,
         })
     }
 }
@@ -56,6 +59,7 @@ impl From<Begin> for v1::BeginRequest {
             source_set: begin.source_set.to_string(),
             last_head: begin.last_head.map(Into::into),
             job: begin.job.map(|job| job.to_string()).unwrap_or_default(),
+            instance: Bytes::copy_from_slice(&begin.instance),
         }
     }
 }

@@ -112,7 +112,7 @@ fn bench() -> Bench {
         let connector = service_fn(move |_| async move { TcpStream::connect(address).await.map(TokioIo::new) });
         endpoint().connect_with_connector(connector).await.unwrap()
     });
-    let uplink = GrpcUplink::new(channel, runtime.handle().clone(), heads, None);
+    let uplink = GrpcUplink::new(channel, runtime.handle().clone(), heads, [7; 16], None);
     Bench { runtime, counting, uplink, _state: directory }
 }
 

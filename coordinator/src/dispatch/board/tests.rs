@@ -48,19 +48,37 @@ fn told(received: &mut mpsc::Receiver<Down>) -> Option<JobName> {
     }
 }
 
+fn order(board: &mut Board, name: &str, now: Timestamp) -> JobName {
+    board.order(HOST, set(name), now).borrow().name.clone()
+}
+
 #[test]
-fn a_host_does_one_job_after_the_other_and_an_order_for_the_same_joins() {
+fn a_host_does_one_job_after_the_other_and_an_order_joins_only_what_has_not_begun() {
     let mut board = Board::default();
+    let early = order(&mut board, "system", at(0));
+    assert_eq!(order(&mut board, "system", at(0)), early, "it waits for the host");
     let (stream, mut orders) = connect(&mut board, 1, at(0));
-    let system = board.order(HOST, set("system"), at(1)).borrow().name.clone();
-    let again = board.order(HOST, set("system"), at(2)).borrow().name.clone();
-    let mail = board.order(HOST, set("mail"), at(3)).borrow().name.clone();
-    assert_eq!(system, again);
-    assert_eq!(told(&mut orders), Some(system.clone()));
-    assert_eq!(told(&mut orders), None, "one at a time");
-    board.report(stream.unwrap(), ended(&system), at(4));
+    let stream = stream.unwrap();
+    let late = order(&mut board, "system", at(1));
+    assert_ne!(late, early, "what runs may have read already what the order is about");
+    assert_eq!(order(&mut board, "system", at(2)), late);
+    let mail = order(&mut board, "mail", at(3));
+    assert_eq!((told(&mut orders), told(&mut orders)), (Some(early.clone()), None), "one at a time");
+    assert_eq!(board.offers(), [], "no turn comes due for what is under way");
+    board.report(stream, ended(&early), at(4));
+    assert_eq!(told(&mut orders), Some(late.clone()));
+    board.report(stream, ended(&late), at(5));
     assert_eq!(told(&mut orders), Some(mail));
-    assert_eq!(board.take_ended().len(), 1);
+    assert_eq!(board.take_ended().len(), 2);
+}
+
+#[test]
+fn a_job_that_began_before_its_host_was_lost_is_not_joined() {
+    let mut board = Board::default();
+    let (stream, _orders) = connect(&mut board, 1, at(0));
+    let lost = order(&mut board, "system", at(1));
+    board.disconnect(stream.unwrap(), at(2));
+    assert_ne!(order(&mut board, "system", at(3)), lost, "its agent may have gone on");
 }
 
 #[test]
@@ -86,6 +104,9 @@ fn a_second_machine_with_the_same_identity_is_refused_while_the_first_is_there()
     assert_eq!(connect(&mut board, 2, at(59)).0, Err(Twin { host: HOST }));
     board.report(first.unwrap(), Report::Alive(0), at(59));
     assert_eq!(connect(&mut board, 2, at(100)).0, Err(Twin { host: HOST }));
+    assert_eq!(board.check_twin(HOST, &[2; 16], at(100)), Err(Twin { host: HOST }), "also for a backup by hand");
+    assert_eq!(board.check_twin(HOST, &[1; 16], at(100)), Ok(()));
+    assert_eq!(board.check_twin(HOST, &[2; 16], at(120)), Ok(()));
     assert!(connect(&mut board, 1, at(100)).0.is_ok(), "the same start of the same agent comes back");
     assert_eq!(orders.try_recv(), Ok(Down::Replaced));
     assert!(connect(&mut board, 2, at(161)).0.is_ok(), "the first was not heard of for a minute");
