@@ -19,6 +19,7 @@ mod bench;
 pub mod budget;
 mod build;
 mod error;
+mod first_names;
 mod gaps;
 mod grow;
 mod idle;
@@ -35,6 +36,7 @@ use crate::local_tree::{LastTree, LocalTreeFiles, LocalTreeWriter};
 use crate::uplink::{Answer, Refused, Run, Uplink};
 use crate::walk::{HardLinks, Rules, Scan};
 use budget::Budget;
+use first_names::FirstNames;
 use grow::{Grower, Growth};
 use jobs::Jobs;
 use lifeboat_format::envelope::{Envelope, Recipient};
@@ -164,7 +166,7 @@ pub fn run(plan: &Plan, around: &Surroundings<'_>) -> Result<Report, BackupError
 /// One walk over the source, in as many legs as it takes.
 fn pass(plan: &Plan, around: &Surroundings<'_>, trust_last_tree: bool) -> Result<Growth<Report>, BackupError> {
     let started_ns = around.clock.now_ns();
-    let gaps = Gaps::default();
+    let (gaps, first_names) = (Gaps::default(), FirstNames::default());
     plan.known_gaps.iter().for_each(|(path, reason)| gaps.add(path, reason.as_str()));
     let sealers = plan.budget().map_or(0, |budget| budget.sealers);
     let sealery = Sealery::new(plan.author.keys.clone(), plan.author.scope, COMPRESSION_LEVEL, sealers)?;
@@ -181,7 +183,7 @@ fn pass(plan: &Plan, around: &Surroundings<'_>, trust_last_tree: bool) -> Result
     let mut jobs = Jobs::new(scan, last, links, sealery.keys(), trust_last_tree, around, &gaps);
     loop {
         let run = around.uplink.begin(&plan.source_set, &plan.job)?;
-        let ended = leg::walk(plan, around, &sealery, run.as_ref(), &mut jobs, &mut grower, &gaps)?;
+        let ended = leg::walk(plan, around, &sealery, run.as_ref(), &mut jobs, &mut grower, (&gaps, &first_names))?;
         let (root, totals) = match grower.root(run.as_ref())? {
             Growth::Whole(root) => root,
             Growth::Refused(refused) => return Ok(Growth::Refused(refused)),

@@ -16,6 +16,7 @@
 mod content;
 mod file_system;
 mod held;
+mod link_table;
 mod links;
 mod names;
 mod plan;
@@ -31,7 +32,7 @@ mod stat;
 pub use content::{OpenFile, Piece, open_file};
 pub use file_system::FileSystemKind;
 pub use held::Held;
-pub use links::HardLinks;
+pub use links::{FirstName, HardLinks};
 pub use rules::{Rules, RulesError};
 pub use scan::{Item, Scan, ScanError, Scanned};
 pub use shown::Shown;

@@ -69,8 +69,8 @@ impl Copier {
     }
 
     fn entry(&mut self, found: &Scanned<'_>, path: Vec<u8>) -> Result<(), GapReason> {
-        if let Some(to) = self.links.first_path(&found.stat, &path).unwrap() {
-            let entry = Entry { path, kind: EntryKind::HardLink { to }, attributes: Attributes::default() };
+        if let Some(to) = self.links.first_name(&found.stat, &path, 0).unwrap() {
+            let entry = Entry { path, kind: EntryKind::HardLink { to: to.path }, attributes: Attributes::default() };
             assert!(matches!(self.writer.add(entry), Step::Settled));
             return Ok(());
         }

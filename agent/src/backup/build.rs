@@ -5,13 +5,14 @@
 //! file in its place would be a lie.
 
 use super::bench::{Progress, Window};
+use super::first_names::FirstNames;
 use super::grow::BuiltLeaf;
 use super::jobs::{Known, Member, time};
 use super::read::{self, Content, ReadError};
 use super::{BackupError, Gaps, Surroundings};
 use crate::local_tree::LeafRecord;
 use crate::metadata::{MetadataReader, Unread, kind_without_content};
-use crate::walk::{GapReason, Held, Signature, Stat, open_file, stat_open};
+use crate::walk::{FirstName, GapReason, Held, Signature, Stat, open_file, stat_open};
 use lifeboat_format::id::ChunkId;
 use lifeboat_format::key::ScopeKeys;
 use lifeboat_format::tree::{
@@ -32,6 +33,8 @@ pub struct Worker<'a> {
     metadata: MetadataReader,
     around: &'a Surroundings<'a>,
     gaps: &'a Gaps,
+    first_names: &'a FirstNames,
+    job: u64,
 }
 
 /// An entry on its way into a leaf.
@@ -47,18 +50,22 @@ type Fresh = (Entry, Option<Vec<u8>>);
 
 impl<'a> Worker<'a> {
     /// A worker with an empty window.
-    pub fn new(window: Window<'a>, around: &'a Surroundings<'a>, gaps: &'a Gaps) -> Self {
-        Self { window, metadata: MetadataReader::default(), around, gaps }
+    pub fn new(window: Window<'a>, around: &'a Surroundings<'a>, gaps: &'a Gaps, first_names: &'a FirstNames) -> Self {
+        Self { window, metadata: MetadataReader::default(), around, gaps, first_names, job: 0 }
     }
 
-    /// Does one leaf job; returns the leaves, already sent.
-    pub fn build(&mut self, members: Vec<Member>) -> Result<Vec<BuiltLeaf>, BackupError> {
+    /// Does the leaf job of this number; returns the leaves, already sent.
+    pub fn build(&mut self, job: u64, members: Vec<Member>) -> Result<Vec<BuiltLeaf>, BackupError> {
+        self.job = job;
         let lost = self.lost_chunks(&members)?;
         let mut drafts = Vec::with_capacity(members.len());
         for member in members {
             drafts.push(self.draft(member, &lost)?);
         }
         self.bundle(&mut drafts)?;
+        if self.read_widowed(&mut drafts)? {
+            self.bundle(&mut drafts)?;
+        }
         let mut leaves = Vec::with_capacity(1);
         for part in split(drafts.into_iter().flatten().collect()) {
             leaves.push(self.send(part)?);
@@ -84,17 +91,46 @@ impl<'a> Worker<'a> {
             Known::Unchanged(entry) if !chunks_of(&entry).iter().any(|chunk| lost.contains(&chunk.id)) => {
                 Ok(Some(Draft { member, entry, small: None }))
             }
-            Known::HardLink(to) => {
-                let kind = EntryKind::HardLink { to };
+            Known::HardLink(first) if !self.first_names.is_lost(&first, self.job) => {
+                let kind = EntryKind::HardLink { to: first.path };
                 let entry = Entry { path: member.path.clone(), kind, attributes: Attributes::default() };
                 Ok(Some(Draft { member, entry, small: None }))
             }
-            Known::Unchanged(_) | Known::New => self.fresh(member),
+            Known::Unchanged(_) | Known::HardLink(_) | Known::New => self.fresh(member),
         }
     }
 
-    /// Reads an entry anew, until it holds still.
-    fn fresh(&mut self, mut member: Member) -> Result<Option<Draft>, BackupError> {
+    /// While small files were bundled, the first name of a link of this leaf may have been lost: then the link is read as
+    /// the file. Says whether there was any.
+    fn read_widowed(&mut self, drafts: &mut [Option<Draft>]) -> Result<bool, BackupError> {
+        let mut any = false;
+        for draft in drafts {
+            let lost = match draft.as_ref().map(|draft| &draft.entry.kind) {
+                Some(EntryKind::HardLink { to }) => {
+                    self.first_names.is_lost(&FirstName { path: to.clone(), job: self.job }, self.job)
+                }
+                _ => false,
+            };
+            if lost && let Some(Draft { member, .. }) = draft.take() {
+                *draft = self.fresh(member)?;
+                any = true;
+            }
+        }
+        Ok(any)
+    }
+
+    /// Reads an entry anew. None if it became a gap: then it is nobody's first name.
+    fn fresh(&mut self, member: Member) -> Result<Option<Draft>, BackupError> {
+        let several = (member.stat.links > 1).then(|| member.path.clone());
+        let draft = self.read_until_still(member)?;
+        if let (None, Some(path)) = (&draft, several) {
+            self.first_names.lose(&path);
+        }
+        Ok(draft)
+    }
+
+    /// Reads an entry until it holds still.
+    fn read_until_still(&mut self, mut member: Member) -> Result<Option<Draft>, BackupError> {
         for reads_left in (0..READS_MAX).rev() {
             match self.read_once(&mut member) {
                 Ok((_, Err(GapReason::Changed))) if reads_left > 0 => {}

@@ -7,7 +7,7 @@ use super::bench::Progress;
 use super::{BackupError, Gaps, Surroundings};
 use crate::clock::Clock;
 use crate::local_tree::{LastTree, OldLeaf};
-use crate::walk::{HardLinks, Item, Scan, Scanned, Signature, Stat, is_unchanged};
+use crate::walk::{FirstName, HardLinks, Item, Scan, Scanned, Signature, Stat, is_unchanged};
 use lifeboat_format::key::ScopeKeys;
 use lifeboat_format::tree::{Body, Entry, EntryKind, LeafCutter, Time};
 use std::os::fd::OwnedFd;
@@ -54,8 +54,8 @@ pub struct Member {
 pub enum Known {
     /// Unchanged since the last tree, whose entry this is.
     Unchanged(Entry),
-    /// A later name of a file whose first name has this path.
-    HardLink(Vec<u8>),
+    /// A later name of a file.
+    HardLink(FirstName),
     /// New, or changed.
     New,
 }
@@ -121,8 +121,11 @@ impl<'a> Jobs<'a> {
                 Some(Item::Gap(gap)) => self.gaps.add(&gap.path, gap.reason.to_string()),
                 Some(Item::Entry(scanned)) => {
                     Progress::add(&self.progress.entries, 1);
-                    let (last, links) = (&mut self.last, &mut self.links);
-                    return examine(scanned, read_start, last, links, self.trust_last_tree).map(Some);
+                    let cannot_write =
+                        |error| BackupError::local("cannot write names of hard links to a temporary file", error);
+                    let first =
+                        self.links.first_name(&scanned.stat, scanned.path, self.number).map_err(cannot_write)?;
+                    return Ok(Some(examine(scanned, read_start, first, &mut self.last, self.trust_last_tree)));
                 }
             }
         }
@@ -132,18 +135,15 @@ impl<'a> Jobs<'a> {
 fn examine(
     scanned: Scanned<'_>,
     read_start: Time,
+    first: Option<FirstName>,
     last: &mut LastTree,
-    links: &mut HardLinks,
     trust_last_tree: bool,
-) -> Result<Member, BackupError> {
+) -> Member {
     let signature = Signature::of(&scanned.stat, read_start);
-    let first = links
-        .first_path(&scanned.stat, scanned.path)
-        .map_err(|error| BackupError::local("cannot write names of hard links to a temporary file", error))?;
     let known = match (last.find(scanned.path), first) {
         (Some((entry, old)), first)
             if is_unchanged(&old, &signature)
-                && first_of(&entry) == first.as_deref()
+                && first_of(&entry) == first.as_ref().map(|first| first.path.as_slice())
                 && (trust_last_tree || !has_list(&entry)) =>
         {
             Known::Unchanged(entry)
@@ -151,14 +151,14 @@ fn examine(
         (_, Some(first)) => Known::HardLink(first),
         (_, None) => Known::New,
     };
-    Ok(Member {
+    Member {
         path: scanned.path.to_vec(),
         name: scanned.name.to_vec(),
         directory: scanned.directory,
         stat: scanned.stat,
         signature,
         known,
-    })
+    }
 }
 
 /// The path of the first name, if the entry is a later one.

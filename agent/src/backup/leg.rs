@@ -3,6 +3,7 @@
 use super::bench::{Sealery, Window};
 use super::budget::Budget;
 use super::build::Worker;
+use super::first_names::FirstNames;
 use super::grow::{Grower, Grown};
 use super::jobs::{Jobs, LeafJob, Work};
 use super::{BackupError, Gaps, Plan, Surroundings};
@@ -37,7 +38,7 @@ pub fn walk(
     run: &dyn Run,
     jobs: &mut Jobs<'_>,
     grower: &mut Grower<'_>,
-    gaps: &Gaps,
+    (gaps, first_names): (&Gaps, &FirstNames),
 ) -> Result<Ended, BackupError> {
     let limit = Limit {
         until: around.clock.elapsed() + plan.checkpoint.after,
@@ -45,10 +46,13 @@ pub fn walk(
     };
     let budget = plan.budget();
     let window_bytes = budget.map_or(WINDOW_BYTES, |budget| budget.window_bytes);
-    let worker = || Worker::new(Window::new(sealery, run, around.progress, window_bytes), around, gaps);
-    let work = |worker: &mut Worker<'_>, job: LeafJob| match job.work {
-        Work::Keep(leaf) => Ok(Grown::Kept(leaf)),
-        Work::Build(members) => worker.build(members).map(Grown::Built),
+    let worker = || Worker::new(Window::new(sealery, run, around.progress, window_bytes), around, gaps, first_names);
+    let work = |worker: &mut Worker<'_>, job: LeafJob| {
+        let _running = first_names.begin(job.number);
+        match job.work {
+            Work::Keep(leaf) => Ok(Grown::Kept(leaf)),
+            Work::Build(members) => worker.build(job.number, members).map(Grown::Built),
+        }
     };
     let Some(Budget { workers, .. }) = budget else {
         let mut worker = worker();

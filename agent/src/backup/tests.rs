@@ -488,3 +488,76 @@ fn inv_18_a_file_that_changes_at_once_after_a_backup_is_read_again() {
         assert_eq!(lab.contents()["young"], round.to_le_bytes(), "same size, perhaps the same tick");
     }
 }
+
+type Once = Arc<Mutex<Option<Box<dyn FnOnce() + Send>>>>;
+
+/// Does something once, the first time that anything is asked for.
+struct WhenAsked {
+    coordinator: Coordinator,
+    then: Once,
+}
+
+struct AskedRun {
+    run: Box<dyn Run>,
+    then: Once,
+}
+
+impl Uplink for WhenAsked {
+    fn begin(&self, source_set: &str, job: &str) -> Result<Box<dyn Run>, UplinkError> {
+        Ok(Box::new(AskedRun { run: self.coordinator.begin(source_set, job)?, then: self.then.clone() }))
+    }
+}
+
+impl Run for AskedRun {
+    fn begun(&self) -> &Begun {
+        self.run.begun()
+    }
+
+    fn has(&self, ids: &[ChunkId]) -> Result<Vec<bool>, UplinkError> {
+        if let Some(then) = self.then.lock().unwrap().take() {
+            then();
+        }
+        self.run.has(ids)
+    }
+
+    fn upload(&self, batch: Batch) -> Result<Receipt, UplinkError> {
+        self.run.upload(batch)
+    }
+
+    fn commit(&self, manifest: Vec<u8>, envelope: Vec<u8>) -> Result<Answer, UplinkError> {
+        self.run.commit(manifest, envelope)
+    }
+
+    fn abort(&self) -> Result<(), UplinkError> {
+        self.run.abort()
+    }
+}
+
+#[test]
+fn inv_17_a_hard_link_whose_first_name_vanished_is_read_as_the_file() {
+    for processors in [0, 2] {
+        let lab = Lab::new();
+        // Larger than a window, so that something is asked for after the walk has seen the leaf and before it is read on.
+        lab.write("0-large", &noise(1, 9_000_000));
+        lab.write("a-first", b"kept by its other names");
+        for link in ["b-second", "c-third"] {
+            fs::hard_link(lab.source().join("a-first"), lab.source().join(link)).unwrap();
+        }
+        let first = lab.source().join("a-first");
+        let vanish = move || fs::remove_file(first).unwrap();
+        let then: Once = Arc::new(Mutex::new(Some(Box::new(vanish))));
+        let uplink = WhenAsked { coordinator: lab.coordinator.clone(), then };
+        let (progress, stop) = (Progress::default(), AtomicBool::new(false));
+        let around = Surroundings { uplink: &uplink, clock: &lab.clock, progress: &progress, stop: &stop };
+        run(&lab.plan(processors), &around).unwrap();
+        let content = lab.contents();
+        assert_eq!(content["b-second"], b"kept by its other names");
+        assert!(!content.contains_key("a-first"));
+        let tree: HashSet<_> = lab.entries().iter().map(|entry| entry.path.clone()).collect();
+        for entry in lab.entries() {
+            if let EntryKind::HardLink { to } = &entry.kind {
+                assert!(tree.contains(to), "a link that leads nowhere: {:?}", String::from_utf8_lossy(&entry.path));
+            }
+        }
+    }
+}

@@ -1,62 +1,55 @@
 //! Names of one file: the first in walk order is the file, the later ones are hard links to it.
 
+use super::link_table::{Group, LinkTable};
 use super::spool::Spool;
 use super::stat::Stat;
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
 use std::io;
 use std::path::Path;
 
-/// The groups of hard links that a walk has begun and not yet completed.
-///
-/// A group costs about 40 bytes of memory, its path lies on disk; it is dropped when all its names were seen.
+/// The groups of hard links that a walk has begun. All of it lies on disk, so any number of groups takes no memory; a
+/// group is dropped when all its names were seen.
 #[derive(Debug)]
 pub struct HardLinks {
-    groups: HashMap<(u64, u64), Group>,
+    groups: LinkTable,
     paths: Spool,
 }
 
-#[derive(Debug)]
-struct Group {
-    path_at: u64,
-    path_bytes: u32,
-    names_to_come: u32,
+/// The name in which a file with several names was found first.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FirstName {
+    /// Its path in the tree.
+    pub path: Vec<u8>,
+    /// On which job the walk was then.
+    pub job: u64,
 }
 
 impl HardLinks {
-    /// No group yet. `scratch` is a directory on disk for paths.
+    /// No group yet. `scratch` is a directory on disk.
     pub fn new(scratch: &Path) -> io::Result<Self> {
-        Ok(Self { groups: HashMap::new(), paths: Spool::new(scratch)? })
+        Ok(Self { groups: LinkTable::new(scratch)?, paths: Spool::new(scratch)? })
     }
 
-    /// The path of the first name of this file, if `path` is a later one; None if `path` is the first or the only
-    /// one. To be asked once for each entry, in walk order.
-    pub fn first_path(&mut self, stat: &Stat, path: &[u8]) -> io::Result<Option<Vec<u8>>> {
+    /// The first name of this file, if `path` is a later one; None if `path` is the first or the only one. To be asked
+    /// once for each entry, in walk order; `job` is the one that the walk is on.
+    pub fn first_name(&mut self, stat: &Stat, path: &[u8], job: u64) -> io::Result<Option<FirstName>> {
         if stat.links < 2 || stat.is_directory() {
             return Ok(None);
         }
-        match self.groups.entry((stat.device, stat.inode)) {
-            Entry::Vacant(place) => {
+        let file = (stat.device, stat.inode);
+        match self.groups.get(file)? {
+            None => {
                 let path_at = self.paths.append(path)?.start;
-                place.insert(Group { path_at, path_bytes: path.len() as u32, names_to_come: stat.links - 1 });
+                let names_to_come = stat.links - 1;
+                self.groups.set(file, Group { path_at, path_bytes: path.len() as u32, names_to_come, job })?;
                 Ok(None)
             }
-            Entry::Occupied(mut place) => {
-                let group = place.get_mut();
+            Some(group) => {
                 let mut first = vec![0; group.path_bytes as usize];
                 self.paths.read(group.path_at, &mut first)?;
-                group.names_to_come -= 1;
-                if group.names_to_come == 0 {
-                    place.remove();
-                }
-                Ok(Some(first))
+                self.groups.set(file, Group { names_to_come: group.names_to_come - 1, ..group })?;
+                Ok(Some(FirstName { path: first, job: group.job }))
             }
         }
-    }
-
-    /// The first name could not be backed up: the next one is the first.
-    pub fn forget(&mut self, stat: &Stat) {
-        self.groups.remove(&(stat.device, stat.inode));
     }
 }
 
@@ -71,15 +64,14 @@ mod tests {
         let mut links = HardLinks::new(scratch.path()).unwrap();
         let stat = Stat { links: 3, ..stat_open(tempfile::tempfile().unwrap()).unwrap() };
         let other = Stat { inode: stat.inode + 1, ..stat };
-        assert_eq!(links.first_path(&stat, b"a").unwrap(), None);
-        assert_eq!(links.first_path(&other, b"b/\xff").unwrap(), None);
-        assert_eq!(links.first_path(&stat, b"c").unwrap().unwrap(), b"a");
-        assert_eq!(links.first_path(&other, b"d").unwrap().unwrap(), b"b/\xff");
-        assert_eq!(links.first_path(&stat, b"e").unwrap().unwrap(), b"a");
-        assert_eq!(links.groups.len(), 1);
-        assert_eq!(links.first_path(&stat, b"f").unwrap(), None, "a name made meanwhile begins a group of its own");
-        links.forget(&other);
-        assert_eq!(links.first_path(&other, b"g").unwrap(), None);
-        assert_eq!(links.first_path(&Stat { links: 1, ..other }, b"h").unwrap(), None);
+        let first = |path: &[u8], job| Some(FirstName { path: path.to_vec(), job });
+        assert_eq!(links.first_name(&stat, b"a", 1).unwrap(), None);
+        assert_eq!(links.first_name(&other, b"b/\xff", 2).unwrap(), None);
+        assert_eq!(links.first_name(&stat, b"c", 3).unwrap(), first(b"a", 1));
+        assert_eq!(links.first_name(&other, b"d", 4).unwrap(), first(b"b/\xff", 2));
+        assert_eq!(links.first_name(&stat, b"e", 5).unwrap(), first(b"a", 1));
+        assert_eq!(links.first_name(&stat, b"f", 6).unwrap(), None, "a name made meanwhile begins a group of its own");
+        assert_eq!(links.first_name(&stat, b"g", 7).unwrap(), first(b"f", 6));
+        assert_eq!(links.first_name(&Stat { links: 1, ..other }, b"h", 8).unwrap(), None);
     }
 }
