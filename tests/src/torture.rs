@@ -26,7 +26,7 @@ pub struct Size {
 
 impl Default for Size {
     fn default() -> Self {
-        Self { levels: 1500, files: 3000 }
+        Self { levels: 10_000, files: 3000 }
     }
 }
 

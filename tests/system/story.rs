@@ -60,7 +60,7 @@ mod as_root {
     #[test]
     fn a_tree_of_everything_comes_back_without_a_difference() {
         let world = World::new();
-        let size = torture::Size { levels: 1500, files: 300 };
+        let size = torture::Size { levels: 10_000, files: 300 };
         let built = torture::build(&world.source(), size);
         built.left_out.iter().for_each(|kind| println!("left out, this file system has none: {kind}"));
         let output = world.backup();
