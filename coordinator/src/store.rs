@@ -2,15 +2,19 @@
 //!
 //! Everything durable passes here; nothing else opens a file of the repository. What the objects mean is for the
 //! modules above: [`crate::spool`] for packs, [`crate::journal`] for the chain. Implementations: [`local`] for a
-//! disk, [`memory`] for tests and simulation, and later a bucket. All of them pass [`conformance`] (INV-8).
+//! [`Disk`], [`memory`] for tests and simulation, and later a bucket. All of them pass [`conformance`] (INV-8).
 
 pub mod conformance;
+mod disk;
 pub mod faulty;
 pub mod local;
 pub mod memory;
 mod name;
+#[cfg(test)]
+pub(crate) mod power;
 mod spooled;
 
+pub use disk::{Disk, LocalDisk};
 pub use name::{ObjectKind, ObjectName};
 pub use spooled::Spooled;
 

@@ -5,5 +5,6 @@ mod commits;
 mod faults;
 mod lab;
 mod losses;
+mod power;
 mod promises;
 mod restarts;

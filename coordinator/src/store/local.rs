@@ -5,16 +5,18 @@
 //! lock on the file `lock` keeps a second process out; that another machine has the same disk is found out by the
 //! journal's numbers, not here.
 
-use super::{Body, ByteRange, ObjectKind, ObjectName, Put, Spooled, Store, StoreError};
+use super::{Body, ByteRange, Disk, LocalDisk, ObjectKind, ObjectName, Put, Spooled, Store, StoreError};
 use crate::journal::Dead;
 use bytes::Bytes;
-use rustix::fs::{CWD, FlockOperation, RenameFlags};
+use rustix::fs::FlockOperation;
 use rustix::io::Errno;
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use walkdir::WalkDir;
 
 const TEMPORARY: &str = "tmp";
@@ -23,8 +25,10 @@ const LOCK: &str = "lock";
 /// Objects as files below one directory, which this process holds alone while the value lives.
 #[derive(Debug)]
 pub struct LocalStore {
+    disk: Arc<dyn Disk>,
     root: PathBuf,
     next_temporary: AtomicU64,
+    durable: Mutex<BTreeSet<PathBuf>>,
     _lock: File,
 }
 
@@ -42,13 +46,19 @@ impl LocalStore {
         }
         let lock = root.join(LOCK);
         File::create_new(&lock).map_err(|error| StoreError::io("make", lock, error))?;
-        sync_directory(root)?;
-        root.parent().filter(|parent| !parent.as_os_str().is_empty()).map_or(Ok(()), sync_directory)?;
+        let sync = |path: &Path| LocalDisk.sync_directory(path).map_err(|error| StoreError::io("fsync", path, error));
+        sync(root)?;
+        root.parent().filter(|parent| !parent.as_os_str().is_empty()).map_or(Ok(()), sync)?;
         Self::open(root)
     }
 
     /// Opens a repository, keeps other processes out of it, and removes what earlier ones left unfinished.
     pub fn open(root: &Path) -> Result<Self, StoreError> {
+        Self::open_on(Arc::new(LocalDisk), root)
+    }
+
+    /// The same, with every call that changes something going through `disk`.
+    pub fn open_on(disk: Arc<dyn Disk>, root: &Path) -> Result<Self, StoreError> {
         for directory in ObjectKind::ALL.map(ObjectKind::directory).into_iter().chain([TEMPORARY, LOCK]) {
             if !root.join(directory).exists() {
                 let why = format!("it has no {directory:?}");
@@ -62,7 +72,8 @@ impl LocalStore {
             Err(Errno::WOULDBLOCK) => return Err(StoreError::InUse { path: root.into() }),
             Err(error) => return Err(StoreError::io("lock", path, error.into())),
         }
-        let store = Self { root: root.into(), next_temporary: AtomicU64::new(0), _lock: lock };
+        let store =
+            Self { disk, root: root.into(), next_temporary: AtomicU64::new(0), durable: Mutex::default(), _lock: lock };
         store.remove_temporary_files()?;
         Ok(store)
     }
@@ -77,7 +88,7 @@ impl LocalStore {
         let entries = fs::read_dir(&directory).map_err(|error| StoreError::io("list", &directory, error))?;
         for entry in entries {
             let path = entry.map_err(|error| StoreError::io("list", &directory, error))?.path();
-            fs::remove_file(&path).map_err(|error| StoreError::io("remove", path, error))?;
+            self.disk.remove(&path).map_err(|error| StoreError::io("remove", path, error))?;
         }
         Ok(())
     }
@@ -96,16 +107,27 @@ impl LocalStore {
         Ok((file, bytes))
     }
 
-    /// The directory that will hold the object, made durably if it is new.
+    /// The directory that will hold the object, there and durable. That it is there says nothing: whoever made it may have
+    /// been stopped before its name was durable.
     fn directory_for(&self, name: &ObjectName) -> Result<PathBuf, StoreError> {
         let path = self.path(name);
         let parent = path.parent().unwrap_or(&self.root).to_path_buf();
-        match fs::create_dir(&parent) {
-            Ok(()) => sync_directory(parent.parent().unwrap_or(&self.root))?,
+        if self.durable().contains(&parent) {
+            return Ok(parent);
+        }
+        match self.disk.make_directory(&parent) {
+            Ok(()) => {}
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
             Err(error) => return Err(StoreError::io("make directory", parent, error)),
         }
+        self.sync_directory(parent.parent().unwrap_or(&self.root))?;
+        self.durable().insert(parent.clone());
         Ok(parent)
+    }
+
+    /// Directories whose names this process has seen made durable: some hundred at most.
+    fn durable(&self) -> MutexGuard<'_, BTreeSet<PathBuf>> {
+        self.durable.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn put_file(&self, name: &ObjectName, spooled: &Spooled) -> Result<Put, StoreError> {
@@ -113,13 +135,17 @@ impl LocalStore {
             let error = io::Error::other("the temporary file is of another store");
             StoreError::io("put", self.path(name), error)
         })?;
-        file.sync_all().map_err(|error| StoreError::io("fsync", temporary, error))?;
+        self.disk.sync_file(temporary, file).map_err(|error| StoreError::io("fsync", temporary, error))?;
         let directory = self.directory_for(name)?;
         let path = self.path(name);
-        let put = rename_if_absent(temporary, &path).map_err(|error| StoreError::io("put", path, error))?;
+        let put = self.disk.rename_if_absent(temporary, &path).map_err(|error| StoreError::io("put", path, error))?;
         // Also when the name was taken: whoever put that object may have been stopped just before this line.
-        sync_directory(&directory)?;
+        self.sync_directory(&directory)?;
         Ok(put)
+    }
+
+    fn sync_directory(&self, path: &Path) -> Result<(), StoreError> {
+        self.disk.sync_directory(path).map_err(|error| StoreError::io("fsync", path, error))
     }
 }
 
@@ -127,7 +153,7 @@ impl Store for LocalStore {
     fn spool(&self) -> Result<Spooled, StoreError> {
         let number = self.next_temporary.fetch_add(1, Ordering::Relaxed);
         let path = self.root.join(TEMPORARY).join(number.to_string());
-        Spooled::at(path.clone()).map_err(|error| StoreError::io("make", path, error))
+        Spooled::at(self.disk.clone(), path.clone()).map_err(|error| StoreError::io("make", path, error))
     }
 
     fn put(&self, name: &ObjectName, body: Body) -> Result<Put, StoreError> {
@@ -176,31 +202,12 @@ impl Store for LocalStore {
 
     fn delete(&self, dead: Dead) -> Result<(), StoreError> {
         let path = self.path(dead.object());
-        match fs::remove_file(&path) {
-            Ok(()) => sync_directory(path.parent().unwrap_or(&self.root)),
+        match self.disk.remove(&path) {
+            Ok(()) => self.sync_directory(path.parent().unwrap_or(&self.root)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
             Err(error) => Err(StoreError::io("delete", path, error)),
         }
     }
-}
-
-/// One step, also for whoever looks on: the name appears with the whole object, or it is taken.
-fn rename_if_absent(from: &Path, to: &Path) -> io::Result<Put> {
-    match rustix::fs::renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
-        Ok(()) => Ok(Put::Done),
-        Err(Errno::EXIST) => Ok(Put::Taken),
-        // The file system does not know how: a second link does the same there.
-        Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => match fs::hard_link(from, to) {
-            Ok(()) => Ok(Put::Done),
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(Put::Taken),
-            Err(error) => Err(error),
-        },
-        Err(error) => Err(error.into()),
-    }
-}
-
-fn sync_directory(path: &Path) -> Result<(), StoreError> {
-    File::open(path).and_then(|directory| directory.sync_all()).map_err(|error| StoreError::io("fsync", path, error))
 }
 
 #[cfg(test)]

@@ -71,6 +71,25 @@ impl Lab {
             pack_bytes: 1 << 20,
             log_key: SigningKey::from_seed(&[9; 32]),
         };
+        lab.begin_journal(lab.store.clone());
+        lab
+    }
+
+    /// A lab with the same keys and settings, and nothing in it.
+    pub fn in_place_of(&self) -> Self {
+        let objects = MemoryStore::new();
+        Self {
+            store: Arc::new(Faulty::new(objects.clone())),
+            objects,
+            clock: Arc::new(ManualClock::at(1_000)),
+            index: directory(),
+            pack_bytes: self.pack_bytes,
+            log_key: self.log_key.clone(),
+        }
+    }
+
+    /// Begins the journal of a new repository with three hosts.
+    pub fn begin_journal(&self, store: Arc<dyn Store>) {
         let trust_file = Digest::of(b"trust");
         let mut acts = vec![act(Event::RepositoryCreated { custody: Custody::Managed, trust_file })];
         acts.push(act(Event::ScopeMade { scope: SCOPE, group: "all".into(), first: true }));
@@ -86,8 +105,11 @@ impl Lab {
                 token: 1,
             }))
         }));
-        create(lab.store.clone(), repository(), lab.log_key.clone(), acts).unwrap();
-        lab
+        create(store, repository(), self.log_key.clone(), acts).unwrap();
+    }
+
+    pub fn index_path(&self) -> std::path::PathBuf {
+        self.index.path().join("index")
     }
 
     /// A restart: a coordinator over what is in the store now, and the index as it was left.
@@ -96,7 +118,7 @@ impl Lab {
     }
 
     pub fn try_open(&self, store: Arc<dyn Store>) -> Result<Coordinator, crate::repository::OpenError> {
-        let mut config = Config::new(repository(), self.index.path().join("index"));
+        let mut config = Config::new(repository(), self.index_path());
         (config.pack_bytes, config.share_wait) = (self.pack_bytes, Duration::ZERO);
         config.index_memory = IndexMemory { block_cache_bytes: 1 << 20, write_buffer_bytes: 1 << 20 };
         let parts = Parts {
@@ -115,7 +137,7 @@ impl Lab {
     }
 
     pub fn delete_index(&self) {
-        crate::index::Index::delete(&self.index.path().join("index")).unwrap();
+        crate::index::Index::delete(&self.index_path()).unwrap();
     }
 }
 
