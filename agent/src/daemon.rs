@@ -6,7 +6,7 @@
 
 mod conversation;
 pub mod orders;
-mod renewal;
+pub mod renewal;
 mod systemd;
 
 use crate::backup::Progress;
@@ -31,6 +31,8 @@ const STOP_TIME: Duration = Duration::from_secs(45);
 const GOOD_AFTER: Duration = Duration::from_secs(60);
 /// Reports of so long ago have arrived if the conversation still stands.
 const SURE_AFTER: Duration = Duration::from_secs(60);
+/// A certificate is not renewed again so soon: one that seems due at once is the mark of a clock that is off.
+const RENEW_AGAIN_AFTER: Duration = Duration::from_secs(24 * 3600);
 
 /// Runs one backup, on a thread of its own.
 pub trait Worker: Send + Sync + 'static {
@@ -93,6 +95,7 @@ struct Daemon {
     orders: Orders,
     task: Arc<Task>,
     unsure: VecDeque<(Instant, JobReport)>,
+    renewed: Option<Instant>,
     end: mpsc::UnboundedSender<JobReport>,
     ended: mpsc::UnboundedReceiver<JobReport>,
 }
@@ -101,7 +104,7 @@ impl Daemon {
     fn new(host: Host, worker: Arc<dyn Worker>) -> Self {
         let (end, ended) = mpsc::unbounded_channel();
         let (orders, task, unsure) = (Orders::default(), Arc::default(), VecDeque::new());
-        Self { host, worker, orders, task, unsure, end, ended }
+        Self { host, worker, orders, task, unsure, renewed: None, end, ended }
     }
 
     /// One conversation, from connecting to its end.
@@ -122,7 +125,7 @@ impl Daemon {
     }
 
     async fn converse(&mut self, channel: Channel, stop: &mut watch::Receiver<bool>) -> Result<Ending, Failure> {
-        if renewal::is_due(&self.host.tls, SystemTime::now()) {
+        if self.is_renewal_due() {
             self.renew(channel.clone()).await?;
             return Ok(Ending::Renewed);
         }
@@ -148,7 +151,7 @@ impl Daemon {
                 _ = alive.tick() => {
                     self.unsure.retain(|(said, _)| said.elapsed() < SURE_AFTER);
                     talk.alive(wall_time_ns())?;
-                    if renewal::is_due(&self.host.tls, SystemTime::now()) && self.orders.running().is_none() {
+                    if self.is_renewal_due() && self.orders.running().is_none() {
                         self.renew(channel.clone()).await?;
                         return Ok(Ending::Renewed);
                     }
@@ -175,8 +178,14 @@ impl Daemon {
         }
     }
 
+    fn is_renewal_due(&self) -> bool {
+        let waited = self.renewed.is_none_or(|last| last.elapsed() >= RENEW_AGAIN_AFTER);
+        waited && renewal::is_due(&self.host.tls, SystemTime::now())
+    }
+
     async fn renew(&mut self, channel: Channel) -> Result<(), Failure> {
         self.host.tls = renewal::renew(&self.host, channel).await?;
+        self.renewed = Some(Instant::now());
         Ok(())
     }
 

@@ -29,7 +29,7 @@ pub enum Principal {
 pub enum Standing {
     /// Takes part.
     Active,
-    /// Takes part, but its certificate ended.
+    /// Takes part, but its certificate does not hold now: it ended, or was made while our clock was ahead.
     Expired,
     /// Was retired; its backups are kept.
     Retired,
@@ -123,7 +123,7 @@ pub enum Verdict {
 pub enum Reason {
     /// The caller has no certificate.
     NoCertificate,
-    /// The certificate ended; it may only be renewed.
+    /// The certificate does not hold now; it may only be renewed.
     Expired,
     /// The host was retired.
     Retired,
@@ -143,7 +143,9 @@ impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::NoCertificate => "this needs the certificate of an enrolled host",
-            Self::Expired => "the certificate has ended; it can only be renewed, or the host enrolled anew",
+            Self::Expired => {
+                "this host's certificate does not hold now; it can only be renewed, or the host enrolled anew"
+            }
             Self::Retired => "this host was retired",
             Self::Revoked => "this host was revoked",
             Self::UnknownHost => {

@@ -23,7 +23,7 @@ use tokio::sync::{Notify, mpsc, watch};
 /// The task looks at least so often; a revoked host follows no longer than this (INV-51).
 const LOOK_EVERY: Duration = Duration::from_secs(4);
 
-/// An agent's clock that is off by more than this is worth a warning.
+/// A host's clock that is off by more than this is worth a warning.
 const SKEW_MAX: SignedDuration = SignedDuration::from_mins(10);
 
 /// What the night needs to know of the past, and where it writes what happened.
@@ -71,10 +71,11 @@ impl Dispatch {
 
     /// A host has opened a control stream; orders come through the second value.
     pub fn connect(&self, host: HostId, hello: Hello) -> Result<(StreamId, mpsc::Receiver<Down>), Twin> {
-        let now = self.now();
-        warn_of_skew(host, hello.wall_time_ns, now);
         let (orders, received) = mpsc::channel(board::ORDERS_WAITING_MAX);
-        let stream = self.lock().board.connect(host, hello, orders, now)?;
+        let stream = self.lock().board.connect(host, hello, orders, self.now())?;
+        if let Some(ahead) = self.clock_ahead(host) {
+            tracing::warn!(%host, seconds_ahead = ahead.as_secs(), "the clock of this host is off; its certificate may fail");
+        }
         self.changed.notify_one();
         Ok((stream, received))
     }
@@ -109,6 +110,12 @@ impl Dispatch {
         self.lock().board.connection(host).map(|connection| (connection.hello.clone(), connection.heard))
     }
 
+    /// How far the clock of a connected host is ahead of ours (negative: behind), if it is off by much.
+    pub fn clock_ahead(&self, host: HostId) -> Option<SignedDuration> {
+        let ahead = self.lock().board.connection(host)?.ahead;
+        (ahead.abs() > SKEW_MAX).then_some(ahead)
+    }
+
     /// The job that is queued or running for a source set.
     pub fn open_job(&self, host: HostId, source_set: &SourceSetName) -> Option<JobView> {
         self.lock().board.open_job(host, source_set).map(|job| job.borrow().clone())
@@ -116,9 +123,19 @@ impl Dispatch {
 
     /// When the next backup of a source set is due; none if the host takes no part.
     pub fn next_due(&self, past: &dyn Past, host: HostId, source_set: &SourceSetName) -> Option<Timestamp> {
+        self.next_due_at(past, host, source_set, self.now())
+    }
+
+    fn next_due_at(
+        &self,
+        past: &dyn Past,
+        host: HostId,
+        source_set: &SourceSetName,
+        now: Timestamp,
+    ) -> Option<Timestamp> {
         let failures = self.failures(host, source_set);
         let history = past.history(host, source_set, failures)?;
-        Some(schedule::next_due(&past.turns(host), history, self.now()))
+        Some(schedule::next_due(&past.turns(host), history, now))
     }
 
     /// Looks at the board until `stop` says so; then ends all jobs and control streams.
@@ -151,7 +168,7 @@ impl Dispatch {
             past.record(&job);
         }
         for (host, source_set) in offers {
-            if self.next_due(past, host, &source_set).is_some_and(|due| due <= now) {
+            if self.next_due_at(past, host, &source_set, now).is_some_and(|due| due <= now) {
                 tracing::info!(%host, %source_set, "a backup is due");
                 self.order(host, source_set);
             }
@@ -179,14 +196,6 @@ impl Dispatch {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-fn warn_of_skew(host: HostId, wall_time_ns: i64, now: Timestamp) {
-    let theirs = Timestamp::from_nanosecond(i128::from(wall_time_ns)).unwrap_or(Timestamp::UNIX_EPOCH);
-    let skew = theirs.duration_since(now);
-    if skew.abs() > SKEW_MAX {
-        tracing::warn!(%host, seconds = skew.as_secs(), "the clock of this host is off; its certificate may fail");
     }
 }
 

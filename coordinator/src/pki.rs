@@ -182,11 +182,18 @@ fn serial(what: &str) -> Result<SerialNumber, PkiError> {
     Ok(SerialNumber::from_slice(&bytes))
 }
 
+/// Whether the coordinator's own certificate is to be made anew. One from the future is: the clock was put back.
+pub fn is_renewal_due(made: Timestamp, now: Timestamp) -> bool {
+    !(SignedDuration::ZERO..RENEW_AFTER).contains(&now.duration_since(made))
+}
+
 /// What a verified client certificate says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HostCertificate {
     /// Whose it is.
     pub host: HostId,
+    /// When it begins; in the future where our clock was ahead and was set right since.
+    pub begins: Timestamp,
     /// When it ends.
     pub ends: Timestamp,
 }
@@ -200,7 +207,8 @@ pub fn read_host(certificate: &CertificateDer<'_>) -> Result<HostCertificate, Pk
     if number == 0 || names.next().is_some() {
         return Err(PkiError::NotAHost);
     }
-    Ok(HostCertificate { host: HostId::new(number), ends: end_of(&parsed)? })
+    let begins = moment(parsed.validity().not_before.timestamp())?;
+    Ok(HostCertificate { host: HostId::new(number), begins, ends: end_of(&parsed)? })
 }
 
 /// When a certificate of ours ends.
@@ -216,7 +224,11 @@ pub fn public_key(certificate: &CertificateDer<'_>) -> Result<Vec<u8>, PkiError>
 }
 
 fn end_of(parsed: &x509_parser::certificate::X509Certificate<'_>) -> Result<Timestamp, PkiError> {
-    Timestamp::from_second(parsed.validity().not_after.timestamp()).map_err(|_| PkiError::NotAHost)
+    moment(parsed.validity().not_after.timestamp())
+}
+
+fn moment(second: i64) -> Result<Timestamp, PkiError> {
+    Timestamp::from_second(second).map_err(|_| PkiError::NotAHost)
 }
 
 #[cfg(test)]
@@ -246,7 +258,8 @@ mod tests {
         let request = wishes.serialize_request(&key).unwrap();
         let certificate = issue_host(&issuing, HostId::new(7), request.der(), now()).unwrap();
         let read = read_host(&certificate).unwrap();
-        assert_eq!(read, HostCertificate { host: HostId::new(7), ends: now() + CERTIFICATE_LIFE });
+        let (begins, ends) = (now() - BACKDATED, now() + CERTIFICATE_LIFE);
+        assert_eq!(read, HostCertificate { host: HostId::new(7), begins, ends });
         let (_, parsed) = x509_parser::parse_x509_certificate(&certificate).unwrap();
         assert!(parsed.subject_alternative_name().unwrap().is_none());
         assert!(!parsed.is_ca());
@@ -271,6 +284,13 @@ mod tests {
         for certificate in [&root.certificate, &issuing.certificate, &server.certificate] {
             assert!(matches!(read_host(certificate), Err(PkiError::NotAHost)));
         }
+    }
+
+    #[test]
+    fn the_coordinators_certificate_follows_its_clock_wherever_that_is_set() {
+        let hours = |hours| now() + SignedDuration::from_hours(hours);
+        assert!(!is_renewal_due(now(), hours(0)) && !is_renewal_due(now(), hours(20 * 24 - 1)));
+        assert!(is_renewal_due(now(), hours(20 * 24)) && is_renewal_due(now(), hours(-1)));
     }
 
     #[test]

@@ -16,6 +16,7 @@ use crate::service::{self, Catalogued, Context, Manifests, Refusals};
 use crate::store::local::LocalStore;
 use crate::store::{ByteRange, ObjectKind, ObjectName, Store, StoreError};
 use crate::vault::{self, Vault, VaultError};
+use jiff::Timestamp;
 use lifeboat_format::FormatError;
 use lifeboat_format::trust::TrustFile;
 use lifeboat_proto::limits::COORDINATOR_TLS_NAME;
@@ -34,6 +35,9 @@ const OWNERSHIP_EVERY: Duration = Duration::from_secs(5);
 
 /// How often what was refused is written into the journal.
 const REFUSALS_EVERY: Duration = Duration::from_secs(60);
+
+/// How often we look whether our certificate still fits the clock: so long agents wait after that was set right.
+const CERTIFICATE_EVERY: Duration = Duration::from_secs(5);
 
 /// An open repository with the keys to it.
 pub struct Opened {
@@ -85,7 +89,8 @@ pub async fn serve(
     let opening = config.clone();
     let opened = tokio::task::spawn_blocking(move || open(&opening, false, &mut log_progress));
     let context = Arc::new(context(config.clone(), opened.await.map_err(|error| internal(&error))??));
-    let certificate = own_certificate(&context)?;
+    let made = dispatch::now(context.clock.as_ref());
+    let certificate = own_certificate(&context, made)?;
     let own =
         OwnCertificate::new(&certificate, &context.vault.issuing.certificate).map_err(|error| internal(&error))?;
     let own = Arc::new(own);
@@ -101,7 +106,7 @@ pub async fn serve(
     };
     let past = Arc::new(Catalogued(context.clone()));
     let dispatcher = tokio::spawn(context.dispatch.clone().run(past, stopped.clone()));
-    let renewal = tokio::spawn(renew(context.clone(), own));
+    let renewal = tokio::spawn(renew(context.clone(), own, made));
     let recording = tokio::spawn(record_refusals(context.clone()));
     let mut doors = tokio::task::JoinSet::new();
     doors.spawn(server::serve_network(network, tls, network_routes, until_stopped(stopped.clone())));
@@ -157,21 +162,28 @@ fn context(config: Config, opened: Opened) -> Context {
 }
 
 /// The coordinator's own certificate is made at each start, and lives no longer than its process needs it.
-fn own_certificate(context: &Context) -> Result<KeyedCertificate, Failure> {
+fn own_certificate(context: &Context, now: Timestamp) -> Result<KeyedCertificate, Failure> {
     let mut names = vec![COORDINATOR_TLS_NAME.to_owned()];
     names.extend(config::server_name(&context.config.address).map(str::to_owned));
-    let now = dispatch::now(context.clock.as_ref());
     pki::issue_server(&context.vault.issuing, &names, now).map_err(|error| internal(&error))
 }
 
-async fn renew(context: Arc<Context>, own: Arc<OwnCertificate>) {
+/// Makes the own certificate anew in time, by the clock as it stands: also soon after a wrong one was set right.
+async fn renew(context: Arc<Context>, own: Arc<OwnCertificate>, mut made: Timestamp) {
     loop {
-        tokio::time::sleep(pki::RENEW_AFTER.unsigned_abs()).await;
-        let renewed = own_certificate(&context).and_then(|certificate| {
+        tokio::time::sleep(CERTIFICATE_EVERY).await;
+        let now = dispatch::now(context.clock.as_ref());
+        if !pki::is_renewal_due(made, now) {
+            continue;
+        }
+        let renewed = own_certificate(&context, now).and_then(|certificate| {
             own.replace(&certificate, &context.vault.issuing.certificate).map_err(|error| internal(&error))
         });
         match renewed {
-            Ok(()) => tracing::info!("the coordinator's certificate was renewed"),
+            Ok(()) => {
+                made = now;
+                tracing::info!("the coordinator's certificate was renewed");
+            }
             Err(error) => tracing::error!(%error, "the coordinator's certificate could not be renewed"),
         }
     }

@@ -114,7 +114,8 @@ impl Context {
             Some(Peer::Local) => Principal::LocalRoot,
             Some(Peer::Network(Some(certificate))) => {
                 let state = self.catalog(|catalog| catalog.host(certificate.host).map(|host| host.state));
-                let standing = authorize::Standing::of(state, self.now() < certificate.ends);
+                let holds = (certificate.begins..certificate.ends).contains(&self.now());
+                let standing = authorize::Standing::of(state, holds);
                 Principal::Host { host: certificate.host, standing }
             }
             Some(Peer::Network(None)) | None => Principal::Stranger,
@@ -129,8 +130,22 @@ impl Context {
             Verdict::Deny(reason) => {
                 tracing::warn!(?principal, ?verb, ?object, %reason, "refused");
                 self.refusals.note(principal, verb, reason);
-                Err(Failure::new(ErrorClass::Refused, reason.to_string()).into())
+                let failure = Failure::new(ErrorClass::Refused, reason.to_string());
+                Err(failure.hint(self.times_of(request, reason)).into())
             }
+        }
+    }
+
+    /// From when until when a certificate holds, where that is the reason: one of two clocks may be off.
+    fn times_of<T>(&self, request: &Request<T>, reason: authorize::Reason) -> String {
+        match request.extensions().get::<Peer>() {
+            Some(Peer::Network(Some(certificate))) if reason == authorize::Reason::Expired => format!(
+                "it holds from {} to {}, and the coordinator's clock says {:.0}: compare both clocks (`timedatectl`)",
+                certificate.begins,
+                certificate.ends,
+                self.now()
+            ),
+            _ => String::new(),
         }
     }
 

@@ -28,13 +28,18 @@ impl World {
     pub fn prepared(place: &Path, prepare: impl FnOnce(&Path)) -> Self {
         let directory = tempfile::tempdir_in(place).unwrap();
         prepare(directory.path());
+        Self::with(directory, Programs::find().unwrap())
+    }
+
+    /// The same, in this directory, with these programs.
+    pub fn with(directory: tempfile::TempDir, programs: Programs) -> Self {
         fs::create_dir(directory.path().join("source")).unwrap();
-        let lab = Lab::create(directory.path(), Programs::find().unwrap()).unwrap();
+        let lab = Lab::create(directory.path(), programs).unwrap();
         lab.serve().unwrap();
         lab.enrol("server", &[&directory.path().join("source")]).unwrap();
         lab.run_agent().unwrap();
         let world = Self { directory, lab };
-        // A new host is due at once, and an order joins what is under way: what a test writes now would not be in it.
+        // A new host is due at once: what a test then does is not to meet that first backup.
         world.backed_up();
         world
     }

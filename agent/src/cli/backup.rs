@@ -1,7 +1,7 @@
 //! `lifeboat-agent backup`
 
 use super::{Done, Output, runtime};
-use crate::daemon::Task;
+use crate::daemon::{Task, renewal};
 use crate::error::AgentError;
 use crate::host::{Host, Places};
 use crate::job::{Made, Pipeline, back_up_by_hand, gap_lines};
@@ -24,7 +24,7 @@ pub struct BackupArgs {
 
 /// Backs up one set after the other. One that fails does not stop the others.
 pub fn backup(args: BackupArgs, places: &Places, out: &Output) -> Result<Done, AgentError> {
-    let host = Host::open(places)?;
+    let mut host = Host::open(places)?;
     let _lock = host.state.lock()?;
     let policy = host.policy()?;
     let names = match args.set {
@@ -37,6 +37,8 @@ pub fn backup(args: BackupArgs, places: &Places, out: &Output) -> Result<Done, A
         None => policy.sources.into_keys().collect(),
     };
     let runtime = runtime()?;
+    // Where no service runs, nobody else does it.
+    runtime.block_on(renewal::renew_if_due(&mut host));
     let pipeline = Pipeline::new(runtime.handle().clone());
     let (mut done, mut failed) = (Done::Complete, None);
     for name in &names {

@@ -9,7 +9,8 @@ use std::fmt;
 use std::io;
 use std::str::FromStr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
+use tokio::io::AsyncBufReadExt;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -81,6 +82,8 @@ pub enum ConnectError {
     Tls {
         /// Where.
         address: Address,
+        /// When our own certificate ends, if we showed one.
+        own_ends: Option<SystemTime>,
         /// What is wrong.
         source: Arc<io::Error>,
     },
@@ -98,17 +101,19 @@ pub enum ConnectError {
 pub struct Dialer {
     address: Address,
     tls: TlsConnector,
+    own_ends: Option<SystemTime>,
 }
 
 impl Dialer {
     /// Connects only to the coordinator that the trust file's CA vouches for.
     pub fn verified(address: Address, trusted: &Trusted) -> Result<Self, ConnectError> {
-        Ok(Self { address, tls: TlsConnector::from(Arc::new(tls::verified(trusted)?)) })
+        let own_ends = trusted.identity.as_ref().and_then(|own| own.validity()).map(|(_, until)| until);
+        Ok(Self { address, tls: TlsConnector::from(Arc::new(tls::verified(trusted)?)), own_ends })
     }
 
     /// Connects to whoever answers. For fetching the first trust file alone.
     pub fn unverified(address: Address) -> Result<Self, ConnectError> {
-        Ok(Self { address, tls: TlsConnector::from(Arc::new(tls::unverified()?)) })
+        Ok(Self { address, tls: TlsConnector::from(Arc::new(tls::unverified()?)), own_ends: None })
     }
 
     /// Where it calls.
@@ -131,13 +136,20 @@ impl Dialer {
         tokio::time::timeout(CONNECT_TIME - Duration::from_secs(1), self.dial_without_limit()).await.map_err(late)?
     }
 
+    /// Ends when the coordinator has said its first word: only then has it looked at our certificate, and a refusal can
+    /// still be told from a connection that broke.
     async fn dial_without_limit(&self) -> Result<TlsStream<TcpStream>, ConnectError> {
         let no_tcp = |source| ConnectError::Tcp { address: self.address.clone(), source: Arc::new(source) };
-        let no_tls = |source| ConnectError::Tls { address: self.address.clone(), source: Arc::new(source) };
+        let no_tls = |source| {
+            let (address, own_ends) = (self.address.clone(), self.own_ends);
+            ConnectError::Tls { address, own_ends, source: Arc::new(source) }
+        };
         let stream = TcpStream::connect((self.address.host.as_str(), self.address.port)).await.map_err(no_tcp)?;
         stream.set_nodelay(true).map_err(no_tcp)?;
         let name = ServerName::try_from(COORDINATOR_TLS_NAME).map_err(|error| no_tls(io::Error::other(error)))?;
-        self.tls.connect(name, stream).await.map_err(no_tls)
+        let mut stream = self.tls.connect(name, stream).await.map_err(no_tls)?;
+        stream.fill_buf().await.map_err(no_tls)?;
+        Ok(stream)
     }
 }
 

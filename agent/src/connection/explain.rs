@@ -10,6 +10,7 @@ use rustls::pki_types::UnixTime;
 use rustls::{AlertDescription, CertificateError, Error as TlsError};
 use std::error::Error;
 use std::io;
+use std::time::{SystemTime, UNIX_EPOCH};
 use tonic::Status;
 
 /// What a failed call means. A status that the coordinator made itself is taken as it is.
@@ -32,7 +33,7 @@ fn find_cause(error: &(dyn Error + 'static)) -> Option<Failure> {
             return Some(connect.explain());
         }
         if let Some(tls) = tls_cause(error) {
-            return Some(explain_tls(tls, "the coordinator"));
+            return Some(explain_tls(tls, "the coordinator", None));
         }
         cause = error.source();
     }
@@ -58,8 +59,8 @@ impl ConnectError {
                 }
                 _ => format!("check that the name is right and that this host can reach {address}"),
             }),
-            Self::Tls { address, source } => match tls_cause(source.as_ref()) {
-                Some(tls) => explain_tls(tls, &address.to_string()),
+            Self::Tls { address, own_ends, source } => match tls_cause(source.as_ref()) {
+                Some(tls) => explain_tls(tls, &address.to_string(), *own_ends),
                 None => Failure::of(ErrorClass::Unreachable, self)
                     .hint(format!("what answers at {address} may be no coordinator, or it closed the connection")),
             },
@@ -67,7 +68,8 @@ impl ConnectError {
     }
 }
 
-fn explain_tls(error: &TlsError, who: &str) -> Failure {
+/// `own_ends` is when our own certificate ends, if that is known.
+fn explain_tls(error: &TlsError, who: &str, own_ends: Option<SystemTime>) -> Failure {
     let refused = |message: String| Failure::new(ErrorClass::Refused, message);
     match error {
         TlsError::InvalidCertificate(CertificateError::NotValidYetContext { time, not_before }) => refused(format!(
@@ -89,8 +91,9 @@ fn explain_tls(error: &TlsError, who: &str) -> Failure {
             )
         }
         TlsError::AlertReceived(AlertDescription::CertificateExpired) => refused(format!(
-            "{who} says that this host's certificate has expired; this host's clock says {}",
-            now()
+            "{who} says that this host's certificate has expired; it ends at {}, and this host's clock says {}",
+            own_ends.map_or_else(|| "an unknown time".to_owned(), to_the_second),
+            to_the_second(SystemTime::now())
         ))
         .hint("if both clocks are right, this host was away for more than two months: enrol it again with a new token"),
         TlsError::AlertReceived(alert) => refused(format!("{who} does not accept this host's certificate ({alert:?})"))
@@ -101,15 +104,15 @@ fn explain_tls(error: &TlsError, who: &str) -> Failure {
     }
 }
 
-const CLOCKS: &str = "compare both clocks (`timedatectl`); a day's difference is enough to end all trust";
+const CLOCKS: &str = "compare both clocks (`timedatectl`) and set right the one that is off; then it goes on by itself";
 
 fn shown(time: UnixTime) -> String {
     let seconds = i64::try_from(time.as_secs()).unwrap_or(i64::MAX);
     Timestamp::from_second(seconds).map_or_else(|_| format!("second {seconds}"), |time| time.to_string())
 }
 
-fn now() -> Timestamp {
-    Timestamp::from_second(Timestamp::now().as_second()).unwrap_or_else(|_| Timestamp::now())
+fn to_the_second(time: SystemTime) -> String {
+    shown(UnixTime::since_unix_epoch(time.duration_since(UNIX_EPOCH).unwrap_or_default()))
 }
 
 #[cfg(test)]
@@ -125,7 +128,7 @@ mod tests {
     fn tls_failure(error: TlsError) -> Failure {
         let address = "backup.example:7420".parse().unwrap();
         let source = Arc::new(io::Error::new(io::ErrorKind::InvalidData, error));
-        ConnectError::Tls { address, source }.explain()
+        ConnectError::Tls { address, own_ends: Some(UNIX_EPOCH), source }.explain()
     }
 
     #[test]
@@ -138,6 +141,13 @@ mod tests {
             "the certificate of backup.example:7420 begins at 1970-01-02T00:00:00Z, and this host's clock says 1970-01-01T00:00:00Z"
         );
         assert!(failure.hint.contains("clocks"));
+    }
+
+    #[test]
+    fn a_host_that_was_away_too_long_is_told_when_its_certificate_ended_and_what_its_clock_says() {
+        let failure = tls_failure(TlsError::AlertReceived(AlertDescription::CertificateExpired));
+        assert!(failure.message.contains("ends at 1970-01-01T00:00:00Z, and this host's clock says 20"));
+        assert!(failure.hint.contains("new token"));
     }
 
     #[test]
@@ -157,7 +167,8 @@ mod tests {
         let inner = TlsError::AlertReceived(AlertDescription::CertificateRevoked);
         let outer = io::Error::other(io::Error::new(io::ErrorKind::InvalidData, inner));
         let mut status = Status::unavailable("broken");
-        status.set_source(Arc::new(ConnectError::Tls { address: "a:1".parse().unwrap(), source: Arc::new(outer) }));
+        let address = "a:1".parse().unwrap();
+        status.set_source(Arc::new(ConnectError::Tls { address, own_ends: None, source: Arc::new(outer) }));
         assert_eq!(explain(status).class, ErrorClass::Unreachable);
         let direct =
             io::Error::new(io::ErrorKind::InvalidData, TlsError::AlertReceived(AlertDescription::CertificateRevoked));

@@ -1,6 +1,6 @@
 //! A new certificate when the old one is two thirds through its life, and the next trust file when there is one.
 
-use crate::connection::{ANSWER_TIME, control_client, enrol_client, explain};
+use crate::connection::{ANSWER_TIME, control_client, enrol_client, explain, explain_transport};
 use crate::enrol::write_trust;
 use crate::host::Host;
 use crate::identity::{TlsIdentity, TlsKey};
@@ -15,12 +15,29 @@ use tonic::transport::Channel;
 
 /// Whether the certificate should be renewed now. One that cannot be read should.
 pub fn is_due(tls: &TlsIdentity, now: SystemTime) -> bool {
-    tls.validity().is_none_or(|(from, until)| is_past_two_thirds(from, until, now))
+    tls.validity().is_none_or(|(from, until)| is_out_of_its_first_two_thirds(from, until, now))
 }
 
-fn is_past_two_thirds(from: SystemTime, until: SystemTime, now: SystemTime) -> bool {
+/// A certificate that begins in the future was made while the coordinator's clock was ahead.
+fn is_out_of_its_first_two_thirds(from: SystemTime, until: SystemTime, now: SystemTime) -> bool {
     let life = until.duration_since(from).unwrap_or_default();
-    now >= from + life * 2 / 3
+    now < from || now >= from + life * 2 / 3
+}
+
+/// Renews the certificate if that is due. If it fails the one there is may still do; the next call shows that.
+pub async fn renew_if_due(host: &mut Host) {
+    if !is_due(&host.tls, SystemTime::now()) {
+        return;
+    }
+    let renewed = async {
+        let dialer = host.dialer().map_err(|error| error.explain())?;
+        let channel = dialer.connect().await.map_err(|error| explain_transport(&error))?;
+        renew(host, channel).await
+    };
+    match renewed.await {
+        Ok(tls) => host.tls = tls,
+        Err(failure) => tracing::warn!(%failure, "this host's certificate was not renewed"),
+    }
 }
 
 /// Asks for a certificate over a new key, and keeps both.
@@ -77,8 +94,9 @@ mod tests {
         let day = Duration::from_secs(86_400);
         let from = SystemTime::UNIX_EPOCH + 1000 * day;
         let until = from + 30 * day;
-        assert!(!is_past_two_thirds(from, until, from + 19 * day));
-        assert!(is_past_two_thirds(from, until, from + 20 * day));
-        assert!(is_past_two_thirds(from, until, until + day));
+        assert!(!is_out_of_its_first_two_thirds(from, until, from + 19 * day));
+        assert!(is_out_of_its_first_two_thirds(from, until, from + 20 * day));
+        assert!(is_out_of_its_first_two_thirds(from, until, until + day));
+        assert!(is_out_of_its_first_two_thirds(from, until, from - day), "made by a clock that was ahead");
     }
 }

@@ -80,9 +80,13 @@ impl Catalog {
             }
             Event::JobEnded { job, host, source_set, outcome, message } => {
                 let set = self.source_sets.entry((*host, source_set.clone())).or_default();
-                let ended =
-                    EndedJob { job: job.clone(), outcome: *outcome, message: message.clone(), ended_ns: time_ns };
-                set.last_job = Some(ended);
+                set.last_job = Some(EndedJob {
+                    job: job.clone(),
+                    outcome: *outcome,
+                    message: message.clone(),
+                    ended_ns: time_ns,
+                    number: record.sequence,
+                });
             }
         }
         Ok(())

@@ -84,6 +84,14 @@ pub struct SourceSet {
     pub last_job: Option<EndedJob>,
 }
 
+impl SourceSet {
+    /// The last attempt, if it failed. Told by numbers, not by times: clocks are put back.
+    pub fn last_failure(&self) -> Option<&EndedJob> {
+        let snapshot = self.last.as_ref().map_or(0, |(_, _, number)| number.get());
+        self.last_job.as_ref().filter(|job| job.outcome == JobOutcome::Failed && job.number > snapshot)
+    }
+}
+
 /// A job that has ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EndedJob {
@@ -95,6 +103,8 @@ pub struct EndedJob {
     pub message: String,
     /// When, by the coordinator's clock.
     pub ended_ns: i64,
+    /// Its place in the journal, where snapshots are numbered too: what is later has a greater number.
+    pub number: u64,
 }
 
 /// A grant that was made.

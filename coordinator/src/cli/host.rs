@@ -1,6 +1,6 @@
 //! `lifeboat host list` and `lifeboat host show`: which servers are safe, since when, and what is next.
 
-use super::output::{Output, Row, ago, from_ns, moment, outcome_name, size};
+use super::output::{Output, Row, ago, from_ns, moment, outcome_name, size, span};
 use super::{Done, Global, admin};
 use clap::{Args, Subcommand};
 use jiff::Timestamp;
@@ -57,6 +57,7 @@ struct HostRow {
     next: Option<Timestamp>,
     running: bool,
     connected: bool,
+    clock_ahead_seconds: i64,
     #[serde(skip)]
     zone: TimeZone,
 }
@@ -73,9 +74,19 @@ impl Row for HostRow {
             self.last.map(|last| ago(last, Timestamp::now())).unwrap_or_default(),
             self.last_outcome.unwrap_or("none yet").to_owned(),
             next,
-            if self.connected { "connected" } else { "away" }.to_owned(),
+            match clock(self.clock_ahead_seconds) {
+                Some(clock) => format!("connected, clock {clock}"),
+                None => if self.connected { "connected" } else { "away" }.to_owned(),
+            },
         ]
     }
+}
+
+/// How a clock stands to this machine's, to the minute; none if it is not off.
+fn clock(ahead_seconds: i64) -> Option<String> {
+    let which = if ahead_seconds < 0 { "behind" } else { "ahead" };
+    let minutes = (ahead_seconds.unsigned_abs() + 30) / 60;
+    (minutes != 0).then(|| format!("{} {which}", span(minutes * 60)))
 }
 
 fn row(host: &v1::Host, set: Option<&v1::HostSourceSet>, zone: &TimeZone) -> HostRow {
@@ -90,6 +101,7 @@ fn row(host: &v1::Host, set: Option<&v1::HostSourceSet>, zone: &TimeZone) -> Hos
         next: set.and_then(|set| from_ns(set.next_due_ns)),
         running: set.is_some_and(|set| !set.running_job.is_empty()),
         connected: host.connected,
+        clock_ahead_seconds: host.clock_ahead_seconds,
         zone: zone.clone(),
     }
 }
@@ -121,6 +133,7 @@ fn show(host: &v1::Host, zone: &TimeZone, out: &mut Output) -> Result<Done, Fail
         ("enrolled", moment(from_ns(host.enrolled_ns), zone)),
         ("agent", format!("{} {}", host.agent_version, seen).trim().to_owned()),
         ("fingerprint", host.fingerprint.clone()),
+        ("clock", clock(host.clock_ahead_seconds).map(|clock| format!("{clock}; set it right")).unwrap_or_default()),
         ("certificate until", moment(from_ns(host.certificate_ends_ns), zone)),
     ];
     for (what, value) in lines.iter().filter(|(_, value)| !value.is_empty()) {

@@ -128,13 +128,19 @@ pub fn moment(time: Option<Timestamp>, zone: &TimeZone) -> String {
 
 /// How long ago, in one unit.
 pub fn ago(time: Timestamp, now: Timestamp) -> String {
-    let seconds = now.duration_since(time).as_secs();
+    match u64::try_from(now.duration_since(time).as_secs()) {
+        Err(_) => "in the future".to_owned(),
+        Ok(seconds) => format!("{} ago", span(seconds)),
+    }
+}
+
+/// How long, in one unit.
+pub fn span(seconds: u64) -> String {
     match seconds {
-        ..0 => "in the future".to_owned(),
-        0..120 => format!("{seconds} s ago"),
-        120..7_200 => format!("{} min ago", seconds / 60),
-        7_200..172_800 => format!("{} h ago", seconds / 3_600),
-        _ => format!("{} days ago", seconds / 86_400),
+        0..120 => format!("{seconds} s"),
+        120..7_200 => format!("{} min", seconds / 60),
+        7_200..172_800 => format!("{} h", seconds / 3_600),
+        _ => format!("{} days", seconds / 86_400),
     }
 }
 

@@ -39,6 +39,8 @@ pub struct Connection {
     pub hello: Hello,
     /// When it was last heard of.
     pub heard: Timestamp,
+    /// How far its clock is ahead of ours; negative: behind.
+    pub ahead: SignedDuration,
 }
 
 /// Names one control stream, so that the end of an old one does not end its successor.
@@ -111,7 +113,8 @@ impl Board {
             self.lose_jobs(host, now);
         }
         let serial = self.serial();
-        self.connections.insert(host, Connection { serial, orders, hello, heard: now });
+        let ahead = ahead(hello.wall_time_ns, now);
+        self.connections.insert(host, Connection { serial, orders, hello, heard: now, ahead });
         self.hand_out(host, now);
         Ok(StreamId { host, serial })
     }
@@ -136,12 +139,14 @@ impl Board {
 
     /// Something came up a control stream. A stream that was replaced is not listened to.
     pub fn report(&mut self, stream: StreamId, report: Report, now: Timestamp) {
-        match self.connections.get_mut(&stream.host) {
-            Some(connection) if connection.serial == stream.serial => connection.heard = now,
+        let connection = match self.connections.get_mut(&stream.host) {
+            Some(connection) if connection.serial == stream.serial => connection,
             _ => return,
-        }
+        };
+        connection.heard = now;
         match report {
-            Report::Hello(_) | Report::Alive(_) => {}
+            Report::Hello(_) => {}
+            Report::Alive(wall_time_ns) => connection.ahead = ahead(wall_time_ns, now),
             Report::Progress(progress) => {
                 if let Some(job) = self.find(stream.host, &progress.job) {
                     job.send_modify(|view| view.progress = Some(progress));
@@ -290,6 +295,11 @@ impl Board {
         self.next_serial += 1;
         self.next_serial
     }
+}
+
+fn ahead(wall_time_ns: i64, now: Timestamp) -> SignedDuration {
+    let theirs = Timestamp::from_nanosecond(i128::from(wall_time_ns)).unwrap_or(Timestamp::UNIX_EPOCH);
+    theirs.duration_since(now)
 }
 
 /// Unlike any other job's name, also of those before a restart: the second it was ordered in, and a number.

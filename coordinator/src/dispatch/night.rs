@@ -1,10 +1,10 @@
 //! What happened so far to a source set, out of the catalog, as the schedule wants to know it. Pure.
 
-use crate::catalog::{Catalog, EndedJob, Snapshot};
+use crate::catalog::{Catalog, EndedJob, Snapshot, SourceSet};
 use crate::schedule::History;
 use jiff::Timestamp;
 use lifeboat_format::id::HostId;
-use lifeboat_format::journal::event::{HostState, JobOutcome};
+use lifeboat_format::journal::event::HostState;
 
 /// The history of `source_set`; none if the host is unknown, retired or revoked. `failures` is how many attempts in a
 /// row failed as far as anybody counted.
@@ -15,20 +15,17 @@ pub fn history(catalog: &Catalog, host: HostId, source_set: &str, failures: u32)
     let row = catalog.host(host).filter(|row| row.state == HostState::Active)?;
     let set = catalog.source_set(host, source_set);
     let last = set.and_then(|set| set.last.as_ref()).and_then(|(_, _, number)| catalog.snapshot(*number));
-    let job = set.and_then(|set| set.last_job.as_ref());
-    Some(of(moment(row.enrolled_ns), last, job, failures))
+    let failure = set.and_then(SourceSet::last_failure);
+    Some(of(moment(row.enrolled_ns), last, failure, failures))
 }
 
-fn of(enrolled: Timestamp, last: Option<&Snapshot>, job: Option<&EndedJob>, failures: u32) -> History {
-    let committed = last.map(|snapshot| (snapshot.committed_ns, snapshot.is_checkpoint()));
-    let failed = job.filter(|job| job.outcome == JobOutcome::Failed).map(|job| job.ended_ns);
+fn of(enrolled: Timestamp, last: Option<&Snapshot>, failure: Option<&EndedJob>, failures: u32) -> History {
     let failures = failures.max(1);
-    match (committed, failed) {
+    match (failure, last) {
+        (Some(job), _) => History::Failed { ended: moment(job.ended_ns), failures },
+        (None, Some(last)) if last.is_checkpoint() => History::Failed { ended: moment(last.committed_ns), failures },
+        (None, Some(last)) => History::Succeeded { ended: moment(last.committed_ns) },
         (None, None) => History::Never { enrolled },
-        (Some((at, _)), Some(failed)) if failed > at => History::Failed { ended: moment(failed), failures },
-        (Some((at, true)), _) => History::Failed { ended: moment(at), failures },
-        (Some((at, false)), _) => History::Succeeded { ended: moment(at) },
-        (None, Some(failed)) => History::Failed { ended: moment(failed), failures },
     }
 }
 
@@ -39,8 +36,8 @@ fn moment(nanoseconds: i64) -> Timestamp {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use lifeboat_format::id::{NodeId, Scope, SnapshotId};
-    use lifeboat_format::journal::event::SnapshotState;
+    use lifeboat_format::id::{NodeId, Scope, SnapshotId, SnapshotNumber};
+    use lifeboat_format::journal::event::{JobOutcome, SnapshotState};
     use lifeboat_format::manifest::{Outcome, RootRef};
 
     fn snapshot(outcome: Outcome, committed_ns: i64) -> Snapshot {
@@ -60,8 +57,11 @@ mod tests {
         }
     }
 
-    fn failed(ended_ns: i64) -> EndedJob {
-        EndedJob { job: "j".into(), outcome: JobOutcome::Failed, message: String::new(), ended_ns }
+    /// The failure that counts of one with this number in the journal, where the last snapshot is number 10.
+    fn failure(number: u64, ended_ns: i64) -> Option<EndedJob> {
+        let job = EndedJob { job: "j".into(), outcome: JobOutcome::Failed, message: String::new(), ended_ns, number };
+        let last = Some((1, SnapshotId::from_bytes([1; 32]), SnapshotNumber::new(10)));
+        SourceSet { last, committed: 1, last_job: Some(job) }.last_failure().cloned()
     }
 
     #[test]
@@ -70,10 +70,19 @@ mod tests {
         let complete = snapshot(Outcome::Complete, 100);
         assert_eq!(of(enrolled, None, None, 0), History::Never { enrolled });
         assert_eq!(of(enrolled, Some(&complete), None, 0), History::Succeeded { ended: moment(100) });
-        assert_eq!(of(enrolled, Some(&complete), Some(&failed(99)), 0), History::Succeeded { ended: moment(100) });
-        let after = History::Failed { ended: moment(101), failures: 3 };
-        assert_eq!(of(enrolled, Some(&complete), Some(&failed(101)), 3), after);
-        assert_eq!(of(enrolled, None, Some(&failed(7)), 0), History::Failed { ended: moment(7), failures: 1 });
+        let before = failure(9, 99);
+        assert_eq!(of(enrolled, Some(&complete), before.as_ref(), 0), History::Succeeded { ended: moment(100) });
+        let after = failure(11, 101);
+        let failed = History::Failed { ended: moment(101), failures: 3 };
+        assert_eq!(of(enrolled, Some(&complete), after.as_ref(), 3), failed);
+        assert_eq!(of(enrolled, None, after.as_ref(), 0), History::Failed { ended: moment(101), failures: 1 });
+    }
+
+    #[test]
+    fn what_happened_last_is_told_by_numbers_though_the_clock_was_put_back() {
+        let later = failure(11, 3);
+        let failed = History::Failed { ended: moment(3), failures: 1 };
+        assert_eq!(of(moment(5), Some(&snapshot(Outcome::Complete, 100)), later.as_ref(), 0), failed);
     }
 
     #[test]

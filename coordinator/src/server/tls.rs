@@ -1,10 +1,11 @@
 //! TLS of the one port: version 1.3 only, our own certificate, and a client certificate where the caller has one.
 //!
-//! Who has no certificate can only enrol. One that ended less than 30 days ago is let in too, for it may renew and do
-//! nothing else (INV-51); [`super::peer`] reads when it ended. The library, aws-lc-rs, is named explicitly: with two
+//! Who has no certificate can only enrol. One that ended less than 30 days ago is let in too, and one that begins in the
+//! future, made while our clock was ahead: such a host may renew and do nothing else (INV-51); [`super::peer`] reads the
+//! times. The library, aws-lc-rs, is named explicitly: with two
 //! in the tree rustls would refuse to choose, at run time.
 
-use crate::pki::{KeyedCertificate, RENEWAL_GRACE};
+use crate::pki::{self, KeyedCertificate, RENEWAL_GRACE};
 use rustls::client::danger::HandshakeSignatureValid;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer, UnixTime};
@@ -70,7 +71,7 @@ pub fn server_config(own: Arc<OwnCertificate>, issuing: &CertificateDer<'static>
     Ok(config)
 }
 
-/// Checks a client certificate as WebPKI does, but lets one that ended within the grace pass.
+/// Checks a client certificate as WebPKI does, but lets one that ended within the grace pass, and one of the future.
 #[derive(Debug)]
 struct HostVerifier(Arc<dyn ClientCertVerifier>);
 
@@ -100,11 +101,18 @@ impl ClientCertVerifier for HostVerifier {
         intermediates: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
+        use CertificateError::{Expired, ExpiredContext, NotValidYet, NotValidYetContext};
+        let verify_at = |second: u64| {
+            let then = UnixTime::since_unix_epoch(Duration::from_secs(second));
+            self.0.verify_client_cert(end_entity, intermediates, then)
+        };
         match self.0.verify_client_cert(end_entity, intermediates, now) {
-            Err(Error::InvalidCertificate(CertificateError::Expired | CertificateError::ExpiredContext { .. })) => {
-                let earlier = now.as_secs().saturating_sub(RENEWAL_GRACE.as_secs().unsigned_abs());
-                let earlier = UnixTime::since_unix_epoch(Duration::from_secs(earlier));
-                self.0.verify_client_cert(end_entity, intermediates, earlier)
+            Err(Error::InvalidCertificate(Expired | ExpiredContext { .. })) => {
+                verify_at(now.as_secs().saturating_sub(RENEWAL_GRACE.as_secs().unsigned_abs()))
+            }
+            Err(Error::InvalidCertificate(NotValidYet | NotValidYetContext { .. })) => {
+                let begins = pki::read_host(end_entity).map_err(|error| Error::General(error.to_string()))?.begins;
+                verify_at(begins.as_second().unsigned_abs())
             }
             verdict => verdict,
         }
@@ -136,7 +144,6 @@ impl ClientCertVerifier for HostVerifier {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::pki;
     use jiff::{SignedDuration, Timestamp};
     use lifeboat_format::id::{HostId, RepositoryId};
 
@@ -166,12 +173,17 @@ mod tests {
         assert!(verdict(-1, false));
         assert!(verdict(29, false));
         assert!(!verdict(31, false));
-        assert!(!verdict(-33, false), "it does not begin before it was made");
+    }
+
+    #[test]
+    fn a_certificate_made_while_the_clock_was_ahead_passes_to_be_renewed() {
+        assert!(verdict(-33, false));
     }
 
     #[test]
     fn a_certificate_of_another_repository_does_not_pass() {
-        assert!(!verdict(-1, true));
-        assert!(!verdict(29, true));
+        for days in [-33, -1, 29] {
+            assert!(!verdict(days, true), "{days}");
+        }
     }
 }

@@ -6,7 +6,6 @@ use crate::catalog::{Catalog, Host, Snapshot};
 use crate::dispatch::Past;
 use crate::store::{ByteRange, ObjectName};
 use lifeboat_format::id::{HostId, SnapshotId, SnapshotNumber};
-use lifeboat_format::journal::event::JobOutcome;
 use lifeboat_format::manifest::{Clear, Manifest, Outcome};
 use lifeboat_proto::convert::SourceSetName;
 use lifeboat_proto::status::{ErrorClass, Failure};
@@ -78,6 +77,7 @@ impl Context {
             source_sets: names.into_iter().map(|name| self.set_row(number, name, past)).collect(),
             fingerprint: row.enrolled.signing_key.fingerprint().to_string(),
             certificate_ends_ns: row.certificate_ends_ns.unwrap_or(0),
+            clock_ahead_seconds: self.dispatch.clock_ahead(number).map_or(0, |ahead| ahead.as_secs()),
         }
     }
 
@@ -87,13 +87,10 @@ impl Context {
             let last = set.last.as_ref().and_then(|(_, _, number)| Some((*number, catalog.snapshot(*number)?.clone())));
             (set, last)
         });
-        let committed = last.as_ref().map(|(_, snapshot)| (snapshot.committed_ns, outcome(snapshot), String::new()));
-        let failed = set.last_job.filter(|job| job.outcome == JobOutcome::Failed);
-        let failed = failed.map(|job| (job.ended_ns, v1::Outcome::Failed, job.message));
-        let (last_attempt_ns, last_outcome, last_message) = match (committed, failed) {
-            (Some(committed), Some(failed)) if failed.0 > committed.0 => failed,
-            (Some(committed), _) => committed,
-            (None, failed) => failed.unwrap_or_default(),
+        let (last_attempt_ns, last_outcome, last_message) = match (set.last_failure(), &last) {
+            (Some(job), _) => (job.ended_ns, v1::Outcome::Failed, job.message.clone()),
+            (None, Some((_, snapshot))) => (snapshot.committed_ns, outcome(snapshot), String::new()),
+            (None, None) => Default::default(),
         };
         let known: Option<SourceSetName> = name.parse().ok();
         let next = known.as_ref().and_then(|name| self.dispatch.next_due(past, host, name));

@@ -98,6 +98,16 @@ fn a_host_that_returns_is_told_the_same_job_again() {
 }
 
 #[test]
+fn how_far_a_clock_is_off_is_told_anew_with_each_sign_of_life() {
+    let mut board = Board::default();
+    let (stream, _orders) = connect(&mut board, 1, at(0));
+    let ahead = |board: &Board| board.connection(HOST).unwrap().ahead.as_secs();
+    assert_eq!(ahead(&board), -at(0).as_second(), "the hello says 1970");
+    board.report(stream.unwrap(), Report::Alive(at(5).as_nanosecond() as i64), at(20));
+    assert_eq!(ahead(&board), -15);
+}
+
+#[test]
 fn a_second_machine_with_the_same_identity_is_refused_while_the_first_is_there() {
     let mut board = Board::default();
     let (first, mut orders) = connect(&mut board, 1, at(0));
