@@ -65,6 +65,8 @@ pub struct Plan {
     pub processors: usize,
     /// Bytes of memory to stay within: see [`budget`].
     pub memory: u64,
+    /// Whether the roots are only a part of the set: then the snapshot is a checkpoint.
+    pub is_part: bool,
     /// When to commit a checkpoint.
     pub checkpoint: CheckpointRule,
     /// A directory on disk for temporary files.
@@ -189,6 +191,7 @@ fn pass(plan: &Plan, around: &Surroundings<'_>, trust_last_tree: bool) -> Result
             Growth::Refused(refused) => return Ok(Growth::Refused(refused)),
         };
         let outcome = match ended {
+            leg::Ended::Whole if plan.is_part => Outcome::Checkpoint,
             leg::Ended::Whole if gaps.count() == 0 => Outcome::Complete,
             leg::Ended::Whole => Outcome::Gaps,
             leg::Ended::More | leg::Ended::Stopped => Outcome::Checkpoint,

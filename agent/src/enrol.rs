@@ -10,6 +10,7 @@
 //! * The identity is written last: a host is enrolled whole, or not.
 
 mod pending;
+pub mod proof;
 pub mod service;
 
 use crate::connection::{

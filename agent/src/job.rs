@@ -5,6 +5,7 @@
 mod plan;
 mod report;
 
+pub(crate) use plan::proof as proof_plan;
 pub use report::gap_lines;
 
 use crate::backup::{self, BackupError, Report, Surroundings};

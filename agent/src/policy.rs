@@ -11,7 +11,7 @@ mod rules;
 
 pub use amount::{ByteRate, ByteSize};
 pub use file::{load, write_default};
-pub use rules::rules;
+pub use rules::{never, rules};
 
 use lifeboat_proto::convert::SourceSetName;
 use lifeboat_proto::status::ErrorClass;

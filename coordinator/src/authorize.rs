@@ -63,7 +63,7 @@ pub enum Verb {
     Renew,
     /// Follow orders and report.
     Follow,
-    /// Begin, ask, upload, commit, abort.
+    /// Begin, ask, upload, commit, abort; have a small snapshot of one's own proven.
     BackUp,
     /// Read sealed bytes by a grant.
     Read,

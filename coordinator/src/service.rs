@@ -12,6 +12,7 @@ mod failure;
 mod grant;
 mod lists;
 mod past;
+mod proof;
 mod refusals;
 mod restore;
 mod session;

@@ -1412,7 +1412,9 @@ def choose(manifests, options):
     if options.host is None and options.set is None:
         return None
     wished = lambda m: options.host in (None, m.host) and options.set in (None, m.source_set)
+    # A checkpoint is not the whole of anything: only its id means it, or that there is nothing else.
     fitting = [manifest for manifest in manifests if wished(manifest)]
+    fitting = [manifest for manifest in fitting if OUTCOMES[manifest.outcome] != "checkpoint"] or fitting
     need(fitting, "there is no such snapshot")
     need(len({(m.host, m.source_set) for m in fitting}) == 1, "say both --host and --set: there are several")
     return max(fitting, key=lambda manifest: manifest.sequence)

@@ -8,6 +8,7 @@ mod disks;
 mod half_way;
 mod identity;
 mod judges;
+mod proof;
 mod recovery;
 mod story;
 mod trouble;

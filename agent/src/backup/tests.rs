@@ -174,6 +174,7 @@ impl Lab {
             job: String::new(),
             processors,
             memory: budget::MEMORY_DEFAULT,
+            is_part: false,
             checkpoint: CheckpointRule::default(),
             scratch: self.state(),
             local_tree: LocalTreeFiles::new(&self.state(), "data"),

@@ -1,15 +1,18 @@
 //! `lifeboat-agent enrol`
 
-use super::{Done, Output, block_on};
+use super::{Done, Output, runtime};
+use crate::enrol::proof::{Proof, prove};
 use crate::enrol::{self, service};
 use crate::error::AgentError;
 use crate::host::Places;
+use crate::policy::ByteSize;
 use lifeboat_proto::convert::HostName;
 use lifeboat_proto::status::ErrorClass;
 use serde_json::json;
 use std::fs::File;
 use std::io::{self, IsTerminal, Read};
 use std::path::PathBuf;
+use std::time::Duration;
 use zeroize::Zeroizing;
 
 /// A token is one line, much shorter than this.
@@ -35,7 +38,11 @@ pub struct EnrolArgs {
 pub fn enrol(args: EnrolArgs, places: &Places, out: &Output) -> Result<Done, AgentError> {
     let name = host_name(args.name)?;
     let token = read_token(args.token_file)?;
-    let report = block_on(enrol::enrol(places, &token, &name))?;
+    let runtime = runtime()?;
+    let report = runtime.block_on(enrol::enrol(places, &token, &name))?;
+    // Before the service runs: one agent works here at a time.
+    let proof = prove(places, runtime.handle());
+    runtime.shutdown_timeout(Duration::from_secs(1));
     if args.service {
         service::install()?;
     }
@@ -49,15 +56,25 @@ pub fn enrol(args: EnrolArgs, places: &Places, out: &Output) -> Result<Done, Age
         true => "the service runs; the first backup starts by itself, `lifeboat-agent status` shows how it went",
         false => "start the service (`systemctl enable --now lifeboat-agent`), or back up now: `lifeboat-agent backup`",
     };
-    let value = json!({ "host": identity.host.get(), "name": identity.name, "fingerprint": fingerprint.to_string() });
+    let proven = proof.as_ref().ok().copied().flatten();
+    let value = json!({
+        "host": identity.host.get(),
+        "name": identity.name,
+        "fingerprint": fingerprint.to_string(),
+        "proven_entries": proven.map(|proof| proof.entries),
+        "proven_bytes": proven.map(|proof| proof.content_bytes),
+    });
+    let proven = proven.map_or(String::new(), |Proof { entries, content_bytes }| {
+        format!("\nproven: {entries} entries with {} went up, were read back and opened", ByteSize(content_bytes))
+    });
     out.print(
         &value,
         format!(
-            "this server is host {} ({}) of {}\nfingerprint {fingerprint}\n{what_is_backed_up}\nnext: {next}",
+            "this server is host {} ({}) of {}\nfingerprint {fingerprint}\n{what_is_backed_up}{proven}\nnext: {next}",
             identity.host, identity.name, identity.address
         ),
     )?;
-    Ok(Done::Complete)
+    proof.map(|_| Done::Complete)
 }
 
 fn host_name(given: Option<String>) -> Result<HostName, AgentError> {

@@ -6,7 +6,7 @@ use crate::commands::CommandOutput;
 use crate::error::AgentError;
 use crate::host::Host;
 use crate::local_tree::LocalTreeFiles;
-use crate::policy::{Policy, SourceSet, rules};
+use crate::policy::{self, Policy, SourceSet};
 use crate::walk::RulesError;
 use lifeboat_proto::convert::SourceSetName;
 use lifeboat_proto::status::ErrorClass;
@@ -21,6 +21,22 @@ pub fn plan(
     job: &str,
     output: &CommandOutput,
 ) -> Result<Plan, AgentError> {
+    Ok(Plan {
+        roots: set.paths.iter().cloned().chain(output.root()).collect(),
+        known_gaps: output.gaps().to_vec(),
+        rules: policy::rules(policy, set, output.directory(), host.state.path()).map_err(wrong_rules)?,
+        job: job.to_owned(),
+        ..of_nothing(host, policy, name)?
+    })
+}
+
+/// The plan for the small backup with which an enrolment is proven: a part of the set, the policy and the trust file.
+pub fn proof(host: &Host, policy: &Policy, name: &SourceSetName) -> Result<Plan, AgentError> {
+    let roots = vec![host.places.policy(), host.places.trust(policy)];
+    Ok(Plan { roots, is_part: true, ..of_nothing(host, policy, name)? })
+}
+
+fn of_nothing(host: &Host, policy: &Policy, name: &SourceSetName) -> Result<Plan, AgentError> {
     let Some((scope, keys)) = host.identity.newest_scope() else {
         return Err(AgentError::new(ErrorClass::Damaged, "this host has no group secret to seal with")
             .hint("enrol this host again with a new token"));
@@ -28,12 +44,13 @@ pub fn plan(
     let cores = || std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
     Ok(Plan {
         source_set: name.to_string(),
-        roots: set.paths.iter().cloned().chain(output.root()).collect(),
-        known_gaps: output.gaps().to_vec(),
-        rules: rules(policy, set, output.directory(), host.state.path()).map_err(wrong_rules)?,
-        job: job.to_owned(),
+        roots: Vec::new(),
+        known_gaps: Vec::new(),
+        rules: policy::never(policy).map_err(wrong_rules)?,
+        job: String::new(),
         processors: policy.limits.processors.unwrap_or_else(cores),
         memory: policy.limits.memory.map_or(MEMORY_DEFAULT, |memory| memory.0),
+        is_part: false,
         checkpoint: CheckpointRule::default(),
         scratch: host.state.scratch(),
         local_tree: LocalTreeFiles::new(&host.state.trees(), name.as_str()),

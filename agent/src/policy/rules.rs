@@ -7,17 +7,24 @@ use std::path::{Path, PathBuf};
 /// What is left out: what the set excludes, the agent's own state but for the output of this set's commands, and,
 /// over everything, what the policy never gives.
 pub fn rules(policy: &Policy, set: &SourceSet, commands: &Path, state: &Path) -> Result<Rules, RulesError> {
-    let (paths, globs): (Vec<_>, Vec<_>) = policy.never.iter().partition(|never| is_plain_path(never));
-    let paths: Vec<_> = paths.into_iter().map(PathBuf::from).collect();
-    let patterns: Vec<_> =
-        set.exclude.iter().cloned().chain(own_state(commands, state)).chain(globs.into_iter().cloned()).collect();
-    let mut rules = Rules::new(&patterns, &paths)?;
+    let mut rules = never_and(policy, set.exclude.iter().cloned().chain(own_state(commands, state)))?;
     rules.one_file_system = set.one_file_system;
     rules.skip_foreign = set.skip_network;
     rules.skip_temporary = set.skip_temporary;
     rules.skip_caches = set.skip_cache_dirs;
     rules.skip_nodump = set.skip_nodump;
     Ok(rules)
+}
+
+/// What the policy never gives, and nothing else.
+pub fn never(policy: &Policy) -> Result<Rules, RulesError> {
+    never_and(policy, std::iter::empty())
+}
+
+fn never_and(policy: &Policy, patterns: impl Iterator<Item = String>) -> Result<Rules, RulesError> {
+    let (paths, globs): (Vec<_>, Vec<_>) = policy.never.iter().partition(|never| is_plain_path(never));
+    let paths: Vec<_> = paths.into_iter().map(PathBuf::from).collect();
+    Rules::new(&patterns.chain(globs.into_iter().cloned()).collect::<Vec<_>>(), &paths)
 }
 
 fn is_plain_path(never: &str) -> bool {

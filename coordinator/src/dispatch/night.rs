@@ -9,7 +9,8 @@ use lifeboat_format::journal::event::HostState;
 /// The history of `source_set`; none if the host is unknown, retired or revoked. `failures` is how many attempts in a
 /// row failed as far as anybody counted.
 ///
-/// A checkpoint is the mark of a run that was cut off, so it counts as a failure. A suspect snapshot counts as an
+/// A checkpoint is the mark of a run that was cut off, so it counts as a failure; but as the first of its source set it
+/// is the proof with which the host was enrolled, or of a first backup: nothing was whole yet. A suspect snapshot counts as an
 /// attempt that is over: trying again would bring the same, a person has to look.
 pub fn history(catalog: &Catalog, host: HostId, source_set: &str, failures: u32) -> Option<History> {
     let row = catalog.host(host).filter(|row| row.state == HostState::Active)?;
@@ -20,6 +21,7 @@ pub fn history(catalog: &Catalog, host: HostId, source_set: &str, failures: u32)
 }
 
 fn of(enrolled: Timestamp, last: Option<&Snapshot>, failure: Option<&EndedJob>, failures: u32) -> History {
+    let last = last.filter(|snapshot| !(snapshot.is_checkpoint() && snapshot.sequence == 1));
     let failures = failures.max(1);
     match (failure, last) {
         (Some(job), _) => History::Failed { ended: moment(job.ended_ns), failures },
@@ -87,7 +89,13 @@ mod tests {
 
     #[test]
     fn a_checkpoint_is_the_mark_of_a_run_that_was_cut_off() {
-        let checkpoint = snapshot(Outcome::Checkpoint, 100);
+        let first = snapshot(Outcome::Checkpoint, 100);
+        assert_eq!(
+            of(moment(5), Some(&first), None, 0),
+            History::Never { enrolled: moment(5) },
+            "nothing was whole yet"
+        );
+        let checkpoint = Snapshot { sequence: 2, ..first };
         let cut_off = History::Failed { ended: moment(100), failures: 1 };
         assert_eq!(of(moment(5), Some(&checkpoint), None, 0), cut_off);
     }

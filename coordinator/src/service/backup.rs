@@ -5,11 +5,11 @@ use crate::authorize::Verb;
 use crate::run::RunRef;
 use crate::run::commit::CommitAnswer;
 use crate::run::upload::{IncomingChunk, IncomingNode, Refused};
-use lifeboat_format::id::HostId;
-use lifeboat_proto::convert::ConvertError;
+use lifeboat_format::id::{HostId, SnapshotId};
 use lifeboat_proto::convert::backup::{
     Begin, Begun, ChunkUp, Commit, Committed, Has, Missing, NodeUp, RunHandle, Upload, bitmap,
 };
+use lifeboat_proto::convert::{ConvertError, array};
 use lifeboat_proto::v1;
 use std::sync::Arc;
 use tokio::sync::mpsc;
@@ -86,6 +86,13 @@ impl v1::backup_service_server::BackupService for Backup {
             answer.map(committed).map_err(|error| failure::of_commit(&error))
         });
         Ok(Response::new(committed.await?.into()))
+    }
+
+    async fn prove(&self, request: Request<v1::ProveRequest>) -> Result<Response<v1::ProveResponse>, Status> {
+        let host = self.0.host(&request, Verb::BackUp)?;
+        let snapshot = SnapshotId::from_bytes(array("snapshot", &request.into_inner().snapshot)?);
+        let context = self.0.clone();
+        Ok(Response::new(blocking(move || context.prove(host, &snapshot)).await?))
     }
 
     async fn abort(&self, request: Request<v1::AbortRequest>) -> Result<Response<v1::AbortResponse>, Status> {

@@ -33,12 +33,7 @@ impl Context {
         let order = SignedOrder::parse(order).map_err(|error| Failure::of(ErrorClass::Usage, &error))?;
         let verified = order.verify(self.trust.trust(), SIGNATURES_NEEDED, self.clock.now_ns());
         verified.map_err(|error| Failure::of(ErrorClass::Refused, &error))?;
-        if self.rolled_back.load(Ordering::Relaxed) {
-            let failure = "a host has seen a later journal than ours: the repository was rolled back or forked";
-            return Err(
-                Failure::new(ErrorClass::Refused, failure).hint("the service's log names the host and its head")
-            );
-        }
+        self.refuse_while_in_doubt()?;
         let id = order.order().snapshot;
         let found = self.catalog(|catalog| {
             catalog.snapshot_by_id(&id).filter(|(_, row)| row.is_kept()).map(|(number, row)| (number, row.clone()))
@@ -67,7 +62,16 @@ impl Context {
         })
     }
 
-    fn open_manifest(&self, id: &SnapshotId) -> Result<SealedPart, Failure> {
+    /// Nothing is opened while a host has seen a journal that ours does not extend (INV-53).
+    pub(super) fn refuse_while_in_doubt(&self) -> Result<(), Failure> {
+        if !self.rolled_back.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        let failure = "a host has seen a later journal than ours: the repository was rolled back or forked";
+        Err(Failure::new(ErrorClass::Refused, failure).hint("the service's log names the host and its head"))
+    }
+
+    pub(super) fn open_manifest(&self, id: &SnapshotId) -> Result<SealedPart, Failure> {
         let envelope = Envelope::parse(&self.object(&ObjectName::envelope(*id))?).map_err(damaged)?;
         if envelope.snapshot() != *id {
             return Err(Failure::new(ErrorClass::Damaged, format!("the envelope of snapshot {id} is that of another")));
@@ -77,7 +81,7 @@ impl Context {
     }
 
     /// What opens data of these scopes, which rise.
-    fn open_keys(&self, scopes: &[Scope]) -> Result<Vec<(Scope, OpenKeys)>, Failure> {
+    pub(super) fn open_keys(&self, scopes: &[Scope]) -> Result<Vec<(Scope, OpenKeys)>, Failure> {
         let secrets = self.group_secrets(|scope, _| scopes.contains(&scope))?;
         let find = |scope: &Scope| {
             let secret = secrets.iter().find(|(found, ..)| found == scope).map(|(_, _, secret)| secret);

@@ -62,8 +62,11 @@ impl Context {
 
     fn host_row(&self, number: HostId, row: &Host, past: &dyn Past) -> v1::Host {
         let connection = self.dispatch.connection(number);
-        let mut names: BTreeSet<String> =
-            self.catalog(|catalog| catalog.source_sets(number).map(|(name, _)| name.to_owned()).collect());
+        let mut names: BTreeSet<String> = self.catalog(|catalog| {
+            let begun = catalog.source_sets(number).map(|(name, _)| name.to_owned());
+            // Of a set that the policy no longer has, and that never had a whole snapshot, there is nothing to say.
+            begun.filter(|name| connection.is_none() || is_whole_once(catalog, number, name)).collect()
+        });
         let offered = connection.iter().flat_map(|(hello, _)| &hello.source_sets);
         names.extend(offered.map(ToString::to_string));
         v1::Host {
@@ -155,6 +158,12 @@ impl Context {
             failure.hint("`lifeboat host list` shows them all")
         })
     }
+}
+
+/// Whether a source set ever had a snapshot that is more than a checkpoint, or a backup that failed.
+fn is_whole_once(catalog: &Catalog, host: HostId, source_set: &str) -> bool {
+    catalog.source_set(host, source_set).is_some_and(|set| set.last_job.is_some())
+        || catalog.last_to_compare(host, source_set).is_some()
 }
 
 fn is_called(number: HostId, row: &Host, name: &str) -> bool {

@@ -75,6 +75,10 @@ impl BackupService for Fake {
         Ok(Response::new(Committed::Snapshot { id, number, head, suspect: None }.into()))
     }
 
+    async fn prove(&self, _: Request<v1::ProveRequest>) -> Result<Response<v1::ProveResponse>, Status> {
+        Err(Status::unimplemented("no run proves anything"))
+    }
+
     async fn abort(&self, _: Request<v1::AbortRequest>) -> Result<Response<v1::AbortResponse>, Status> {
         Ok(Response::new(v1::AbortResponse {}))
     }
