@@ -10,8 +10,8 @@ use lifeboat_format::journal::event::HostState;
 /// row failed as far as anybody counted.
 ///
 /// A checkpoint is the mark of a run that was cut off, so it counts as a failure; but as the first of its source set it
-/// is the proof with which the host was enrolled, or of a first backup: nothing was whole yet. A suspect snapshot counts as an
-/// attempt that is over: trying again would bring the same, a person has to look.
+/// is the proof with which the host was enrolled, or the begin of its first backup: nothing was whole yet. A suspect
+/// snapshot counts as an attempt that is over: trying again would bring the same, a person has to look.
 pub fn history(catalog: &Catalog, host: HostId, source_set: &str, failures: u32) -> Option<History> {
     let row = catalog.host(host).filter(|row| row.state == HostState::Active)?;
     let set = catalog.source_set(host, source_set);

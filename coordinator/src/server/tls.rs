@@ -2,8 +2,7 @@
 //!
 //! Who has no certificate can only enrol. One that ended less than 30 days ago is let in too, and one that begins in the
 //! future, made while our clock was ahead: such a host may renew and do nothing else (INV-51); [`super::peer`] reads the
-//! times. The library, aws-lc-rs, is named explicitly: with two
-//! in the tree rustls would refuse to choose, at run time.
+//! times. The library, aws-lc-rs, is named explicitly: with two in the tree rustls would refuse to choose, at run time.
 
 use crate::pki::{self, KeyedCertificate, RENEWAL_GRACE};
 use rustls::client::danger::HandshakeSignatureValid;
