@@ -154,6 +154,11 @@ impl StoreError {
         }
     }
 
+    /// Whether this says something of the object: that it is not there, or cut. Every other error leaves that open.
+    pub fn is_about_the_object(&self) -> bool {
+        matches!(self, Self::NotFound { .. } | Self::OutOfRange { .. })
+    }
+
     /// Whether this says for certain that the object is not there.
     pub fn is_not_found(&self) -> bool {
         matches!(self, Self::NotFound { .. })

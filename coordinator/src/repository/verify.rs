@@ -10,7 +10,7 @@ use super::read::shown;
 use crate::index::rebuild::{FooterError, read_footer};
 use crate::index::{IndexError, PackNumber};
 use crate::journal::{JournalError, read_batch};
-use crate::store::{ByteRange, ObjectName, StoreError};
+use crate::store::{ByteRange, ObjectName};
 use lifeboat_format::envelope::Envelope;
 use lifeboat_format::id::{Digest, HostId, PackId, SnapshotId, SnapshotNumber};
 use lifeboat_format::link::Target;
@@ -173,7 +173,7 @@ impl Coordinator {
     /// Without a footer, the rows say what should be there.
     fn verify_by_rows(&self, pack: PackId, error: &FooterError) -> Result<PackFindings, IndexError> {
         let mut findings = PackFindings { what: vec![format!("its footer does not hold: {error}")], lost: Vec::new() };
-        let unreadable = matches!(error, FooterError::Store(error) if !is_about_the_object(error));
+        let unreadable = matches!(error, FooterError::Store(error) if !error.is_about_the_object());
         let Some((number, _)) = self.shared.index.pack(&pack).filter(|_| !unreadable) else { return Ok(findings) };
         for (target, found) in self.rows_in(number)? {
             if let Err(super::ReadError::Damaged { .. }) = self.read_at(&found) {
@@ -232,10 +232,6 @@ impl Coordinator {
         }?;
         Some(Damage { object: ObjectName::journal(number), what, snapshots: BTreeSet::new() })
     }
-}
-
-fn is_about_the_object(error: &StoreError) -> bool {
-    matches!(error, StoreError::NotFound { .. } | StoreError::OutOfRange { .. })
 }
 
 fn summary(what: &[String]) -> String {

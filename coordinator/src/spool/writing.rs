@@ -1,9 +1,14 @@
 //! The thread that owns one open pack: writes records into its temporary file, and hands it on when it is closed.
+//!
+//! A pack is named by what it holds. So what is sent again after a loss could get the name of the very pack in which it
+//! was lost, whose bytes nobody can change. A pack that would be called like one that is lost, in part or whole, or
+//! dead, gets its last record once more, which makes it another one (INV-15).
 
 use super::{Append, Order, Ticket};
+use crate::index::rebuild::{FooterError, read_footer};
 use crate::shared::Shared;
-use crate::store::{Spooled, StoreError};
-use lifeboat_format::pack::{Finished, PackWriteError, PackWriter};
+use crate::store::{ByteRange, ObjectName, Spooled, StoreError};
+use lifeboat_format::pack::{Finished, FooterRecord, PackWriteError, PackWriter, Record};
 use lifeboat_format::sign::SigningKey;
 use std::io::{self, BufWriter};
 use std::sync::Arc;
@@ -20,12 +25,19 @@ pub(super) struct Closed {
     pub file: Spooled,
 }
 
+/// A pack on its way into a temporary file.
+struct Open {
+    ticket: Ticket,
+    pack: PackWriter<BufWriter<Spooled>>,
+    last: (Record, Vec<u8>),
+}
+
 /// Owns the open pack.
 pub(super) struct Writer {
     shared: Arc<Shared>,
     log_key: SigningKey,
     closed: SyncSender<Closed>,
-    open: Option<(Ticket, PackWriter<BufWriter<Spooled>>)>,
+    open: Option<Open>,
     /// The last pack that was thrown away; what still comes for it is dropped.
     failed: Option<Ticket>,
 }
@@ -33,7 +45,9 @@ pub(super) struct Writer {
 #[derive(Debug, thiserror::Error)]
 enum WriteError {
     #[error("cannot make a temporary file")]
-    Spool(#[from] StoreError),
+    Spool(#[source] StoreError),
+    #[error("cannot see whether the repository has such a pack")]
+    Look(#[source] StoreError),
     #[error(transparent)]
     Pack(#[from] PackWriteError),
     #[error("cannot write the pack")]
@@ -67,12 +81,16 @@ impl Writer {
         if self.failed == Some(append.ticket) {
             return Ok(());
         }
+        let Append { ticket, record, bytes, .. } = append;
         let mut pack = match self.open.take() {
-            Some((ticket, pack)) if ticket == append.ticket => pack,
-            _ => PackWriter::begin(BufWriter::with_capacity(PIECE_BYTES, self.shared.store.spool()?))?,
+            Some(open) if open.ticket == ticket => open.pack,
+            _ => {
+                let file = self.shared.store.spool().map_err(WriteError::Spool)?;
+                PackWriter::begin(BufWriter::with_capacity(PIECE_BYTES, file))?
+            }
         };
-        pack.add(&append.record, &append.bytes)?;
-        self.open = Some((append.ticket, pack));
+        pack.add(&record, &bytes)?;
+        self.open = Some(Open { ticket, pack, last: (record, bytes) });
         Ok(())
     }
 
@@ -80,13 +98,47 @@ impl Writer {
         if self.failed == Some(ticket) {
             return Ok(());
         }
-        let Some((_, pack)) = self.open.take().filter(|(open, _)| *open == ticket) else {
+        let Some(Open { mut pack, last: (record, bytes), .. }) = self.open.take().filter(|open| open.ticket == ticket)
+        else {
             return Err(WriteError::Empty);
         };
+        while self.is_name_spoilt(&ObjectName::pack(pack.id()), pack.records()).map_err(WriteError::Look)? {
+            pack.add(&record, &bytes)?;
+        }
         let (finished, buffered) = pack.finish(&self.log_key)?;
         let file = buffered.into_inner().map_err(|error| WriteError::Io(error.into_error()))?;
         // Fails only when the other thread has stopped, on the way out.
         let _ = self.closed.send(Closed { ticket, finished, file });
         Ok(())
+    }
+
+    /// Whether the pack of this name, which has these records, is dead, has lost some of them, or is there and damaged.
+    fn is_name_spoilt(&self, name: &ObjectName, records: &[FooterRecord]) -> Result<bool, StoreError> {
+        let Some(id) = name.as_pack() else { return Ok(false) };
+        {
+            let state = self.shared.lock();
+            let is_lost = |record: &FooterRecord| state.catalog.is_lost(&id, &record.record.target);
+            if state.catalog.is_dead(&id) || records.iter().any(is_lost) {
+                return Ok(true);
+            }
+        }
+        let store = self.shared.store.as_ref();
+        match store.size(name) {
+            Err(error) if error.is_not_found() => return Ok(false),
+            other => other?,
+        };
+        match read_footer(store, id, &[self.log_key.verifying_key()]) {
+            Err(FooterError::Store(error)) if !error.is_about_the_object() => return Err(error),
+            Err(_) => return Ok(true),
+            Ok(_) => {}
+        }
+        for FooterRecord { record, place } in records {
+            match store.get(name, ByteRange::At { offset: place.offset, bytes: place.length.into() }) {
+                Ok(bytes) if record.digest.matches(&bytes) => {}
+                Err(error) if !error.is_about_the_object() => return Err(error),
+                _ => return Ok(true),
+            }
+        }
+        Ok(false)
     }
 }

@@ -73,11 +73,14 @@ impl<W: Write> PackWriter<W> {
         &self.records
     }
 
+    /// What it would be called if it were finished now.
+    pub fn id(&self) -> PackId {
+        pack_id(&header(), &self.footer(), self.records.len() as u64)
+    }
+
     /// Writes footer and trailer, signed with the coordinator's log key, and flushes.
     pub fn finish(mut self, log_key: &SigningKey) -> io::Result<(Finished, W)> {
-        let mut footer = Encoder::new();
-        self.records.iter().for_each(|record| record.encode(&mut footer));
-        let footer = footer.finish();
+        let footer = self.footer();
         let count = self.records.len() as u64;
         let id = pack_id(&header(), &footer, count);
         let signature = log_key.sign(Purpose::Pack, id.as_bytes());
@@ -88,5 +91,11 @@ impl<W: Write> PackWriter<W> {
         self.inner.flush()?;
         let bytes = self.end + (footer.len() + TRAILER_BYTES) as u64;
         Ok((Finished { id, records: self.records, bytes }, self.inner))
+    }
+
+    fn footer(&self) -> Vec<u8> {
+        let mut footer = Encoder::new();
+        self.records.iter().for_each(|record| record.encode(&mut footer));
+        footer.finish()
     }
 }

@@ -1,13 +1,14 @@
 //! Damage: found without a key, named, and healed by the next backup (INV-11, 15).
 
 use super::lab::*;
+use crate::repository::Coordinator;
 use crate::store::{ByteRange, ObjectName, Store};
 use lifeboat_format::id::ChunkId;
 use lifeboat_format::journal::Event;
 use lifeboat_format::link::Target;
 
 /// Flips one bit of the sealed bytes of a chunk; answers its pack.
-fn flip(lab: &Lab, coordinator: &crate::repository::Coordinator, id: ChunkId) -> ObjectName {
+fn flip(lab: &Lab, coordinator: &Coordinator, id: ChunkId) -> ObjectName {
     let found = coordinator.locate(Target::Chunk(id), A).unwrap()[0];
     let pack = ObjectName::pack(coordinator.shared.index.pack_id(found.place.pack).unwrap());
     let mut bytes = lab.objects.get(&pack, ByteRange::Whole).unwrap().to_vec();
@@ -93,6 +94,53 @@ fn a_missing_or_cut_pack_is_found_and_its_chunks_are_asked_for_again() {
         assert!(!agent.has(&chunks[2]));
         assert_eq!(agent.has(&chunks[0]), keep_bytes.is_some(), "what is still whole is still offered");
     }
+}
+
+/// A pack is named by what it holds, so the new pack would have the name of the damaged one.
+#[test]
+fn inv_15_what_is_sent_again_does_not_land_in_the_very_pack_in_which_it_was_lost() {
+    for lose in [lose_to_bit_rot, lose_in_the_journal_only, lose_a_footer_and_the_index] {
+        let lab = Lab::new();
+        let mut coordinator = lab.open();
+        back_up(&coordinator, A, &[chunk(0)]);
+        // More than once: the new pack may be lost as well.
+        for _ in 0..3 {
+            coordinator = lose(&lab, coordinator);
+            assert!(!Agent::begin(&coordinator, A).has(&chunk(0)));
+            back_up(&coordinator, A, &[chunk(0)]);
+            assert!(restore_all(&coordinator).is_ok(), "all of them have the same tree");
+        }
+        drop(coordinator);
+        lab.delete_index();
+        assert!(restore_all(&lab.open()).is_ok());
+    }
+}
+
+fn lose_to_bit_rot(lab: &Lab, coordinator: Coordinator) -> Coordinator {
+    flip(lab, &coordinator, chunk(0).id);
+    assert_ne!(coordinator.verify(None, &mut |_| {}).unwrap(), []);
+    coordinator
+}
+
+/// The disk gave other bytes once, and gives the right ones again.
+fn lose_in_the_journal_only(lab: &Lab, coordinator: Coordinator) -> Coordinator {
+    let pack = flip(lab, &coordinator, chunk(0).id);
+    coordinator.verify(None, &mut |_| {}).unwrap();
+    let mut bytes = lab.objects.get(&pack, ByteRange::Whole).unwrap().to_vec();
+    bytes[16 + 7] ^= 0x10;
+    lab.objects.damage(&pack, Some(bytes.into()));
+    coordinator
+}
+
+/// Nobody knows of a loss, but without their footers the rows cannot be made again.
+fn lose_a_footer_and_the_index(lab: &Lab, coordinator: Coordinator) -> Coordinator {
+    drop(coordinator);
+    for pack in packs(lab) {
+        let bytes = lab.objects.get(&pack, ByteRange::Whole).unwrap();
+        lab.objects.damage(&pack, Some(bytes.slice(..bytes.len() - 1)));
+    }
+    lab.delete_index();
+    lab.open()
 }
 
 #[test]
