@@ -12,8 +12,8 @@ use crate::journal::{JournalError, read_batch};
 use crate::store::{ByteRange, ObjectKind, ObjectName, Store, StoreError};
 use lifeboat_format::FormatError;
 use lifeboat_format::id::{HostId, PackId, RepositoryId};
-use lifeboat_format::journal::Event;
 use lifeboat_format::journal::event::{AddedPack, Holds};
+use lifeboat_format::journal::{Batch, Event};
 use lifeboat_format::link::Target;
 use lifeboat_format::pack::Footer;
 use lifeboat_format::seal::Kind;
@@ -96,6 +96,12 @@ impl Repository<'_> {
     pub fn footer(&self, pack: PackId) -> Result<(Footer, u64), FooterError> {
         read_footer(self.store, pack, self.log_keys)
     }
+
+    /// A batch of the journal, which was read before.
+    fn batch(&self, number: u64) -> Result<Batch, RebuildError> {
+        let gone = || RebuildError::Odd { why: format!("journal batch {number} went away while it was read") };
+        read_batch(self.store, number)?.ok_or_else(gone)
+    }
 }
 
 /// The footer of a pack, checked against its name and the log keys, and the pack's length.
@@ -121,6 +127,12 @@ impl Index {
     ) -> Result<CaughtUp, RebuildError> {
         self.refuse_what_is_odd(repository)?;
         let mut found = CaughtUp::default();
+        let not_seen = self.journal_seen()? + 1..=repository.batches;
+        // Before the packs: a row takes equal bytes once. While it holds those that were lost, it would not take those
+        // that were sent again.
+        for number in not_seen.clone() {
+            found.lost |= self.replay_losses(repository, number)?;
+        }
         let known = repository.catalog.packs();
         let strangers = self.strangers(repository)?;
         found.progress.packs_total = (known.len() + strangers.len()) as u64;
@@ -136,8 +148,8 @@ impl Index {
             }
             report(found.progress);
         }
-        for number in self.journal_seen()? + 1..=repository.batches {
-            found.lost |= self.replay(repository, number)?;
+        for number in not_seen {
+            self.replay_witnesses(repository, number)?;
         }
         Ok(found)
     }
@@ -212,23 +224,26 @@ impl Index {
         Ok(Some(if nodes { Holds::Nodes } else { Holds::Chunks }))
     }
 
-    /// Takes the facts of one batch into the rows; says whether a loss was among them.
-    fn replay(&self, repository: &Repository<'_>, number: u64) -> Result<bool, RebuildError> {
-        let batch = read_batch(repository.store, number)?
-            .ok_or_else(|| RebuildError::Odd { why: format!("journal batch {number} went away while it was read") })?;
+    /// Takes what one batch says is lost out of the rows; says whether it does.
+    fn replay_losses(&self, repository: &Repository<'_>, number: u64) -> Result<bool, RebuildError> {
         let mut lost = false;
-        for record in batch.records() {
-            match &record.act.event {
-                Event::Witnessed { pack, records } => self.replay_witnessed(repository, *pack, records)?,
-                Event::Loss { pack, records } => {
-                    self.lose(*pack, records)?;
-                    lost = true;
-                }
-                _ => {}
+        for record in repository.batch(number)?.records() {
+            if let Event::Loss { pack, records } = &record.act.event {
+                self.lose(*pack, records)?;
+                lost = true;
             }
         }
-        self.set_journal_seen(number)?;
         Ok(lost)
+    }
+
+    /// Takes what one batch says was witnessed into the rows, which are there by now. The batch is done then.
+    fn replay_witnesses(&self, repository: &Repository<'_>, number: u64) -> Result<(), RebuildError> {
+        for record in repository.batch(number)?.records() {
+            if let Event::Witnessed { pack, records } = &record.act.event {
+                self.replay_witnessed(repository, *pack, records)?;
+            }
+        }
+        Ok(self.set_journal_seen(number)?)
     }
 
     fn replay_witnessed(&self, repository: &Repository<'_>, pack: PackId, records: &[u32]) -> Result<(), RebuildError> {

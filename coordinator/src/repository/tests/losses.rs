@@ -143,6 +143,27 @@ fn lose_a_footer_and_the_index(lab: &Lab, coordinator: Coordinator) -> Coordinat
     lab.open()
 }
 
+/// As after a power cut, which takes the last writes of an index: the packs are filled in that came since, the losses
+/// that came before them too.
+#[test]
+fn inv_03_an_index_from_before_a_loss_learns_what_was_sent_again() {
+    let lab = Lab::new();
+    let coordinator = lab.open();
+    back_up(&coordinator, A, &[chunk(0), chunk(1)]);
+    drop(coordinator);
+    let (index, before) = (lab.index.path().join("index"), lab.index.path().join("before"));
+    std::fs::create_dir(&before).unwrap();
+    for file in std::fs::read_dir(&index).unwrap().map(Result::unwrap) {
+        std::fs::copy(file.path(), before.join(file.file_name())).unwrap();
+    }
+    let coordinator = lose_to_bit_rot(&lab, lab.open());
+    back_up(&coordinator, A, &[chunk(0), chunk(1)]);
+    drop(coordinator);
+    lab.delete_index();
+    std::fs::rename(&before, &index).unwrap();
+    assert!(restore_all(&lab.open()).is_ok());
+}
+
 #[test]
 fn inv_28_a_disk_that_does_not_answer_proves_no_loss() {
     let lab = Lab::new();
