@@ -72,7 +72,9 @@ impl Coordinator {
 
     fn pending_acts(&self, witnessed: &[(PackNumber, u32)]) -> Result<Vec<Act>, IndexError> {
         let mut events = Vec::new();
-        let packs = self.shared.lock().not_journalled.clone();
+        let mut packs = self.shared.lock().not_journalled.clone();
+        // Two threads put packs, and either may be first: that must not show (INV-19).
+        packs.sort_unstable_by_key(|added| added.pack);
         if !packs.is_empty() {
             events.push(Event::PacksAdded { packs });
         }
