@@ -71,6 +71,12 @@ impl<S> Faulty<S> {
         plan.reads_fail_from = Some(plan.calls.len() + at);
     }
 
+    /// The store is sound again; what it was asked stays known.
+    pub fn forget_faults(&self) {
+        let mut plan = self.plan();
+        *plan = Plan { calls: std::mem::take(&mut plan.calls), ..Plan::default() };
+    }
+
     /// All changing calls so far.
     pub fn calls(&self) -> Vec<Call> {
         self.plan().calls.clone()
