@@ -62,9 +62,13 @@ fn inv_06_a_write_that_fails_or_says_so_costs_no_more_than_its_backup() {
         for (fault, processors) in [(Fault::Fails, 0), (Fault::DoneButSaysFailed, 2), (Fault::Full, 0)] {
             println!("{fault:?} at write {write}");
             let (lab, host, mut source) = begin("fault");
+            let before = lab.store().calls().len();
             lab.store().fault(write, fault);
             two_backups(&lab, &host, &mut source, &How { processors, ..How::default() });
             lab.check();
+            if lab.store().calls().len() <= before + write {
+                continue; // Where a pack ends depends on threads: this history had a write less, and no fault.
+            }
             let (_, traffic) = lab.backup(&host);
             assert_eq!((traffic.begun, traffic.chunks_sent_again), (1, 0));
             lab.check();

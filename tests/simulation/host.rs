@@ -57,6 +57,7 @@ impl Host {
             job: String::new(),
             processors: how.processors,
             memory: MEMORY_MIN,
+            is_part: false,
             checkpoint,
             scratch: self.state.clone(),
             local_tree: LocalTreeFiles::new(&self.state, SET),
