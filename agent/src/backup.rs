@@ -12,8 +12,8 @@
 //! # Invariants
 //! * One bad file never stops the others: it becomes a gap (INV-17).
 //! * What the local tree says is a hint (INV-57); what is uploaded depends on it, what is restored does not.
-//! * Memory is a constant of the configuration (INV-67): [`budget`] divides it, and at most `JOBS_AHEAD` jobs are between
-//!   walk and tree.
+//! * Memory is a constant of the configuration (INV-67): [`budget`] divides it, and what lies between walk and tree is
+//!   bounded in jobs and in bytes of paths.
 
 mod bench;
 pub mod budget;

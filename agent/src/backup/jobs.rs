@@ -18,6 +18,8 @@ use std::sync::Arc;
 pub struct LeafJob {
     /// Counts from 0 over the whole backup: the order in which leaves become the tree.
     pub number: u64,
+    /// How long the paths of its entries are together.
+    pub path_bytes: usize,
     /// What is to be done.
     pub work: Work,
 }
@@ -110,7 +112,8 @@ impl<'a> Jobs<'a> {
         };
         let number = self.number;
         self.number += 1;
-        Ok(Some(LeafJob { number, work: kept.map_or(Work::Build(members), Work::Keep) }))
+        let path_bytes = members.iter().map(|member| member.path.len()).sum();
+        Ok(Some(LeafJob { number, path_bytes, work: kept.map_or(Work::Build(members), Work::Keep) }))
     }
 
     fn next_member(&mut self) -> Result<Option<Member>, BackupError> {

@@ -16,6 +16,8 @@ use std::time::Duration;
 
 /// How far the walk may be ahead of the tree, in leaf jobs. Bounds memory, and what waits behind one huge file.
 const JOBS_AHEAD: usize = 32;
+/// And in bytes of the paths of these jobs, of which one alone may have megabytes: above this the walk waits.
+const PATH_BYTES_AHEAD: usize = 4 << 20;
 /// How much plaintext is collected before it is asked for, where everything runs on one thread.
 const WINDOW_BYTES: usize = 4 << 20;
 
@@ -70,22 +72,23 @@ pub fn walk(
     let (grown_sender, grown_receiver) = mpsc::channel();
     let job_receiver = Mutex::new(job_receiver);
     thread::scope(|scope| {
-        for _ in 0..JOBS_AHEAD {
-            // The receiver lives until the walk ends: it cannot be gone.
-            let _sent = permits.send(());
-        }
         let walker = scope.spawn(move || {
             let job_sender = job_sender;
-            while permitted.recv().is_ok() {
+            let mut ahead = Ahead::default();
+            loop {
+                while ahead.is_far() {
+                    let Ok(path_bytes) = permitted.recv() else { return Ok(Ended::Stopped) };
+                    ahead.grown(path_bytes);
+                }
                 if let Some(ended) = limit.reached(around) {
                     return Ok(ended);
                 }
                 let Some(job) = jobs.next()? else { return Ok(Ended::Whole) };
+                ahead.walked(job.path_bytes);
                 if job_sender.send(job).is_err() {
-                    break; // The workers are gone; one of them has said why.
+                    return Ok(Ended::Stopped); // The workers are gone; one of them has said why.
                 }
             }
-            Ok(Ended::Stopped)
         });
         for _ in 0..workers {
             let (jobs, grown) = (&job_receiver, grown_sender.clone());
@@ -93,8 +96,8 @@ pub fn walk(
                 let mut worker = worker();
                 loop {
                     let Ok(job) = jobs.lock().unwrap_or_else(PoisonError::into_inner).recv() else { return };
-                    let number = job.number;
-                    if grown.send((number, work(&mut worker, job))).is_err() {
+                    let (number, path_bytes) = (job.number, job.path_bytes);
+                    if grown.send((number, path_bytes, work(&mut worker, job))).is_err() {
                         return; // The tree has stopped growing; its error is returned.
                     }
                 }
@@ -102,17 +105,41 @@ pub fn walk(
         }
         drop(grown_sender);
         let mut waiting = BTreeMap::new();
-        for (number, grown) in grown_receiver {
-            waiting.insert(number, grown?);
-            while let Some(grown) = waiting.remove(&grower.jobs()) {
+        for (number, path_bytes, grown) in grown_receiver {
+            waiting.insert(number, (path_bytes, grown?));
+            while let Some((path_bytes, grown)) = waiting.remove(&grower.jobs()) {
                 grower.push(run, grown)?;
                 // The walk may have ended: then nobody waits for a permit.
-                let _sent = permits.send(());
+                let _sent = permits.send(path_bytes);
             }
         }
         drop(permits);
         walker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     })
+}
+
+/// What the walk has handed out and the tree has not taken yet.
+#[derive(Debug, Default)]
+struct Ahead {
+    jobs: usize,
+    path_bytes: usize,
+}
+
+impl Ahead {
+    fn walked(&mut self, path_bytes: usize) {
+        self.jobs += 1;
+        self.path_bytes += path_bytes;
+    }
+
+    fn grown(&mut self, path_bytes: usize) {
+        self.jobs -= 1;
+        self.path_bytes -= path_bytes;
+    }
+
+    /// Whether the walk has to wait. Never if there is nothing to wait for.
+    fn is_far(&self) -> bool {
+        self.jobs >= JOBS_AHEAD || self.path_bytes > PATH_BYTES_AHEAD
+    }
 }
 
 /// Where a leg ends.
@@ -130,5 +157,27 @@ impl Limit {
         let over = around.clock.elapsed() >= self.until
             || around.progress.sent_bytes.load(Ordering::Relaxed) >= self.sent_bytes;
         over.then_some(Ended::More)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn inv_67_the_walk_waits_for_the_tree_by_jobs_and_by_bytes_of_paths() {
+        let mut ahead = Ahead::default();
+        (1..JOBS_AHEAD).for_each(|_| ahead.walked(100));
+        assert!(!ahead.is_far());
+        ahead.walked(100);
+        assert!(ahead.is_far(), "too many jobs");
+        (0..JOBS_AHEAD).for_each(|_| ahead.grown(100));
+        ahead.walked(PATH_BYTES_AHEAD);
+        assert!(!ahead.is_far());
+        ahead.walked(1);
+        assert!(ahead.is_far(), "too many bytes, of two jobs");
+        ahead.grown(PATH_BYTES_AHEAD);
+        ahead.grown(1);
+        assert!(!ahead.is_far());
     }
 }
