@@ -136,8 +136,10 @@ impl OpenFile {
     /// To be asked after the last read: did the file hold still? If not, what was read is of no use.
     ///
     /// A write stamps the file before it moves its bytes. So one call that was under way when the file was opened, and
-    /// made it no longer, cannot be seen; such a file is racy by its [`Signature`](super::Signature), and the next backup
-    /// reads it again. A file that was written to in each tick of the clock counts as changed: nothing shows otherwise.
+    /// made it no longer, cannot be seen. If it had begun within the last three seconds the file is racy by its
+    /// [`Signature`](super::Signature), and the next backup reads it again; a call that takes longer may be overlooked
+    /// until the next change. A file that was written to in each tick of the clock counts as changed: nothing shows
+    /// otherwise.
     pub fn check_unchanged(&self) -> Result<(), GapReason> {
         let after = stat_open(&self.file).map_err(|error| GapReason::of("look at it", error))?;
         let times = |stat: &Stat| (stat.bytes, stat.mtime, stat.ctime);

@@ -4,8 +4,8 @@ use super::stat::Stat;
 use lifeboat_format::tree::Time;
 
 /// A change that is older than this left times which no later change can have. It covers the coarsest file system (FAT
-/// keeps every other second) and a write that goes on long after it has stamped the file: a call of 2 GiB, the longest
-/// there is, moves its bytes in less.
+/// keeps every other second), and a write call that goes on for less than this after it has stamped the file. It does not
+/// cover a longer one: on a busy disk a call of 2 GiB, the most that one can move, may take most of a minute.
 const SETTLED_NANOS: i128 = 3_000_000_000;
 
 /// What the agent remembers of an entry to recognise it.
