@@ -84,6 +84,11 @@ impl Index {
         self.packs().entries.get(number.0 as usize).map(|entry| entry.id).ok_or_else(|| unknown(number))
     }
 
+    /// The packs that have a number here, without those that are `known` elsewhere.
+    pub(super) fn packs_beyond(&self, known: impl Fn(&PackId) -> bool) -> Vec<PackId> {
+        self.packs().entries.iter().map(|entry| entry.id).filter(|pack| !known(pack)).collect()
+    }
+
     /// What is known of a pack.
     pub fn pack(&self, id: &PackId) -> Option<(PackNumber, PackEntry)> {
         let packs = self.packs();

@@ -177,10 +177,25 @@ impl Index {
         if seen > repository.batches {
             return odd(format!("it has seen journal batch {seen}, of {}", repository.batches));
         }
-        match repository.catalog.dead_packs().find(|pack| self.pack(pack).is_some()) {
-            Some(pack) => odd(format!("it points into pack {pack}, which is dead")),
+        if let Some(pack) = repository.catalog.dead_packs().find(|pack| self.pack(pack).is_some()) {
+            return odd(format!("it points into pack {pack}, which is dead"));
+        }
+        match self.gone(repository)? {
+            Some(pack) => odd(format!("it points into pack {pack}, which is in neither journal nor store")),
             None => Ok(()),
         }
+    }
+
+    /// A pack that this index has followed and the repository never came to, if there is one: then it is the index of a
+    /// later time, and what it knows more was lost.
+    fn gone(&self, repository: &Repository<'_>) -> Result<Option<PackId>, RebuildError> {
+        for pack in self.packs_beyond(|pack| repository.catalog.knows_pack(pack)) {
+            match repository.store.size(&ObjectName::pack(pack)) {
+                Err(error) if error.is_not_found() => return Ok(Some(pack)),
+                there => drop(there?),
+            }
+        }
+        Ok(None)
     }
 
     /// Packs in the store that the journal does not name: put just before a crash. A listing adds.

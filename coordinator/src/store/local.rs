@@ -52,7 +52,8 @@ impl LocalStore {
         Self::open(root)
     }
 
-    /// Opens a repository, keeps other processes out of it, and removes what earlier ones left unfinished.
+    /// Opens a repository, keeps other processes out of it, removes what earlier ones left unfinished, and makes durable
+    /// what they finished: from now on, what has a name is durable.
     pub fn open(root: &Path) -> Result<Self, StoreError> {
         Self::open_on(Arc::new(LocalDisk), root)
     }
@@ -75,6 +76,8 @@ impl LocalStore {
         let store =
             Self { disk, root: root.into(), next_temporary: AtomicU64::new(0), durable: Mutex::default(), _lock: lock };
         store.remove_temporary_files()?;
+        // An earlier process may have been stopped between a name and its durability, and what is seen is relied on.
+        store.disk.sync_all(root).map_err(|error| StoreError::io("sync", root, error))?;
         Ok(store)
     }
 
@@ -130,6 +133,18 @@ impl LocalStore {
         self.durable.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn temporary(&self) -> Result<Spooled, StoreError> {
+        let number = self.next_temporary.fetch_add(1, Ordering::Relaxed);
+        let path = self.root.join(TEMPORARY).join(number.to_string());
+        Spooled::at(self.disk.clone(), path.clone()).map_err(|error| StoreError::io("make", path, error))
+    }
+
+    fn put_bytes(&self, name: &ObjectName, bytes: &[u8]) -> Result<Put, StoreError> {
+        let mut file = self.temporary()?;
+        file.write_all(bytes).map_err(|error| StoreError::io("write", self.path(name), error))?;
+        self.put_file(name, &file)
+    }
+
     fn put_file(&self, name: &ObjectName, spooled: &Spooled) -> Result<Put, StoreError> {
         let (file, temporary) = spooled.as_file().ok_or_else(|| {
             let error = io::Error::other("the temporary file is of another store");
@@ -151,21 +166,14 @@ impl LocalStore {
 
 impl Store for LocalStore {
     fn spool(&self) -> Result<Spooled, StoreError> {
-        let number = self.next_temporary.fetch_add(1, Ordering::Relaxed);
-        let path = self.root.join(TEMPORARY).join(number.to_string());
-        Spooled::at(self.disk.clone(), path.clone()).map_err(|error| StoreError::io("make", path, error))
+        self.temporary()
     }
 
     fn put(&self, name: &ObjectName, body: Body) -> Result<Put, StoreError> {
-        let spooled = match body {
-            Body::Spooled(spooled) => spooled,
-            Body::Bytes(bytes) => {
-                let mut spooled = self.spool()?;
-                spooled.write_all(&bytes).map_err(|error| StoreError::io("write", self.path(name), error))?;
-                spooled
-            }
-        };
-        self.put_file(name, &spooled)
+        match body {
+            Body::Spooled(spooled) => self.put_file(name, &spooled),
+            Body::Bytes(bytes) => self.put_bytes(name, &bytes),
+        }
     }
 
     fn get(&self, name: &ObjectName, range: ByteRange) -> Result<Bytes, StoreError> {

@@ -8,7 +8,7 @@
 use super::{Disk, LocalDisk, Put};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -27,8 +27,17 @@ pub enum Change {
     MakeDirectory(PathBuf),
     /// A directory's names are durable.
     SyncDirectory(PathBuf),
+    /// Everything is durable.
+    SyncAll,
     /// A file is gone.
     Remove(PathBuf),
+}
+
+impl Change {
+    /// Whether something is seen under a name that was not there before, temporary files apart.
+    pub fn is_name(&self) -> bool {
+        matches!(self, Self::Rename(..) | Self::MakeDirectory(_))
+    }
 }
 
 /// Does what it is asked, below `root`, and writes it down.
@@ -36,12 +45,14 @@ pub enum Change {
 pub struct Recorder {
     root: PathBuf,
     changes: Mutex<Vec<Change>>,
+    /// So many new names will appear until the process is killed.
+    names_left: Mutex<usize>,
 }
 
 impl Recorder {
     /// Nothing has happened yet.
     pub fn new(root: &Path) -> Self {
-        Self { root: root.to_owned(), changes: Mutex::default() }
+        Self { root: root.to_owned(), changes: Mutex::default(), names_left: Mutex::new(usize::MAX) }
     }
 
     /// All that happened so far.
@@ -49,10 +60,30 @@ impl Recorder {
         self.changes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The process is killed as soon as so many further names have appeared: nothing it asks for is done any more.
+    pub fn kill_after_names(&self, names: usize) {
+        *self.names_left() = names;
+    }
+
+    /// Whether it was killed.
+    pub fn is_killed(&self) -> bool {
+        *self.names_left() == 0
+    }
+
+    fn names_left(&self) -> MutexGuard<'_, usize> {
+        self.names_left.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// What happened is written down before anybody can see it, so that the order of two threads is the true one.
     fn record<T>(&self, change: Change, act: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
         let mut changes = self.changes();
+        if self.is_killed() {
+            return Err(io::Error::other("the process was killed"));
+        }
         let done = act()?;
+        if change.is_name() {
+            *self.names_left() -= 1;
+        }
         changes.push(change);
         Ok(done)
     }
@@ -68,8 +99,8 @@ impl Disk for Recorder {
     }
 
     fn write(&self, path: &Path, file: &mut File, bytes: &[u8]) -> io::Result<usize> {
-        let written = LocalDisk.write(path, file, bytes)?;
-        self.record(Change::Write(self.relative(path), bytes[..written].to_vec()), || Ok(written))
+        let change = Change::Write(self.relative(path), bytes.to_vec());
+        self.record(change, || file.write_all(bytes).map(|()| bytes.len()))
     }
 
     fn sync_file(&self, path: &Path, _file: &File) -> io::Result<()> {
@@ -77,12 +108,17 @@ impl Disk for Recorder {
     }
 
     fn rename_if_absent(&self, from: &Path, to: &Path) -> io::Result<Put> {
-        let mut changes = self.changes();
-        let put = LocalDisk.rename_if_absent(from, to)?;
-        if put == Put::Done {
-            changes.push(Change::Rename(self.relative(from), self.relative(to)));
+        let taken = || io::Error::from(io::ErrorKind::AlreadyExists);
+        let renamed = self.record(Change::Rename(self.relative(from), self.relative(to)), || {
+            match LocalDisk.rename_if_absent(from, to)? {
+                Put::Done => Ok(Put::Done),
+                Put::Taken => Err(taken()),
+            }
+        });
+        match renamed {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(Put::Taken),
+            other => other,
         }
-        Ok(put)
     }
 
     fn make_directory(&self, path: &Path) -> io::Result<()> {
@@ -91,6 +127,10 @@ impl Disk for Recorder {
 
     fn sync_directory(&self, path: &Path) -> io::Result<()> {
         self.record(Change::SyncDirectory(self.relative(path)), || Ok(()))
+    }
+
+    fn sync_all(&self, _path: &Path) -> io::Result<()> {
+        self.record(Change::SyncAll, || Ok(()))
     }
 
     fn remove(&self, path: &Path) -> io::Result<()> {
@@ -213,13 +253,17 @@ impl Model {
                     self.pending.push((path.clone(), None));
                 }
             }
-            Change::SyncDirectory(directory) => self.sync_directory(directory),
+            Change::SyncDirectory(directory) => self.settle(|path| path.parent().unwrap_or(Path::new("")) == directory),
+            Change::SyncAll => {
+                self.inodes.iter_mut().for_each(|inode| inode.durable = inode.bytes.len());
+                self.settle(|_| true);
+            }
         }
     }
 
-    fn sync_directory(&mut self, directory: &Path) {
-        let within = |path: &Path| path.parent().unwrap_or(Path::new("")) == directory;
-        let (settled, pending) = std::mem::take(&mut self.pending).into_iter().partition(|(path, _)| within(path));
+    /// The names that `durable` takes are so now.
+    fn settle(&mut self, durable: impl Fn(&Path) -> bool) {
+        let (settled, pending) = std::mem::take(&mut self.pending).into_iter().partition(|(path, _)| durable(path));
         self.pending = pending;
         let settled: Vec<(PathBuf, Entry)> = settled;
         for (path, entry) in settled {

@@ -261,6 +261,19 @@ pub fn back_up(coordinator: &Coordinator, host: HostId, chunks: &[IncomingChunk]
     agent.commit(&nodes[nodes.len() - 1])
 }
 
+/// The same while anything may fail; answers what was acknowledged.
+pub fn try_back_up(coordinator: &Coordinator, host: HostId, contents: std::ops::Range<u32>) -> Option<Committed> {
+    let chunks: Vec<_> = contents.map(chunk).collect();
+    let nodes = tree(&chunks);
+    coordinator.begin(host, "system").ok()?;
+    let agent = Agent::begin(coordinator, host);
+    agent.try_send(&chunks, &nodes).ok()?;
+    match agent.try_commit(&nodes[nodes.len() - 1]).ok()? {
+        CommitAnswer::Committed(committed) => Some(*committed),
+        CommitAnswer::Refused(refused) => panic!("refused: {refused:?}"),
+    }
+}
+
 /// Reads everything below a root back; fails where anything is missing or damaged.
 pub fn restore(coordinator: &Coordinator, host: HostId, root: NodeId) -> Result<usize, String> {
     let links = parse_links(&coordinator.read_node(&root).map_err(|error| error.to_string())?).unwrap();

@@ -126,6 +126,22 @@ fn an_index_of_another_repository_or_one_that_is_ahead_is_made_anew() {
 }
 
 #[test]
+fn inv_05_an_index_that_has_followed_a_pack_which_the_repository_lost_is_made_anew() {
+    let mut lab = Lab::new();
+    lab.pack_bytes = 400;
+    let coordinator = lab.open();
+    Agent::begin(&coordinator, A).send(&[chunk(0)], &[]);
+    wait_for_open_packs(&coordinator);
+    drop(coordinator);
+    let no_batch_names_it = packs(&lab);
+    lab.objects.damage(&no_batch_names_it[0], None);
+    let coordinator = lab.open();
+    assert!(!Agent::begin(&coordinator, A).has(&chunk(0)));
+    back_up(&coordinator, A, &[chunk(0)]);
+    restore_all(&coordinator).unwrap();
+}
+
+#[test]
 fn inv_52_a_journal_with_a_hole_or_a_changed_batch_is_not_opened() {
     let lab = Lab::new();
     drop(lab.open());
