@@ -4,6 +4,7 @@
 //! modules above: [`crate::spool`] for packs, [`crate::journal`] for the chain. Implementations: [`local`] for a
 //! [`Disk`], [`memory`] for tests and simulation, and later a bucket. All of them pass [`conformance`] (INV-8).
 
+mod ballast;
 pub mod conformance;
 mod disk;
 pub mod faulty;

@@ -67,6 +67,43 @@ mod as_root {
         world.assert_restores(&after, &world.source(), "newer");
     }
 
+    /// Takes what room there is on a disk, to the last byte.
+    fn fill(path: &Path) {
+        let mut file = fs::File::create(path).unwrap();
+        while std::io::Write::write_all(&mut file, &[1; 4096]).is_ok() {}
+    }
+
+    #[test]
+    fn inv_65_with_a_full_repository_everything_is_listed_and_restored() {
+        let disk = std::cell::OnceCell::new();
+        let world = World::prepared(&std::env::temp_dir(), |directory| {
+            fs::create_dir(directory.join("repository")).unwrap();
+            assert!(disk.set(Disk::at(&directory.join("repository"), 24)).is_ok());
+        });
+        world.write("first", &noise(1, 4 * MIB));
+        let (before, first) = (world.backed_up(), original(&world, "first-state"));
+        world.write("second", &noise(2, 40 * MIB));
+        let lists_and_restores = |when: &str| {
+            assert!(world.json(&["host", "list"]).iter().any(|row| row["source_set"] == "data"), "{when}");
+            let snapshots = world.json(&["snapshots", "server"]);
+            assert!(snapshots.iter().any(|listed| listed["snapshot"] == before.as_str()), "{when}: {snapshots:?}");
+            assert_eq!(world.json(&["ls", &format!("server:{}", world.source().display())]).len(), 1, "{when}");
+            (0..5).for_each(|time| world.assert_restores(&before, &first, &format!("{when}-{time}")));
+        };
+        refused(&world.backup(), &["no space left in the repository"]);
+        lists_and_restores("full-of-backups");
+        fill(&world.path("repository/stranger"));
+        lists_and_restores("full-to-the-last-byte");
+        refused(&world.backup(), &["no space left in the repository"]);
+        world.lab.kill(Side::Coordinator);
+        world.lab.serve().unwrap();
+        lists_and_restores("full-after-a-start");
+        fs::remove_file(world.path("repository/stranger")).unwrap();
+        disk.get().unwrap().grow(96);
+        let after = world.backed_up();
+        world.assert_restores(&after, &world.source(), "newer");
+    }
+
     #[test]
     fn a_restore_to_a_full_disk_stops_and_names_the_disk() {
         let world = World::new();

@@ -4,7 +4,7 @@
 //! Reading needs no such door. In which order they are made, and what is durable when, is for [`super::local`].
 
 use super::Put;
-use rustix::fs::{CWD, RenameFlags};
+use rustix::fs::{CWD, FallocateFlags, RenameFlags};
 use rustix::io::Errno;
 use std::fmt::Debug;
 use std::fs::{self, File};
@@ -28,6 +28,9 @@ pub trait Disk: Debug + Send + Sync {
     fn sync_directory(&self, path: &Path) -> io::Result<()>;
     /// Makes all that is on the file system of this directory durable, whoever wrote it.
     fn sync_all(&self, path: &Path) -> io::Result<()>;
+    /// Makes a file that holds nothing and takes so much room; all of it, or there is no such file. Where the file system
+    /// cannot, it takes none.
+    fn take_room(&self, path: &Path, bytes: u64) -> io::Result<()>;
     /// Removes a file.
     fn remove(&self, path: &Path) -> io::Result<()>;
 }
@@ -73,6 +76,18 @@ impl Disk for LocalDisk {
 
     fn sync_all(&self, path: &Path) -> io::Result<()> {
         Ok(rustix::fs::syncfs(File::open(path)?)?)
+    }
+
+    fn take_room(&self, path: &Path, bytes: u64) -> io::Result<()> {
+        let file = File::options().create(true).truncate(false).write(true).open(path)?;
+        // Its size stays 0: whoever copies the repository copies nothing.
+        match rustix::fs::fallocate(&file, FallocateFlags::KEEP_SIZE, 0, bytes) {
+            Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS) => Ok(()),
+            Err(error) => {
+                fs::remove_file(path)?;
+                Err(error.into())
+            }
+        }
     }
 
     fn remove(&self, path: &Path) -> io::Result<()> {

@@ -3,8 +3,9 @@
 //! Put = temporary file in `tmp`, write, fsync, rename to the name if nothing has it, fsync of the directory (INV-2).
 //! So under its name an object is complete or absent (INV-7). Temporary files are removed at start-up, never read. A
 //! lock on the file `lock` keeps a second process out; that another machine has the same disk is found out by the
-//! journal's numbers, not here.
+//! journal's numbers, not here. On a full disk small objects take the room that `ballast` kept for them.
 
+use super::ballast::Ballast;
 use super::{Body, ByteRange, Disk, LocalDisk, ObjectKind, ObjectName, Put, Spooled, Store, StoreError};
 use crate::journal::Dead;
 use bytes::Bytes;
@@ -29,6 +30,7 @@ pub struct LocalStore {
     root: PathBuf,
     next_temporary: AtomicU64,
     durable: Mutex<BTreeSet<PathBuf>>,
+    ballast: Ballast,
     _lock: File,
 }
 
@@ -73,11 +75,19 @@ impl LocalStore {
             Err(Errno::WOULDBLOCK) => return Err(StoreError::InUse { path: root.into() }),
             Err(error) => return Err(StoreError::io("lock", path, error.into())),
         }
-        let store =
-            Self { disk, root: root.into(), next_temporary: AtomicU64::new(0), durable: Mutex::default(), _lock: lock };
+        let store = Self {
+            disk,
+            root: root.into(),
+            next_temporary: AtomicU64::new(0),
+            durable: Mutex::default(),
+            ballast: Ballast::of(root).map_err(|error| StoreError::io("look at", root, error))?,
+            _lock: lock,
+        };
         store.remove_temporary_files()?;
         // An earlier process may have been stopped between a name and its durability, and what is seen is relied on.
         store.disk.sync_all(root).map_err(|error| StoreError::io("sync", root, error))?;
+        // Without it one can read and record; the first pack will say what is wrong.
+        let _ = store.ballast.hold(store.disk.as_ref());
         Ok(store)
     }
 
@@ -166,13 +176,20 @@ impl LocalStore {
 
 impl Store for LocalStore {
     fn spool(&self) -> Result<Spooled, StoreError> {
+        let held = self.ballast.hold(self.disk.as_ref());
+        held.map_err(|error| StoreError::io("make", self.ballast.path(), error))?;
         self.temporary()
     }
 
     fn put(&self, name: &ObjectName, body: Body) -> Result<Put, StoreError> {
         match body {
             Body::Spooled(spooled) => self.put_file(name, &spooled),
-            Body::Bytes(bytes) => self.put_bytes(name, &bytes),
+            Body::Bytes(bytes) => match self.put_bytes(name, &bytes) {
+                Err(StoreError::Full { .. }) if self.ballast.give_up(self.disk.as_ref()) => {
+                    self.put_bytes(name, &bytes)
+                }
+                done => done,
+            },
         }
     }
 
