@@ -9,7 +9,7 @@ pub const MEMORY_DEFAULT: u64 = 256 << 20;
 pub const MEMORY_MIN: u64 = 64 << 20;
 
 /// The program, TLS, sorted names, leaves between walk and tree, and what is sent and not answered.
-const BASE_BYTES: u64 = 32 << 20;
+const BASE_BYTES: u64 = 34 << 20;
 /// A sealer: tables of zstd, a frame, the frame opened again.
 const SEALER_BYTES: u64 = 3 << 20;
 /// What a worker reads a large file through.
