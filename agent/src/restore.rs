@@ -1,8 +1,8 @@
 //! Writes entries of a tree below a target directory, with everything that was kept of them.
 //!
-//! Entries come in the order of the tree. Directories, links and devices are made at once; of a file the caller gets
-//! a [`FileSlot`], fills it from any thread, and finishes it. A directory gets its own attributes when all that
-//! belongs into it is there. Content comes from `fetch`, which verifies it before it is written.
+//! `engine` walks the tree and hands entries, in order, to `writer`. Directories, links and devices are made at once; a
+//! file is a [`FileSlot`], which the workers of `fill` fill with what `fetch` has verified, and finish. A directory gets
+//! its own attributes when all that belongs into it is there.
 //!
 //! # Invariants
 //! * Nothing outside the target is written, linked or changed (INV-47): every step goes by descriptor, beneath the
@@ -13,18 +13,24 @@
 //! * Memory does not grow with the number of entries; descriptors do not with their depth.
 
 mod attributes;
+pub mod content;
 mod deferred;
 mod directory;
+mod engine;
 pub mod fetch;
+mod fill;
 mod flags;
 mod owner;
+mod progress;
 mod report;
 mod shared;
 mod slot;
 mod target;
 mod writer;
 
+pub use engine::restore;
+pub use progress::Progress;
 pub use report::{Attribute, Failure, Loss, Report};
 pub use slot::{FileSlot, WriteError};
-pub use target::{Target, TargetError};
+pub use target::{Target, TargetError, of_disk};
 pub use writer::{Options, Step, Writer};

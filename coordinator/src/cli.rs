@@ -6,7 +6,6 @@
 mod admin;
 mod backup;
 mod cat;
-mod content;
 pub mod demo;
 mod diff;
 mod host;

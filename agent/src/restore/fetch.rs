@@ -70,6 +70,16 @@ impl FetchError {
     }
 }
 
+impl From<FetchError> for Failure {
+    fn from(error: FetchError) -> Self {
+        let class = error.class();
+        match error {
+            FetchError::Coordinator(failure) => failure,
+            error => Self::of(class, &error).hint("`lifeboat repository verify` lists all that is damaged"),
+        }
+    }
+}
+
 /// One granted tree. Cheap to clone; all clones share what they know of the tree.
 #[derive(Clone)]
 pub struct GrantReader {

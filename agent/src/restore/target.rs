@@ -1,6 +1,7 @@
 //! The directory that a restore writes into, and the only way to a place in it.
 
 use crate::walk::{Stat, stat_open};
+use lifeboat_proto::status::{ErrorClass, Failure};
 use rustix::fs::{
     CWD, Mode, OFlags, RawDir, ResolveFlags, XattrFlags, fchmod, fchown, fgetxattr, fremovexattr, fsetxattr, openat,
     openat2,
@@ -39,6 +40,15 @@ pub enum TargetError {
         /// What the system said.
         source: std::io::Error,
     },
+}
+
+/// A failure of the disk that is restored to.
+pub fn of_disk(error: &std::io::Error) -> Failure {
+    let class = match error.kind() {
+        std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => ErrorClass::Full,
+        _ => ErrorClass::Internal,
+    };
+    Failure::new(class, format!("cannot write to the directory that is restored to: {error}"))
 }
 
 /// An empty directory that belongs to the restore alone while it runs.

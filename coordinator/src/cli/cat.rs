@@ -1,10 +1,10 @@
 //! `lifeboat cat`: the content of one file, to standard output.
 
-use super::content::{self, Piece};
 use super::output::Output;
-use super::reading::{AddressArgs, LOOK, Opened, blocking, failed};
+use super::reading::{AddressArgs, LOOK, Opened, blocking};
 use super::{Done, Global};
 use clap::Args;
+use lifeboat_agent::restore::content::{self, Piece};
 use lifeboat_agent::restore::fetch::FetchError;
 use lifeboat_agent::walk::Shown;
 use lifeboat_format::tree::{Entry, EntryKind, FileContent};
@@ -25,7 +25,7 @@ struct CatError(Failure);
 
 impl From<FetchError> for CatError {
     fn from(error: FetchError) -> Self {
-        Self(failed(error))
+        Self(error.into())
     }
 }
 
@@ -49,7 +49,7 @@ pub async fn cat(args: CatArgs, global: &Global, out: &mut Output) -> Result<Don
 fn file_content(opened: &Opened, entry: Entry) -> Result<FileContent, Failure> {
     let shown = Shown(&entry.path).to_string();
     let kind = match entry.kind {
-        EntryKind::HardLink { to } => opened.tree().lookup(&to).map_err(failed)?.map(|first| first.kind),
+        EntryKind::HardLink { to } => opened.tree().lookup(&to)?.map(|first| first.kind),
         kind => Some(kind),
     };
     match kind {

@@ -1,7 +1,7 @@
 //! `lifeboat diff`: what changed between two moments, at a cost of what changed.
 
 use super::output::{Output, Row};
-use super::reading::{self, AddressArgs, LOOK, blocking, failed};
+use super::reading::{self, AddressArgs, LOOK, blocking};
 use super::{Done, Global, admin};
 use crate::address::{Address, When};
 use clap::Args;
@@ -73,7 +73,7 @@ pub async fn diff(args: DiffArgs, global: &Global, out: &mut Output) -> Result<D
         let source = Either(before.reader.nodes(), after.reader.nodes());
         let changes = diff_trees(source, before.reader.root(), after.reader.root());
         for change in changes {
-            let row = row(change.map_err(failed)?, &before.address.path);
+            let row = row(change?, &before.address.path);
             row.map_or(Ok(()), |row| show(row, &mut out))?;
         }
         Ok(())

@@ -1,7 +1,7 @@
 //! `lifeboat ls`: what is in a directory of a snapshot.
 
 use super::output::{Output, Row};
-use super::reading::{AddressArgs, LOOK, blocking, failed};
+use super::reading::{AddressArgs, LOOK, blocking};
 use super::{Done, Global};
 use clap::Args;
 use jiff::Timestamp;
@@ -74,7 +74,7 @@ pub async fn ls(args: LsArgs, global: &Global, out: &mut Output) -> Result<Done,
         };
         let mut rows = Vec::new();
         for entry in entries {
-            let entry = entry.map_err(failed)?;
+            let entry = entry?;
             let shown = if args.recursive { &entry.path } else { name(&entry.path) };
             rows.push(row(&entry, shown, &zone));
             if rows.len() == ROWS_AT_ONCE {

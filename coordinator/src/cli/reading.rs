@@ -11,7 +11,7 @@ use crate::config::Config;
 use crate::vault;
 use clap::Args;
 use jiff::{SignedDuration, Timestamp};
-use lifeboat_agent::restore::fetch::{FetchError, GrantReader, NodeReader};
+use lifeboat_agent::restore::fetch::{GrantReader, NodeReader};
 use lifeboat_format::envelope::Identity;
 use lifeboat_format::grant::{GrantOrder, SignedOrder};
 use lifeboat_format::id::{RepositoryId, SnapshotId};
@@ -93,7 +93,7 @@ pub async fn open(
     let channel = admin::channel(&config.socket).await?;
     let runtime = Handle::current();
     let grant = granted.grant;
-    let reader = blocking(move || GrantReader::open(channel, runtime, &grant, &identity).map_err(failed)).await?;
+    let reader = blocking(move || Ok(GrantReader::open(channel, runtime, &grant, &identity)?)).await?;
     let snapshot = granted.snapshot.unwrap_or_default();
     Ok(Opened { reader, address, snapshot, gaps: granted.gaps })
 }
@@ -142,7 +142,7 @@ impl Opened {
     /// The entry that the address names. Blocks.
     pub fn entry(&self) -> Result<Entry, Failure> {
         let path = &self.address.path;
-        let found = self.tree().lookup(path).map_err(failed)?;
+        let found = self.tree().lookup(path)?;
         found.ok_or_else(|| {
             let shown = lifeboat_agent::walk::Shown(path);
             let what = format!("there is no /{shown} in snapshot {}", self.short_id());
@@ -153,15 +153,6 @@ impl Opened {
     /// The first digits of the snapshot's id.
     pub fn short_id(&self) -> String {
         hex(&self.snapshot.snapshot).chars().take(12).collect()
-    }
-}
-
-/// A failure to read.
-pub fn failed(error: FetchError) -> Failure {
-    let class = error.class();
-    match error {
-        FetchError::Coordinator(failure) => failure,
-        error => Failure::of(class, &error).hint("`lifeboat repository verify` lists all that is damaged"),
     }
 }
 

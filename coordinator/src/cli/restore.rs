@@ -3,18 +3,19 @@
 //! If PATH is a directory, DIR takes its place, its attributes included; a file goes into DIR under its name. What
 //! could not be restored, or not wholly, is named at the end, and the exit code is 3 (INV-16).
 
-mod engine;
-
 use super::output::{Output, size};
 use super::reading::{AddressArgs, Opened, RESTORE, blocking};
 use super::{Done, Global};
 use clap::Args;
-use indicatif::ProgressBar;
-use lifeboat_agent::restore::{Options, Report, Target, TargetError, Writer};
-use lifeboat_format::tree::EntryKind;
+use lifeboat_agent::restore::{self as agent, Options, Progress, Report, Target, TargetError, Writer, of_disk};
 use lifeboat_proto::status::{ErrorClass, Failure};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How often progress is shown.
+const SHOW_EVERY: Duration = Duration::from_millis(100);
 
 /// Give files back as they were
 #[derive(Debug, Args)]
@@ -47,10 +48,12 @@ pub async fn restore(args: RestoreArgs, global: &Global, out: &mut Output) -> Re
     let bar = out.progress("restore", whole.then_some(opened.snapshot.content_bytes));
     let gaps = opened.snapshot.gap_count;
     let (snapshot, named_gaps) = (opened.short_id(), opened.gaps.clone());
-    let told = bar.clone();
-    let report =
-        blocking(move || write(&opened, &args, &told).map_err(|failure| what_if_full(failure, &args.to))).await?;
+    let progress = Arc::new(Progress::default());
+    let told = progress.clone();
+    let work = blocking(move || write(&opened, &args, &told).map_err(|failure| what_if_full(failure, &args.to)));
+    let report = shown_while(work, || bar.set_position(progress.bytes())).await;
     bar.finish_and_clear();
+    let report = report?;
     let restored = restored(snapshot, &report, gaps);
     say_losses(&restored, &report, &named_gaps, out);
     let complete = report.is_complete();
@@ -61,15 +64,24 @@ pub async fn restore(args: RestoreArgs, global: &Global, out: &mut Output) -> Re
     Ok(if complete { Done::Whole } else { Done::WithLosses })
 }
 
-fn write(opened: &Opened, args: &RestoreArgs, bar: &ProgressBar) -> Result<Report, Failure> {
+/// Waits for `work`, and calls `show` now and then until it is done.
+async fn shown_while<R>(work: impl Future<Output = R>, show: impl Fn()) -> R {
+    let mut ticks = tokio::time::interval(SHOW_EVERY);
+    let mut work = std::pin::pin!(work);
+    loop {
+        tokio::select! {
+            done = &mut work => return done,
+            _ = ticks.tick() => show(),
+        }
+    }
+}
+
+fn write(opened: &Opened, args: &RestoreArgs, progress: &Progress) -> Result<Report, Failure> {
     let entry = opened.entry()?;
     let target = Target::open(&args.to).map_err(|error| of_target(&error))?;
     let options = Options { numeric_ids: args.numeric_ids };
     let writer = Writer::new(target, options).map_err(|error| of_disk(&error))?;
-    match entry.kind {
-        EntryKind::Directory => engine::directory(opened, writer, bar),
-        _ => engine::single(opened, entry, writer, bar),
-    }
+    agent::restore(&opened.reader, entry, writer, progress)
 }
 
 fn of_target(error: &TargetError) -> Failure {
@@ -89,15 +101,6 @@ fn what_if_full(failure: Failure, target: &Path) -> Failure {
         "make room on the disk of {} and empty that directory, or name one on another disk; then restore again",
         target.display()
     ))
-}
-
-/// A failure of the disk that is restored to.
-fn of_disk(error: &std::io::Error) -> Failure {
-    let class = match error.kind() {
-        std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => ErrorClass::Full,
-        _ => ErrorClass::Internal,
-    };
-    Failure::new(class, format!("cannot write to the directory that is restored to: {error}"))
 }
 
 fn restored(snapshot: String, report: &Report, gaps: u64) -> Restored {

@@ -1,6 +1,6 @@
 //! The content of one file, piece by piece, in order, with a few chunks ahead of need.
 
-use lifeboat_agent::restore::fetch::{FetchError, GrantReader, PendingChunks};
+use super::fetch::{FetchError, GrantReader, NodeReader, PendingChunks};
 use lifeboat_format::FormatError;
 use lifeboat_format::seal::Opener;
 use lifeboat_format::tree::{Body, ChunkRef, Extent, ExtentReader, FileContent};
@@ -69,7 +69,7 @@ fn one(reader: &GrantReader, chunk: &ChunkRef, opener: &mut Opener) -> Result<Ve
 
 type Part = Vec<(u64, Extent)>;
 
-fn next_part(extents: &mut ExtentReader<lifeboat_agent::restore::fetch::NodeReader>) -> Result<Part, FetchError> {
+fn next_part(extents: &mut ExtentReader<NodeReader>) -> Result<Part, FetchError> {
     let (mut part, mut bytes) = (Vec::new(), 0);
     for extent in extents.by_ref() {
         let (offset, extent) = extent?;

@@ -5,19 +5,14 @@
 //! is a job of its own, read piece by piece. The queue is short: what is in memory is a few batches, however many
 //! files there are. A chunk that is lost costs the files that need it; a coordinator that is lost ends the restore.
 
-use super::of_disk;
-use crate::cli::content::{self, Piece};
-use crate::cli::reading::{Opened, failed};
-use indicatif::ProgressBar;
-use lifeboat_agent::restore::fetch::{FetchError, GrantReader, PendingChunks};
-use lifeboat_agent::restore::{FileSlot, Report, Step, WriteError, Writer};
-use lifeboat_format::FormatError;
+use super::fetch::{GrantReader, NodeReader};
+use super::fill::{self, Job, small_chunks};
+use super::{FileSlot, Progress, Report, Step, Writer, of_disk};
 use lifeboat_format::id::ChunkId;
-use lifeboat_format::seal::Opener;
-use lifeboat_format::tree::{Body, ChunkRef, Entry, EntryKind, Extent, FileContent, is_within, name};
+use lifeboat_format::tree::{Body, ChunkRef, Entry, EntryKind, FileContent, TreeReader, is_within, name};
 use lifeboat_proto::status::{ErrorClass, Failure};
 use std::collections::{BTreeSet, HashMap};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 
@@ -32,30 +27,43 @@ const JOBS_WAITING: usize = 2;
 /// More workers than this bring nothing: opening is fast, the disk is not.
 const WORKERS_MAX: usize = 8;
 
-/// Restores a directory and all below it; the target takes its place.
-pub fn directory(opened: &Opened, writer: Writer, bar: &ProgressBar) -> Result<Report, Failure> {
-    with_workers(&opened.reader, writer, bar, |walk| {
-        let path = &opened.address.path;
-        let mut tree = opened.tree();
+/// Restores the entry at a path: a directory takes the target's place, with all below it; anything else goes into the
+/// target under its name.
+///
+/// # Errors
+/// The coordinator cannot be asked, or the disk is full. What is lost otherwise is in the report.
+pub fn restore(reader: &GrantReader, root: Entry, writer: Writer, progress: &Progress) -> Result<Report, Failure> {
+    match root.kind {
+        EntryKind::Directory => directory(reader, &root.path, writer, progress),
+        _ => single(reader, root, writer, progress),
+    }
+}
+
+fn directory(reader: &GrantReader, path: &[u8], writer: Writer, progress: &Progress) -> Result<Report, Failure> {
+    with_workers(reader, path, writer, progress, |walk| {
+        let mut tree = tree(reader);
         for entry in tree.subtree(path) {
-            let mut entry = entry.map_err(failed)?;
+            let mut entry = entry?;
             let outside = rebase(&mut entry, path);
-            walk.add(entry, outside, opened)?;
+            walk.add(entry, outside)?;
         }
         Ok(())
     })
 }
 
-/// Restores one entry that is no directory, under its name.
-pub fn single(opened: &Opened, mut entry: Entry, writer: Writer, bar: &ProgressBar) -> Result<Report, Failure> {
-    with_workers(&opened.reader, writer, bar, |walk| {
+fn single(reader: &GrantReader, mut entry: Entry, writer: Writer, progress: &Progress) -> Result<Report, Failure> {
+    with_workers(reader, b"", writer, progress, |walk| {
         let first = match &entry.kind {
             EntryKind::HardLink { to } => Some(to.clone()),
             _ => None,
         };
         entry.path = name(&entry.path).to_vec();
-        walk.add(entry, first, opened)
+        walk.add(entry, first)
     })
+}
+
+fn tree(reader: &GrantReader) -> TreeReader<NodeReader> {
+    TreeReader::new(reader.nodes(), reader.root())
 }
 
 /// Puts the entry below the target. If it is a further name of a file outside `root`, says which file.
@@ -80,15 +88,11 @@ fn in_tree(path: &[u8], root: &[u8]) -> Vec<u8> {
     if root.is_empty() { path.to_vec() } else { [root, b"/", path].concat() }
 }
 
-/// Small files whose chunks are on their way, or one large file.
-enum Job {
-    Batch(Vec<(FileSlot, FileContent)>, PendingChunks),
-    Large(FileSlot, FileContent),
-}
-
 /// Makes entries, and hands files to the workers.
 struct Walk<'a> {
     reader: &'a GrantReader,
+    /// The directory of the tree whose place the target takes.
+    root: &'a [u8],
     writer: Writer,
     jobs: SyncSender<Job>,
     stopped: &'a Mutex<Option<Failure>>,
@@ -101,8 +105,9 @@ struct Walk<'a> {
 
 fn with_workers(
     reader: &GrantReader,
+    root: &[u8],
     writer: Writer,
-    bar: &ProgressBar,
+    progress: &Progress,
     walk_all: impl FnOnce(&mut Walk<'_>) -> Result<(), Failure>,
 ) -> Result<Report, Failure> {
     let (jobs, queue) = sync_channel(JOBS_WAITING);
@@ -110,10 +115,10 @@ fn with_workers(
     let workers = thread::available_parallelism().map_or(2, |count| count.get().clamp(2, WORKERS_MAX));
     thread::scope(|scope| {
         for _ in 0..workers {
-            scope.spawn(|| work(&queue, reader, bar, &stopped));
+            scope.spawn(|| fill::work(&queue, reader, progress, &stopped));
         }
         let (files, chunks, outside) = Default::default();
-        let mut walk = Walk { reader, writer, jobs, stopped: &stopped, files, chunks, chunk_bytes: 0, outside };
+        let mut walk = Walk { reader, root, writer, jobs, stopped: &stopped, files, chunks, chunk_bytes: 0, outside };
         let walked = walk_all(&mut walk).and_then(|()| walk.close_batch());
         let Walk { writer, jobs, files, .. } = walk;
         drop((jobs, files));
@@ -129,12 +134,12 @@ fn with_workers(
 impl Walk<'_> {
     /// Makes an entry whose path lies below the target. `first` names the file in the whole tree that it is a further
     /// name of, if that file is not in the restore.
-    fn add(&mut self, entry: Entry, first: Option<Vec<u8>>, opened: &Opened) -> Result<(), Failure> {
+    fn add(&mut self, entry: Entry, first: Option<Vec<u8>>) -> Result<(), Failure> {
         if let Some(failure) = self.stopped.lock().unwrap_or_else(PoisonError::into_inner).take() {
             return Err(failure);
         }
         let entry = match first {
-            Some(first) => self.named_here(entry, first, opened)?,
+            Some(first) => self.named_here(entry, first)?,
             None => entry,
         };
         let (path, kind) = (entry.path.clone(), entry.kind.clone());
@@ -142,8 +147,8 @@ impl Walk<'_> {
             (Step::Content(slot), EntryKind::File(content)) => self.fill(slot, content),
             // Its first name was not restored, which is in the report. This one still can be.
             (Step::FirstIsAbsent, EntryKind::HardLink { to }) => {
-                let first = in_tree(&to, &opened.address.path);
-                let file = self.file_of(&first, opened)?;
+                let first = in_tree(&to, self.root);
+                let file = self.file_of(&first)?;
                 match (self.writer.add(Entry { path, ..file.clone() }), file.kind) {
                     (Step::Content(slot), EntryKind::File(content)) => self.fill(slot, content),
                     _ => Ok(()),
@@ -153,18 +158,18 @@ impl Walk<'_> {
         }
     }
 
-    fn file_of(&self, first: &[u8], opened: &Opened) -> Result<Entry, Failure> {
+    fn file_of(&self, first: &[u8]) -> Result<Entry, Failure> {
         let missing =
             || Failure::new(ErrorClass::Damaged, "a further name of a file leads nowhere: the tree is damaged");
-        opened.tree().lookup(first).map_err(failed)?.ok_or_else(missing)
+        tree(self.reader).lookup(first)?.ok_or_else(missing)
     }
 
     /// A further name of a file outside the restore: its first name in here is the file, the others are links to it.
-    fn named_here(&mut self, entry: Entry, first: Vec<u8>, opened: &Opened) -> Result<Entry, Failure> {
+    fn named_here(&mut self, entry: Entry, first: Vec<u8>) -> Result<Entry, Failure> {
         if let Some(here) = self.outside.get(&first) {
             return Ok(Entry { kind: EntryKind::HardLink { to: here.clone() }, ..entry });
         }
-        let file = self.file_of(&first, opened)?;
+        let file = self.file_of(&first)?;
         self.outside.insert(first, entry.path.clone());
         Ok(Entry { path: entry.path, ..file })
     }
@@ -206,145 +211,6 @@ impl Walk<'_> {
     fn send(&self, job: Job) -> Result<(), Failure> {
         let gone = |_| Failure::new(ErrorClass::Internal, "the restore's workers have stopped");
         self.jobs.send(job).map_err(gone)
-    }
-}
-
-/// The chunks of a file without an extent list of its own.
-fn small_chunks(content: &FileContent) -> Option<Vec<&ChunkRef>> {
-    match &content.body {
-        Body::Empty => Some(Vec::new()),
-        Body::Bundled { chunk, .. } => Some(vec![chunk]),
-        Body::Extents(extents) => Some(extents.iter().filter_map(data).collect()),
-        Body::List(_) => None,
-    }
-}
-
-fn data(extent: &Extent) -> Option<&ChunkRef> {
-    match extent {
-        Extent::Data(chunk) => Some(chunk),
-        Extent::Zeros { .. } | Extent::Hole { .. } => None,
-    }
-}
-
-/// Why a file was not filled.
-#[derive(Debug, thiserror::Error)]
-enum FillError {
-    #[error(transparent)]
-    Fetch(#[from] FetchError),
-    #[error("{0}: {cause}", cause = .0.source)]
-    Write(#[from] WriteError),
-}
-
-type Found = HashMap<ChunkId, Result<Vec<u8>, FetchError>>;
-
-/// Takes jobs until there are none.
-fn work(queue: &Mutex<Receiver<Job>>, reader: &GrantReader, bar: &ProgressBar, stopped: &Mutex<Option<Failure>>) {
-    let mut opener = Opener::new();
-    loop {
-        let job = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
-        let ended = match job {
-            Ok(Job::Batch(files, pending)) => write_batch(files, pending, &mut opener, bar),
-            Ok(Job::Large(slot, content)) => write_large(slot, &content, reader, bar),
-            Err(_) => return,
-        };
-        if let Err(failure) = ended {
-            stopped.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(failure);
-        }
-    }
-}
-
-fn write_batch(
-    files: Vec<(FileSlot, FileContent)>,
-    pending: PendingChunks,
-    opener: &mut Opener,
-    bar: &ProgressBar,
-) -> Result<(), Failure> {
-    let ids: Vec<ChunkId> = pending.refs().iter().map(|chunk| chunk.id).collect();
-    let found: Found = match pending.wait(opener) {
-        Ok(chunks) => ids.into_iter().zip(chunks).collect(),
-        Err(error) => {
-            files.into_iter().for_each(|(slot, _)| slot.fail(&error));
-            return Err(failed(error));
-        }
-    };
-    for (slot, content) in files {
-        let filled = fill(&slot, &content, &found);
-        settle(slot, filled, content.bytes, bar)?;
-    }
-    Ok(())
-}
-
-fn fill(slot: &FileSlot, content: &FileContent, found: &Found) -> Result<(), FillError> {
-    let bytes_of = |chunk: &ChunkRef| match found.get(&chunk.id) {
-        Some(Ok(bytes)) => Ok(bytes.as_slice()),
-        Some(Err(error)) => Err(error.clone()),
-        None => Err(FormatError::Broken { what: "chunk", check: "that all answers come" }.into()),
-    };
-    match &content.body {
-        Body::Bundled { chunk, offset, .. } => {
-            let bundle = bytes_of(chunk)?;
-            slot.write_at(0, content::bundled(bundle, *offset, content.bytes)?)?;
-        }
-        Body::Extents(extents) => {
-            let mut at = 0;
-            for extent in extents {
-                at += match extent {
-                    Extent::Data(chunk) => {
-                        let bytes = bytes_of(chunk)?;
-                        slot.write_at(at, bytes)?;
-                        bytes.len() as u64
-                    }
-                    Extent::Zeros { bytes } => {
-                        slot.write_zeros(at, *bytes)?;
-                        *bytes
-                    }
-                    Extent::Hole { bytes } => *bytes,
-                };
-            }
-        }
-        Body::Empty | Body::List(_) => {}
-    }
-    Ok(())
-}
-
-fn write_large(slot: FileSlot, content: &FileContent, reader: &GrantReader, bar: &ProgressBar) -> Result<(), Failure> {
-    let filled = content::read(reader, content, |offset, piece| -> Result<(), FillError> {
-        match piece {
-            Piece::Data(bytes) => {
-                bar.inc(bytes.len() as u64);
-                slot.write_at(offset, bytes)?;
-            }
-            Piece::Zeros(bytes) => slot.write_zeros(offset, bytes)?,
-            Piece::Hole(_) => {}
-        }
-        Ok(())
-    });
-    settle(slot, filled, 0, bar)
-}
-
-/// Finishes a file, or says why it is not restored. Only a coordinator that cannot be asked, or a full disk, ends the
-/// restore.
-fn settle(slot: FileSlot, filled: Result<(), FillError>, bytes: u64, bar: &ProgressBar) -> Result<(), Failure> {
-    match filled {
-        Ok(()) => {
-            bar.inc(bytes);
-            // A failure is in the report.
-            let _ = slot.finish();
-            Ok(())
-        }
-        Err(FillError::Fetch(FetchError::Coordinator(failure))) => {
-            slot.fail(&failure);
-            Err(failure)
-        }
-        Err(FillError::Write(error)) => {
-            let failure = of_disk(&error.source);
-            slot.fail(FillError::Write(error));
-            if failure.class == ErrorClass::Full { Err(failure) } else { Ok(()) }
-        }
-        Err(error) => {
-            slot.fail(error);
-            Ok(())
-        }
     }
 }
 
