@@ -34,7 +34,7 @@ pub struct Difference {
 
 impl fmt::Display for Difference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}: {}", self.path.escape_ascii(), self.what, self.values)
+        write!(f, "{}: {}: {:.200}", self.path.escape_ascii(), self.what, self.values)
     }
 }
 
@@ -43,8 +43,17 @@ impl fmt::Display for Difference {
 /// # Errors
 /// Something could be read in neither; then nothing is said about equality.
 pub fn compare(a: &Path, b: &Path) -> io::Result<Comparison> {
+    compare_trees(Comparison::default(), a, b)
+}
+
+/// The same, by an ordinary user: without what only root can set, which is owners, setuid and setgid, and extended
+/// attributes but those of users and ACLs. What of `a` this user may not read is counted, and no difference.
+pub fn compare_as_ordinary_user(a: &Path, b: &Path) -> io::Result<Comparison> {
+    compare_trees(Comparison { is_ordinary: true, ..Comparison::default() }, a, b)
+}
+
+fn compare_trees(mut comparison: Comparison, a: &Path, b: &Path) -> io::Result<Comparison> {
     let open = |path: &Path| File::open(path).map(OwnedFd::from);
-    let mut comparison = Comparison::default();
     comparison.entry(&open(a)?, &open(b)?, c".")?;
     comparison.walk(open(a)?, open(b)?)?;
     Ok(comparison)
@@ -59,6 +68,9 @@ pub struct Comparison {
     pub entries: u64,
     /// How many bytes the files of the first have, added up; each hard link anew.
     pub content_bytes: u64,
+    /// Entries of the first that an ordinary user may not read.
+    pub unreadable: u64,
+    is_ordinary: bool,
     path: Vec<u8>,
     /// Files with several names: which one of `b` stands for which one of `a`.
     groups: HashMap<(u32, u32, u64), (u32, u32, u64)>,
@@ -101,18 +113,30 @@ impl Comparison {
 
     /// Compares what two directories hold. Returns the directories that are in both.
     fn directory(&mut self, a: &OwnedFd, b: &OwnedFd) -> io::Result<Vec<CString>> {
-        let (in_a, in_b) = (names(a)?, names(b)?);
+        let (mut in_a, in_b) = (names(a)?, names(b)?);
+        if self.is_ordinary {
+            let before = in_a.len();
+            in_a.retain(|name| in_b.contains(name) || may_read(a, name));
+            self.unreadable += (before - in_a.len()) as u64;
+        }
         self.check("names", in_a.difference(&in_b).collect::<Vec<_>>(), in_b.difference(&in_a).collect());
         let mut directories = Vec::new();
         for name in in_a.intersection(&in_b) {
             let end = self.path.len();
             self.enter(name);
-            if self.entry(a, b, name)? {
+            if self.entry(a, b, name)? && !self.is_closed(a, name) {
                 directories.push(name.clone());
             }
             self.path.truncate(end);
         }
         Ok(directories)
+    }
+
+    /// Whether this is a directory that an ordinary user may not read.
+    fn is_closed(&mut self, a: &OwnedFd, name: &CStr) -> bool {
+        let is_closed = self.is_ordinary && !may_read(a, name);
+        self.unreadable += u64::from(is_closed);
+        is_closed
     }
 
     /// Compares one entry. Returns whether it is a directory in both.
@@ -124,9 +148,12 @@ impl Comparison {
         if kinds[0] != kinds[1] {
             return Ok(false);
         }
-        self.check("owner", stat_a.stx_uid, stat_b.stx_uid);
-        self.check("group", stat_a.stx_gid, stat_b.stx_gid);
-        self.check("mode", stat_a.stx_mode & 0o7777, stat_b.stx_mode & 0o7777);
+        let mode = if self.is_ordinary { 0o1777 } else { 0o7777 };
+        self.check("mode", stat_a.stx_mode & mode, stat_b.stx_mode & mode);
+        if !self.is_ordinary {
+            self.check("owner", stat_a.stx_uid, stat_b.stx_uid);
+            self.check("group", stat_a.stx_gid, stat_b.stx_gid);
+        }
         let time = |stat: &Statx| (stat.stx_mtime.tv_sec, stat.stx_mtime.tv_nsec);
         self.check("time", time(&stat_a), time(&stat_b));
         let device = |stat: &Statx| (stat.stx_rdev_major, stat.stx_rdev_minor);
@@ -139,6 +166,7 @@ impl Comparison {
                 self.check("size", stat_a.stx_size, stat_b.stx_size);
                 self.file(a, b, name)?;
             }
+            FileType::Directory if self.is_ordinary && !may_read(a, name) => {}
             FileType::Directory => self.check("flags", flags(a, name), flags(b, name)),
             _ => {}
         }
@@ -165,8 +193,10 @@ impl Comparison {
     fn xattrs(&mut self, a: &OwnedFd, b: &OwnedFd, name: &CStr) -> io::Result<()> {
         let (a, b) = (read_xattrs(a, name)?, read_xattrs(b, name)?);
         let names: BTreeSet<_> = a.keys().chain(b.keys()).cloned().collect();
-        for name in names {
-            self.check(&format!("xattr {}", name.escape_ascii()), a.get(&name), b.get(&name));
+        let anybody_sets = |name: &Vec<u8>| name.starts_with(b"user.") || name.starts_with(b"system.");
+        let all = !self.is_ordinary;
+        for name in names.iter().filter(|name| all || anybody_sets(name)) {
+            self.check(&format!("xattr {}", name.escape_ascii()), a.get(name), b.get(name));
         }
         Ok(())
     }
@@ -203,6 +233,11 @@ impl Comparison {
             self.differences.push(Difference { path: self.path.clone(), what: what.to_string(), values });
         }
     }
+}
+
+fn may_read(directory: &OwnedFd, name: &CStr) -> bool {
+    let open = openat(directory, name, OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK, Mode::empty());
+    !matches!(open, Err(Errno::ACCESS))
 }
 
 fn names(directory: &OwnedFd) -> io::Result<BTreeSet<CString>> {
