@@ -88,6 +88,7 @@ impl From<Done> for ExitCode {
 /// Runs the command that the arguments name, prints the error if there is one, and says how to exit.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
+    crate::descriptors::raise_limit();
     start_log(matches!(cli.command, Command::Run(_)));
     let places = Places { state: cli.global.state, config: cli.global.config };
     match dispatch(cli.command, &places, &Output::new(cli.global.json)) {

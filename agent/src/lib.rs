@@ -11,6 +11,7 @@ pub mod clock;
 pub mod commands;
 pub mod connection;
 pub mod daemon;
+pub mod descriptors;
 pub mod enrol;
 pub mod error;
 pub mod hooks;

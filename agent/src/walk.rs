@@ -77,7 +77,7 @@ pub enum GapReason {
     #[error("is a symbolic link on the way to a root; name the root by its real path")]
     LinkToRoot,
     /// The system refused.
-    #[error("cannot {action}")]
+    #[error("cannot {action}: {source}")]
     Unreadable {
         /// What was tried.
         action: &'static str,

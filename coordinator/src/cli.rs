@@ -102,6 +102,7 @@ pub enum Done {
 
 /// Runs one command and says how it ended.
 pub fn run(cli: Cli) -> ExitCode {
+    lifeboat_agent::descriptors::raise_limit();
     let mut out = Output::new(cli.global.json);
     let runtime = match tokio::runtime::Runtime::new() {
         Ok(runtime) => runtime,

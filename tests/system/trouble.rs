@@ -1,8 +1,10 @@
 //! Bad input and trouble: each gets one clear message that says what, which one and what to do next.
 
 use crate::world::{World, refused, said};
-use lifeboat_coordinator::cli::demo::lab::Side;
+use lifeboat_coordinator::cli::demo::lab::{Programs, Side};
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
 
 #[test]
 fn what_is_not_there_is_named() {
@@ -105,4 +107,25 @@ fn inv_17_a_source_that_is_suddenly_empty_is_kept_apart() {
     let address = format!("server:{}/7", world.source().display());
     let latest = world.lab.lifeboat(&["cat", &address]).unwrap();
     assert_eq!(latest.stdout, b"content that matters", "`latest` is still {good}");
+}
+
+/// The whole system under a limit of open files that nothing can raise.
+#[test]
+fn a_low_limit_of_open_files_costs_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let Programs { lifeboat, agent } = Programs::find().unwrap();
+    let limited = |program: PathBuf| {
+        let wrapper = directory.path().join(format!("limited-{}", program.file_name().unwrap().display()));
+        fs::write(&wrapper, format!("#!/bin/sh\nulimit -n 512\nexec {} \"$@\"\n", program.display())).unwrap();
+        fs::set_permissions(&wrapper, fs::Permissions::from_mode(0o755)).unwrap();
+        wrapper
+    };
+    let programs = Programs { lifeboat: limited(lifeboat), agent: limited(agent) };
+    let world = World::with(directory, programs);
+    for at in 0..3000 {
+        world.write(&format!("together/{at}"), format!("content {at}").as_bytes());
+        world.write(&format!("apart/{at}/file"), format!("other content {at}").as_bytes());
+    }
+    let snapshot = world.backed_up();
+    world.assert_restores(&snapshot, &world.source(), "restored");
 }

@@ -18,10 +18,27 @@ use std::sync::Arc;
 pub struct LeafJob {
     /// Counts from 0 over the whole backup: the order in which leaves become the tree.
     pub number: u64,
-    /// How long the paths of its entries are together.
-    pub path_bytes: usize,
+    /// What it takes while it waits.
+    pub holds: Holds,
     /// What is to be done.
     pub work: Work,
+}
+
+/// What the entries of a job take.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Holds {
+    /// How long their paths are together.
+    pub path_bytes: usize,
+    /// How many directories are open for them.
+    pub directories: usize,
+}
+
+impl Holds {
+    fn of(members: &[Member]) -> Self {
+        let path_bytes = members.iter().map(|member| member.path.len()).sum();
+        let directories = members.chunk_by(|a, b| Arc::ptr_eq(&a.directory, &b.directory)).count();
+        Self { path_bytes, directories }
+    }
 }
 
 /// What is to be done for a leaf.
@@ -112,8 +129,9 @@ impl<'a> Jobs<'a> {
         };
         let number = self.number;
         self.number += 1;
-        let path_bytes = members.iter().map(|member| member.path.len()).sum();
-        Ok(Some(LeafJob { number, path_bytes, work: kept.map_or(Work::Build(members), Work::Keep) }))
+        // A leaf that is kept holds nothing of what was walked.
+        let holds = if kept.is_some() { Holds::default() } else { Holds::of(&members) };
+        Ok(Some(LeafJob { number, holds, work: kept.map_or(Work::Build(members), Work::Keep) }))
     }
 
     fn next_member(&mut self) -> Result<Option<Member>, BackupError> {

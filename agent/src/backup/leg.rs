@@ -5,8 +5,9 @@ use super::budget::Budget;
 use super::build::Worker;
 use super::first_names::FirstNames;
 use super::grow::{Grower, Grown};
-use super::jobs::{Jobs, LeafJob, Work};
+use super::jobs::{Holds, Jobs, LeafJob, Work};
 use super::{BackupError, Gaps, Plan, Surroundings};
+use crate::descriptors;
 use crate::uplink::Run;
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
@@ -18,6 +19,8 @@ use std::time::Duration;
 const JOBS_AHEAD: usize = 32;
 /// And in bytes of the paths of these jobs, of which one alone may have megabytes: above this the walk waits.
 const PATH_BYTES_AHEAD: usize = 4 << 20;
+/// And in directories that are held open for these jobs: of all that may be open, one in so many.
+const SHARE_OF_DESCRIPTORS: usize = 4;
 /// How much plaintext is collected before it is asked for, where everything runs on one thread.
 const WINDOW_BYTES: usize = 4 << 20;
 
@@ -74,17 +77,17 @@ pub fn walk(
     thread::scope(|scope| {
         let walker = scope.spawn(move || {
             let job_sender = job_sender;
-            let mut ahead = Ahead::default();
+            let mut ahead = Ahead::within(descriptors::limit() as usize / SHARE_OF_DESCRIPTORS);
             loop {
                 while ahead.is_far() {
-                    let Ok(path_bytes) = permitted.recv() else { return Ok(Ended::Stopped) };
-                    ahead.grown(path_bytes);
+                    let Ok(holds) = permitted.recv() else { return Ok(Ended::Stopped) };
+                    ahead.grown(holds);
                 }
                 if let Some(ended) = limit.reached(around) {
                     return Ok(ended);
                 }
                 let Some(job) = jobs.next()? else { return Ok(Ended::Whole) };
-                ahead.walked(job.path_bytes);
+                ahead.walked(job.holds);
                 if job_sender.send(job).is_err() {
                     return Ok(Ended::Stopped); // The workers are gone; one of them has said why.
                 }
@@ -96,8 +99,8 @@ pub fn walk(
                 let mut worker = worker();
                 loop {
                     let Ok(job) = jobs.lock().unwrap_or_else(PoisonError::into_inner).recv() else { return };
-                    let (number, path_bytes) = (job.number, job.path_bytes);
-                    if grown.send((number, path_bytes, work(&mut worker, job))).is_err() {
+                    let (number, holds) = (job.number, job.holds);
+                    if grown.send((number, holds, work(&mut worker, job))).is_err() {
                         return; // The tree has stopped growing; its error is returned.
                     }
                 }
@@ -105,12 +108,12 @@ pub fn walk(
         }
         drop(grown_sender);
         let mut waiting = BTreeMap::new();
-        for (number, path_bytes, grown) in grown_receiver {
-            waiting.insert(number, (path_bytes, grown?));
-            while let Some((path_bytes, grown)) = waiting.remove(&grower.jobs()) {
+        for (number, holds, grown) in grown_receiver {
+            waiting.insert(number, (holds, grown?));
+            while let Some((holds, grown)) = waiting.remove(&grower.jobs()) {
                 grower.push(run, grown)?;
                 // The walk may have ended: then nobody waits for a permit.
-                let _sent = permits.send(path_bytes);
+                let _sent = permits.send(holds);
             }
         }
         drop(permits);
@@ -119,26 +122,34 @@ pub fn walk(
 }
 
 /// What the walk has handed out and the tree has not taken yet.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Ahead {
     jobs: usize,
-    path_bytes: usize,
+    holds: Holds,
+    directories_max: usize,
 }
 
 impl Ahead {
-    fn walked(&mut self, path_bytes: usize) {
-        self.jobs += 1;
-        self.path_bytes += path_bytes;
+    fn within(directories_max: usize) -> Self {
+        Self { jobs: 0, holds: Holds::default(), directories_max }
     }
 
-    fn grown(&mut self, path_bytes: usize) {
+    fn walked(&mut self, holds: Holds) {
+        self.jobs += 1;
+        self.holds.path_bytes += holds.path_bytes;
+        self.holds.directories += holds.directories;
+    }
+
+    fn grown(&mut self, holds: Holds) {
         self.jobs -= 1;
-        self.path_bytes -= path_bytes;
+        self.holds.path_bytes -= holds.path_bytes;
+        self.holds.directories -= holds.directories;
     }
 
     /// Whether the walk has to wait. Never if there is nothing to wait for.
     fn is_far(&self) -> bool {
-        self.jobs >= JOBS_AHEAD || self.path_bytes > PATH_BYTES_AHEAD
+        let Holds { path_bytes, directories } = self.holds;
+        self.jobs >= JOBS_AHEAD || path_bytes > PATH_BYTES_AHEAD || directories > self.directories_max
     }
 }
 
@@ -165,19 +176,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn inv_67_the_walk_waits_for_the_tree_by_jobs_and_by_bytes_of_paths() {
-        let mut ahead = Ahead::default();
-        (1..JOBS_AHEAD).for_each(|_| ahead.walked(100));
+    fn inv_67_the_walk_waits_for_the_tree_by_jobs_by_bytes_of_paths_and_by_directories() {
+        let holds = |path_bytes, directories| Holds { path_bytes, directories };
+        let mut ahead = Ahead::within(256);
+        (1..JOBS_AHEAD).for_each(|_| ahead.walked(holds(100, 1)));
         assert!(!ahead.is_far());
-        ahead.walked(100);
+        ahead.walked(holds(100, 1));
         assert!(ahead.is_far(), "too many jobs");
-        (0..JOBS_AHEAD).for_each(|_| ahead.grown(100));
-        ahead.walked(PATH_BYTES_AHEAD);
+        (0..JOBS_AHEAD).for_each(|_| ahead.grown(holds(100, 1)));
+        ahead.walked(holds(PATH_BYTES_AHEAD, 256));
         assert!(!ahead.is_far());
-        ahead.walked(1);
+        ahead.walked(holds(1, 0));
         assert!(ahead.is_far(), "too many bytes, of two jobs");
-        ahead.grown(PATH_BYTES_AHEAD);
-        ahead.grown(1);
+        ahead.grown(holds(1, 0));
+        ahead.walked(holds(0, 1));
+        assert!(ahead.is_far(), "too many directories, of two jobs");
+        ahead.grown(holds(0, 1));
         assert!(!ahead.is_far());
     }
 }

@@ -8,6 +8,7 @@
 use super::fetch::{GrantReader, NodeReader};
 use super::fill::{self, Job, small_chunks};
 use super::{FileSlot, Progress, Report, Step, Writer, of_disk};
+use crate::descriptors;
 use lifeboat_format::id::ChunkId;
 use lifeboat_format::tree::{Body, ChunkRef, Entry, EntryKind, FileContent, TreeReader, is_within, name};
 use lifeboat_proto::status::{ErrorClass, Failure};
@@ -18,8 +19,12 @@ use std::thread;
 
 /// Bytes of distinct chunks at which a batch is closed.
 const BATCH_BYTES: u64 = 4 << 20;
-/// Files at which a batch is closed: each holds a descriptor.
-const BATCH_FILES: usize = 256;
+/// Files at which a batch is closed, at most.
+const BATCH_FILES_MAX: usize = 256;
+/// Each holds a descriptor, and its directory another.
+const DESCRIPTORS_PER_FILE: u64 = 2;
+/// What else is open: directories that lead to where the walk is, connections, the program.
+const DESCRIPTORS_APART: u64 = 200;
 /// Longer files are read piece by piece.
 const SMALL_BYTES: u64 = 1 << 20;
 /// Jobs that wait for a worker.
@@ -96,6 +101,8 @@ struct Walk<'a> {
     writer: Writer,
     jobs: SyncSender<Job>,
     stopped: &'a Mutex<Option<Failure>>,
+    /// So many files make a batch.
+    batch_files: usize,
     files: Vec<(FileSlot, FileContent)>,
     chunks: HashMap<ChunkId, ChunkRef>,
     chunk_bytes: u64,
@@ -118,7 +125,9 @@ fn with_workers(
             scope.spawn(|| fill::work(&queue, reader, progress, &stopped));
         }
         let (files, chunks, outside) = Default::default();
-        let mut walk = Walk { reader, root, writer, jobs, stopped: &stopped, files, chunks, chunk_bytes: 0, outside };
+        let batch_files = batch_files(descriptors::limit(), workers);
+        let mut walk =
+            Walk { batch_files, reader, root, writer, jobs, stopped: &stopped, files, chunks, chunk_bytes: 0, outside };
         let walked = walk_all(&mut walk).and_then(|()| walk.close_batch());
         let Walk { writer, jobs, files, .. } = walk;
         drop((jobs, files));
@@ -129,6 +138,13 @@ fn with_workers(
             None => report,
         }
     })
+}
+
+/// So many files that with all batches which wait, are written and are collected the limit is not reached.
+fn batch_files(descriptors: u64, workers: usize) -> usize {
+    let batches = (workers + JOBS_WAITING + 2) as u64;
+    let fitting = descriptors.saturating_sub(DESCRIPTORS_APART) / (batches * DESCRIPTORS_PER_FILE);
+    fitting.clamp(1, BATCH_FILES_MAX as u64) as usize
 }
 
 impl Walk<'_> {
@@ -189,7 +205,7 @@ impl Walk<'_> {
             }
         }
         self.files.push((slot, content));
-        if self.chunk_bytes >= BATCH_BYTES || self.files.len() >= BATCH_FILES {
+        if self.chunk_bytes >= BATCH_BYTES || self.files.len() >= self.batch_files {
             return self.close_batch();
         }
         Ok(())
@@ -233,6 +249,16 @@ mod tests {
             flags: 0,
         };
         Entry { path: path.into(), kind: EntryKind::HardLink { to: to.into() }, attributes }
+    }
+
+    #[test]
+    fn the_files_of_all_batches_stay_within_the_limit_of_descriptors() {
+        for (descriptors, workers) in [(256, 2), (1024, 2), (1024, 8), (8192, 8), (1 << 20, 2)] {
+            let open =
+                (workers + JOBS_WAITING + 2) as u64 * batch_files(descriptors, workers) as u64 * DESCRIPTORS_PER_FILE;
+            assert!(open + DESCRIPTORS_APART <= descriptors, "{descriptors}, {workers}: {open}");
+        }
+        assert_eq!(batch_files(8192, 8), 256);
     }
 
     #[test]
