@@ -91,7 +91,7 @@ fn run(copy: &Path, test: &str) -> Ended {
     let (package, target) = place_of(copy, test);
     // A test that hangs has noticed too.
     let mut command = Command::new("timeout");
-    command.arg("900").arg(copy.join("packaging/build/cargo"));
+    command.arg("400").arg(copy.join("packaging/build/cargo"));
     command.args(["test", "--release", "--locked", "--package", &package]).args(&target).args(["--", test]);
     let output = command.current_dir(copy).output().unwrap();
     let said = String::from_utf8_lossy(&output.stdout);

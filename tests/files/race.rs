@@ -114,11 +114,15 @@ fn inv_17_a_file_that_is_written_to_while_it_is_read_is_a_gap() {
     let path = place.path().join("file");
     let content = |round: u8| vec![round; 300_000];
     fs::write(&path, content(0)).unwrap();
+    fs::File::open(&path).unwrap().set_modified(std::time::UNIX_EPOCH).unwrap();
     let mut round = 0_u8;
     let trouble = || {
         use std::os::unix::fs::FileExt;
         round = round.wrapping_add(1);
-        fs::OpenOptions::new().write(true).open(&path).unwrap().write_all_at(&content(round), 0).unwrap();
+        let file = fs::OpenOptions::new().write(true).open(&path).unwrap();
+        file.write_all_at(&content(round), 0).unwrap();
+        // As a copying program would; what nobody can set back is when it did so.
+        file.set_modified(std::time::UNIX_EPOCH).unwrap();
         thread::sleep(std::time::Duration::from_micros(u64::from(round) * 20));
     };
     let mut gaps = 0;

@@ -43,6 +43,8 @@ struct Draft {
     entry: Entry,
     /// Content of a small file that was read now, to be bundled.
     small: Option<Vec<u8>>,
+    /// The file that a hard link is a further name of.
+    first: Option<FirstName>,
 }
 
 /// An entry that was read now, and the content of a small file.
@@ -89,28 +91,28 @@ impl<'a> Worker<'a> {
     fn draft(&mut self, mut member: Member, lost: &HashSet<ChunkId>) -> Result<Option<Draft>, BackupError> {
         match std::mem::replace(&mut member.known, Known::New) {
             Known::Unchanged(entry) if !chunks_of(&entry).iter().any(|chunk| lost.contains(&chunk.id)) => {
-                Ok(Some(Draft { member, entry, small: None }))
+                let first = match &entry.kind {
+                    EntryKind::HardLink { to } => Some(FirstName { path: to.clone(), job: self.job }),
+                    _ => None,
+                };
+                Ok(Some(Draft { member, entry, small: None, first }))
             }
-            Known::HardLink(first) if !self.first_names.is_lost(&first, self.job) => {
-                let kind = EntryKind::HardLink { to: first.path };
+            Known::HardLink(first) => {
+                let kind = EntryKind::HardLink { to: first.path.clone() };
                 let entry = Entry { path: member.path.clone(), kind, attributes: Attributes::default() };
-                Ok(Some(Draft { member, entry, small: None }))
+                Ok(Some(Draft { member, entry, small: None, first: Some(first) }))
             }
-            Known::Unchanged(_) | Known::HardLink(_) | Known::New => self.fresh(member),
+            Known::Unchanged(_) | Known::New => self.fresh(member),
         }
     }
 
-    /// While small files were bundled, the first name of a link of this leaf may have been lost: then the link is read as
-    /// the file. Says whether there was any.
+    /// A link whose first name is not in the tree is read as the file. Asked when all else of the leaf is read, for its
+    /// first name may be in the same leaf. Says whether there was any.
     fn read_widowed(&mut self, drafts: &mut [Option<Draft>]) -> Result<bool, BackupError> {
         let mut any = false;
         for draft in drafts {
-            let lost = match draft.as_ref().map(|draft| &draft.entry.kind) {
-                Some(EntryKind::HardLink { to }) => {
-                    self.first_names.is_lost(&FirstName { path: to.clone(), job: self.job }, self.job)
-                }
-                _ => false,
-            };
+            let first = draft.as_ref().and_then(|draft| draft.first.as_ref());
+            let lost = first.is_some_and(|first| self.first_names.is_lost(first, self.job));
             if lost && let Some(Draft { member, .. }) = draft.take() {
                 *draft = self.fresh(member)?;
                 any = true;
@@ -146,7 +148,7 @@ impl<'a> Worker<'a> {
                         self.gaps.add(&member.path, error.to_string());
                         return Ok(None);
                     }
-                    return Ok(Some(Draft { member, entry, small }));
+                    return Ok(Some(Draft { member, entry, small, first: None }));
                 }
                 Err(ReadError::Gap(GapReason::Changed)) if reads_left > 0 => {}
                 Err(ReadError::Gap(reason)) => {

@@ -159,7 +159,7 @@ fn report(lab: &Lab, source: &Path, steps: &[Step], comparison: &Comparison) -> 
         0 if is_root() => println!("The restored tree is equal to the source: every byte and attribute was compared."),
         0 => println!(
             "The restored tree is equal to the source in all that you may read and set: owners, setuid and setgid, and \
-             {} entries that only root may read, were left out.",
+             {} that only root may read, were left out.",
             comparison.unreadable
         ),
         count => {

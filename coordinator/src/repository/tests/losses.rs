@@ -1,7 +1,7 @@
 //! Damage: found without a key, named, and healed by the next backup (INV-11, 15).
 
 use super::lab::*;
-use crate::repository::Coordinator;
+use crate::repository::{Coordinator, ReadError};
 use crate::store::{ByteRange, ObjectName, Store};
 use lifeboat_format::id::ChunkId;
 use lifeboat_format::journal::Event;
@@ -171,6 +171,8 @@ fn inv_28_a_disk_that_does_not_answer_proves_no_loss() {
     back_up(&coordinator, A, &[chunk(0)]);
     lab.store.fail_reads(true);
     assert!(!coordinator.verify(None, &mut |_| {}).unwrap().is_empty());
+    let unread = coordinator.read_chunk(&chunk(0).id, A).unwrap_err();
+    assert!(matches!(unread, ReadError::Store { .. }), "{unread}");
     lab.store.fail_reads(false);
     assert!(Agent::begin(&coordinator, A).has(&chunk(0)));
     assert_eq!(coordinator.verify(None, &mut |_| {}).unwrap(), []);

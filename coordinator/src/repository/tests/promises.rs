@@ -4,6 +4,7 @@ use super::lab::*;
 use crate::index::{Changes, Mark};
 use crate::repository::Coordinator;
 use crate::run::upload::{IncomingChunk, IncomingNode};
+use lifeboat_format::id::{Digest, HostId};
 use lifeboat_format::journal::event::SnapshotState;
 use lifeboat_format::journal::{Act, Decision, Event, Principal};
 use std::slice::from_ref;
@@ -41,6 +42,11 @@ fn inv_44_a_chunk_of_one_host_is_offered_to_others_only_once_a_second_one_brough
     assert_eq!(bodies.iter().map(|body| body.host).collect::<Vec<_>>(), [A, B]);
     assert_eq!(coordinator.read_chunk(&y.id, A).unwrap(), y.sealed);
     assert_eq!(coordinator.read_chunk(&y.id, B).unwrap(), other_form.sealed);
+    Agent::begin(&coordinator, C).send(from_ref(&y), &[]);
+    let bodies = coordinator.shared.index.chunk(&y.id).unwrap().unwrap().bodies;
+    let hosts = bodies.iter().map(|body| (body.host, body.digest)).collect::<Vec<_>>();
+    let digests = [&y, &other_form].map(|chunk| Digest::of(&chunk.sealed));
+    assert_eq!(hosts, [(HostId::WITNESSED, digests[0]), (B, digests[1])], "only for the bytes that came twice");
 }
 
 #[test]
@@ -67,7 +73,7 @@ fn inv_21_a_node_is_admitted_only_if_each_of_its_links_was_acquired() {
 
 #[test]
 fn inv_21_a_node_that_merely_exists_is_not_relied_on() {
-    let lab = Lab::new();
+    let lab = Lab { pack_bytes: 400, ..Lab::new() };
     let coordinator = lab.open();
     let x = chunk(0);
     let leaf = node(&[to_chunk(&x)]);
@@ -76,6 +82,8 @@ fn inv_21_a_node_that_merely_exists_is_not_relied_on() {
     let other = node(&[to_chunk(&x), to_node(&leaf)]);
     first.send(&[], from_ref(&other));
     coordinator.abort(first.caller).unwrap();
+    wait_for_open_packs(&coordinator);
+    assert!(coordinator.shared.index.node(&leaf.id).unwrap().is_some(), "it exists");
     let second = Agent::begin(&coordinator, A);
     let reader = node(&[to_node(&leaf)]);
     assert_eq!(second.send(&[], &[reader])[0].nodes, [leaf.id]);
