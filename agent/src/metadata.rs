@@ -13,7 +13,7 @@ pub use flags::{EARLY_FLAGS, KEPT_FLAGS, UNWRITABLE_FLAGS};
 pub use names::{NameCache, NumberCache};
 
 use crate::walk::{GapReason, Held, Stat};
-use lifeboat_format::tree::{Attributes, EntryKind};
+use lifeboat_format::tree::{Attributes, EntryKind, Xattr};
 use rustix::fs::{FileType, readlinkat};
 use std::io;
 
@@ -52,6 +52,16 @@ impl MetadataReader {
         };
         (attributes, unread)
     }
+}
+
+/// The extended attributes of an entry, sorted by name, as far as they can be read.
+pub fn xattrs_of(held: &Held) -> Vec<Xattr> {
+    xattrs::read(held, &mut Vec::new())
+}
+
+/// The kept inode flags of an entry, as far as they can be read.
+pub fn flags_of(held: &Held, stat: &Stat) -> u32 {
+    flags::read(held, stat, &mut Vec::new())
 }
 
 /// What kind of entry a thing without content of its own is; None for a regular file.

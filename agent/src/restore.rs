@@ -13,24 +13,33 @@
 //! * Memory does not grow with the number of entries; descriptors do not with their depth.
 
 mod attributes;
+mod compare;
 pub mod content;
+mod decide;
 mod deferred;
 mod directory;
 mod engine;
+mod existing;
 pub mod fetch;
 mod fill;
 mod flags;
+mod listing;
 mod owner;
 mod progress;
+mod remove;
 mod report;
 mod shared;
 mod slot;
 mod target;
+mod unfinished;
 mod writer;
 
+pub use decide::{Overwrite, Rules};
 pub use engine::restore;
+pub use existing::{Adopted, Existing, Source};
 pub use progress::Progress;
 pub use report::{Attribute, Failure, Loss, Report};
 pub use slot::{FileSlot, WriteError};
-pub use target::{Target, TargetError, of_disk};
+pub use target::{Before, Expected, Target, TargetError, of_disk};
+pub use unfinished::{Ledger, LedgerError, Unfinished};
 pub use writer::{Options, Step, Writer};

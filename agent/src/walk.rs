@@ -33,6 +33,7 @@ pub use content::{OpenFile, Piece, open_file};
 pub use file_system::FileSystemKind;
 pub use held::Held;
 pub use links::{FirstName, HardLinks};
+pub(crate) use names::{Budget as NameBudget, NameReader, Names};
 pub use rules::{Rules, RulesError};
 pub use scan::{Item, Scan, ScanError, Scanned};
 pub use shown::Shown;

@@ -4,17 +4,40 @@
 //! which agrees with the ACL; then times, which everything before would have touched. Flags come after, in `flags`.
 
 use super::report::Attribute;
+use crate::metadata::{KEPT_FLAGS, flags_of, xattrs_of};
 use crate::walk::{Held, Stat, stat_open};
 use lifeboat_format::tree::{Attributes, Xattr};
 use rustix::fs::{
     AtFlags, CWD, FileType, Gid, Mode, Timespec, Timestamps, UTIME_OMIT, Uid, XattrFlags, chmodat, chownat, fchmod,
-    fgetxattr, fsetxattr, getxattr, setxattr, utimensat,
+    fgetxattr, fremovexattr, fsetxattr, getxattr, removexattr, setxattr, utimensat,
 };
 use rustix::io::{self, Errno};
 
 const SETUID: u16 = 0o4000;
 const SETGID: u16 = 0o2000;
 const NANOS: u32 = 1_000_000_000;
+
+/// Whether an entry that is there has other attributes than it should.
+pub fn differ(held: &Held, stat: &Stat, wanted: &Attributes, (uid, gid): (Uid, Gid)) -> bool {
+    let is_symlink = stat.kind == FileType::Symlink;
+    (stat.uid, stat.gid, stat.mtime) != (uid.as_raw(), gid.as_raw(), wanted.mtime)
+        || !is_symlink && stat.mode != wanted.mode
+        || (flags_of(held, stat) ^ wanted.flags) & KEPT_FLAGS != 0
+        || xattrs_of(held) != wanted.xattrs
+}
+
+/// Takes away the extended attributes that an entry which was there should not have.
+pub fn strip(held: &Held, wanted: &Attributes, lose: &mut dyn FnMut(Attribute, String)) {
+    for xattr in xattrs_of(held).iter().filter(|xattr| wanted.xattrs.iter().all(|kept| kept.name != xattr.name)) {
+        let removed = match held.is_open() {
+            true => fremovexattr(held, &*xattr.name),
+            false => removexattr(held.proc_path(), &*xattr.name),
+        };
+        if let Err(error) = removed {
+            lose(Attribute::Xattr(xattr.name.clone()), format!("it is there and cannot be removed: {error}"));
+        }
+    }
+}
 
 /// Sets everything but flags. Calls `lose` for each attribute that is not as wanted afterwards.
 pub fn apply(held: &Held, wanted: &Attributes, owner: (Uid, Gid), lose: &mut dyn FnMut(Attribute, String)) {

@@ -8,6 +8,8 @@ use std::collections::VecDeque;
 
 /// Bytes of content that one request asks for, about; two requests are under way at once.
 const REQUEST_BYTES: u64 = 4 << 20;
+/// Extents that one request looks at, at most: where their chunks hang is known only of what was read lately.
+const EXTENTS_MAX: usize = 1_000;
 
 /// What stands next in a file.
 #[derive(Debug)]
@@ -20,14 +22,15 @@ pub enum Piece<'a> {
     Hole(u64),
 }
 
-/// Gives the pieces of a file to `take`, in order, with their offsets. A request waits while the one before it is
-/// taken, so memory is bounded however long the file is.
+/// Gives the pieces of a file to `take`, in order, with their offsets; chunks that are not `wanted` are passed over,
+/// unfetched. A request waits while the one before it is taken, so memory is bounded however long the file is.
 ///
 /// # Errors
 /// Those of `take` as they are; a chunk that cannot be had ends the file.
 pub fn read<E: From<FetchError>>(
     reader: &GrantReader,
     content: &FileContent,
+    mut wanted: impl FnMut(u64, &ChunkRef) -> Result<bool, E>,
     mut take: impl FnMut(u64, Piece<'_>) -> Result<(), E>,
 ) -> Result<(), E> {
     let mut opener = Opener::new();
@@ -38,9 +41,9 @@ pub fn read<E: From<FetchError>>(
     let mut extents = ExtentReader::new(reader.nodes(), content)?;
     let mut under_way = VecDeque::new();
     loop {
-        let part = next_part(&mut extents)?;
-        let ended = part.is_empty();
-        if !ended {
+        let part = next_part(&mut extents, &mut wanted)?;
+        let ended = part.is_none();
+        if let Some(part) = part {
             under_way.push_back(ask(reader, part));
         }
         while under_way.len() > usize::from(!ended) {
@@ -69,20 +72,29 @@ fn one(reader: &GrantReader, chunk: &ChunkRef, opener: &mut Opener) -> Result<Ve
 
 type Part = Vec<(u64, Extent)>;
 
-fn next_part(extents: &mut ExtentReader<NodeReader>) -> Result<Part, FetchError> {
-    let (mut part, mut bytes) = (Vec::new(), 0);
+/// None at the end of the file.
+fn next_part<E: From<FetchError>>(
+    extents: &mut ExtentReader<NodeReader>,
+    wanted: &mut impl FnMut(u64, &ChunkRef) -> Result<bool, E>,
+) -> Result<Option<Part>, E> {
+    let (mut part, mut bytes, mut seen) = (Vec::new(), 0, 0);
     for extent in extents.by_ref() {
         let (offset, extent) = extent?;
-        bytes += match &extent {
-            Extent::Data(chunk) => u64::from(chunk.bytes),
-            Extent::Zeros { .. } | Extent::Hole { .. } => 0,
+        seen += 1;
+        let fetched = match &extent {
+            Extent::Data(chunk) if wanted(offset, chunk)? => Some(u64::from(chunk.bytes)),
+            Extent::Data(_) => None,
+            Extent::Zeros { .. } | Extent::Hole { .. } => Some(0),
         };
-        part.push((offset, extent));
-        if bytes >= REQUEST_BYTES || part.len() >= 1_000 {
+        if let Some(fetched) = fetched {
+            bytes += fetched;
+            part.push((offset, extent));
+        }
+        if bytes >= REQUEST_BYTES || seen >= EXTENTS_MAX {
             break;
         }
     }
-    Ok(part)
+    Ok((seen > 0).then_some(part))
 }
 
 fn ask(reader: &GrantReader, part: Part) -> (PendingChunks, Part) {

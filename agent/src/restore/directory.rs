@@ -90,7 +90,7 @@ impl Directory {
         match open_beneath(&*descriptor, b".", OFlags::RDONLY | OFlags::DIRECTORY) {
             Ok(open) => {
                 let held = Held::of_open(open);
-                shared.set_attributes(&held, path, attributes);
+                shared.change_attributes(&held, path, attributes);
                 shared.set_flags(&held, path, attributes.flags, KEPT_FLAGS);
             }
             Err(error) => shared.fail(path, format_args!("cannot open the directory again: {error}")),

@@ -6,8 +6,8 @@
 //! files there are. A chunk that is lost costs the files that need it; a coordinator that is lost ends the restore.
 
 use super::fetch::{GrantReader, NodeReader};
-use super::fill::{self, Job, small_chunks};
-use super::{FileSlot, Progress, Report, Step, Writer, of_disk};
+use super::fill::{self, Job, Surroundings, small_chunks};
+use super::{Existing, FileSlot, Progress, Report, Step, Writer, of_disk};
 use crate::descriptors;
 use lifeboat_format::id::ChunkId;
 use lifeboat_format::tree::{Body, ChunkRef, Entry, EntryKind, FileContent, TreeReader, is_within, name};
@@ -23,6 +23,8 @@ const BATCH_BYTES: u64 = 4 << 20;
 const BATCH_FILES_MAX: usize = 256;
 /// Each holds a descriptor, and its directory another.
 const DESCRIPTORS_PER_FILE: u64 = 2;
+/// Batches that are being collected, and one that a worker has just taken.
+const BATCHES_COLLECTED: usize = 3;
 /// What else is open: directories that lead to where the walk is, connections, the program.
 const DESCRIPTORS_APART: u64 = 200;
 /// Longer files are read piece by piece.
@@ -106,6 +108,9 @@ struct Walk<'a> {
     files: Vec<(FileSlot, FileContent)>,
     chunks: HashMap<ChunkId, ChunkRef>,
     chunk_bytes: u64,
+    /// Small files that are there already.
+    there: Vec<(Existing, FileContent)>,
+    there_bytes: u64,
     /// Files outside the restore that got a name in it: which one. Only files with several names are here.
     outside: HashMap<Vec<u8>, Vec<u8>>,
 }
@@ -122,27 +127,49 @@ fn with_workers(
     let workers = thread::available_parallelism().map_or(2, |count| count.get().clamp(2, WORKERS_MAX));
     thread::scope(|scope| {
         for _ in 0..workers {
-            scope.spawn(|| fill::work(&queue, reader, progress, &stopped));
+            let around = Surroundings { reader, progress, stopped: &stopped };
+            let queue = &queue;
+            scope.spawn(move || fill::work(queue, around));
         }
-        let (files, chunks, outside) = Default::default();
+        let (files, chunks, there, outside) = Default::default();
         let batch_files = batch_files(descriptors::limit(), workers);
-        let mut walk =
-            Walk { batch_files, reader, root, writer, jobs, stopped: &stopped, files, chunks, chunk_bytes: 0, outside };
-        let walked = walk_all(&mut walk).and_then(|()| walk.close_batch());
-        let Walk { writer, jobs, files, .. } = walk;
-        drop((jobs, files));
-        let report = writer.finish().map_err(|error| of_disk(&error));
-        walked?;
-        match stopped.lock().unwrap_or_else(PoisonError::into_inner).take() {
-            Some(failure) => Err(failure),
-            None => report,
+        let stopped = &stopped;
+        let mut walk = Walk {
+            reader,
+            root,
+            writer,
+            jobs,
+            stopped,
+            batch_files,
+            files,
+            chunks,
+            chunk_bytes: 0,
+            there,
+            there_bytes: 0,
+            outside,
+        };
+        let walked = walk_all(&mut walk).and_then(|()| walk.close_batches());
+        let Walk { writer, jobs, files, there, .. } = walk;
+        drop((jobs, files, there));
+        if let Err(failure) = walked {
+            writer.stop();
+            return Err(failure);
+        }
+        writer.wait();
+        let failure = stopped.lock().unwrap_or_else(PoisonError::into_inner).take();
+        match failure {
+            Some(failure) => {
+                writer.stop();
+                Err(failure)
+            }
+            None => writer.finish().map_err(|error| of_disk(&error)),
         }
     })
 }
 
 /// So many files that with all batches which wait, are written and are collected the limit is not reached.
 fn batch_files(descriptors: u64, workers: usize) -> usize {
-    let batches = (workers + JOBS_WAITING + 2) as u64;
+    let batches = (workers + JOBS_WAITING + BATCHES_COLLECTED) as u64;
     let fitting = descriptors.saturating_sub(DESCRIPTORS_APART) / (batches * DESCRIPTORS_PER_FILE);
     fitting.clamp(1, BATCH_FILES_MAX as u64) as usize
 }
@@ -151,43 +178,76 @@ impl Walk<'_> {
     /// Makes an entry whose path lies below the target. `first` names the file in the whole tree that it is a further
     /// name of, if that file is not in the restore.
     fn add(&mut self, entry: Entry, first: Option<Vec<u8>>) -> Result<(), Failure> {
-        if let Some(failure) = self.stopped.lock().unwrap_or_else(PoisonError::into_inner).take() {
-            return Err(failure);
+        if let Some(failure) = &*self.stopped.lock().unwrap_or_else(PoisonError::into_inner) {
+            return Err(failure.clone());
         }
         let entry = match first {
+            None => Some(entry),
             Some(first) => self.named_here(entry, first)?,
-            None => entry,
         };
+        let Some(entry) = entry else { return Ok(()) };
         let (path, kind) = (entry.path.clone(), entry.kind.clone());
         match (self.writer.add(entry), kind) {
-            (Step::Content(slot), EntryKind::File(content)) => self.fill(slot, content),
             // Its first name was not restored, which is in the report. This one still can be.
             (Step::FirstIsAbsent, EntryKind::HardLink { to }) => {
-                let first = in_tree(&to, self.root);
-                let file = self.file_of(&first)?;
-                match (self.writer.add(Entry { path, ..file.clone() }), file.kind) {
-                    (Step::Content(slot), EntryKind::File(content)) => self.fill(slot, content),
-                    _ => Ok(()),
-                }
+                let Some(file) = self.file_of(&in_tree(&to, self.root), &path)? else { return Ok(()) };
+                let step = self.writer.add(Entry { path, ..file.clone() });
+                self.go_on(step, file.kind)
             }
+            (step, kind) => self.go_on(step, kind),
+        }
+    }
+
+    fn go_on(&mut self, step: Step, kind: EntryKind) -> Result<(), Failure> {
+        match (step, kind) {
+            (Step::Content(slot), EntryKind::File(content)) => self.fill(slot, content),
+            (Step::Compare(existing), EntryKind::File(content)) => self.compare(existing, content),
             _ => Ok(()),
         }
     }
 
-    fn file_of(&self, first: &[u8]) -> Result<Entry, Failure> {
-        let missing =
-            || Failure::new(ErrorClass::Damaged, "a further name of a file leads nowhere: the tree is damaged");
-        tree(self.reader).lookup(first)?.ok_or_else(missing)
+    /// The file that `path` is a further name of. If there is none, the tree is damaged there, and the report says so.
+    fn file_of(&mut self, first: &[u8], path: &[u8]) -> Result<Option<Entry>, Failure> {
+        let found = tree(self.reader).lookup(first)?;
+        if found.is_none() {
+            self.writer.fail(path, "the file that it is a name of is not in the snapshot");
+        }
+        Ok(found)
     }
 
     /// A further name of a file outside the restore: its first name in here is the file, the others are links to it.
-    fn named_here(&mut self, entry: Entry, first: Vec<u8>) -> Result<Entry, Failure> {
+    fn named_here(&mut self, entry: Entry, first: Vec<u8>) -> Result<Option<Entry>, Failure> {
         if let Some(here) = self.outside.get(&first) {
-            return Ok(Entry { kind: EntryKind::HardLink { to: here.clone() }, ..entry });
+            return Ok(Some(Entry { kind: EntryKind::HardLink { to: here.clone() }, ..entry }));
         }
-        let file = self.file_of(&first)?;
+        let Some(file) = self.file_of(&first, &entry.path)? else { return Ok(None) };
         self.outside.insert(first, entry.path.clone());
-        Ok(Entry { path: entry.path, ..file })
+        Ok(Some(Entry { path: entry.path, ..file }))
+    }
+
+    fn compare(&mut self, existing: Existing, content: FileContent) -> Result<(), Failure> {
+        if content.bytes > SMALL_BYTES || small_chunks(&content).is_none() {
+            return self.send(Job::CompareLarge(existing, content));
+        }
+        self.there_bytes += content.bytes;
+        self.there.push((existing, content));
+        if self.there_bytes >= BATCH_BYTES || self.there.len() >= self.batch_files {
+            return self.close_comparison();
+        }
+        Ok(())
+    }
+
+    fn close_comparison(&mut self) -> Result<(), Failure> {
+        self.there_bytes = 0;
+        match std::mem::take(&mut self.there) {
+            files if files.is_empty() => Ok(()),
+            files => self.send(Job::Compare(files)),
+        }
+    }
+
+    fn close_batches(&mut self) -> Result<(), Failure> {
+        self.close_comparison()?;
+        self.close_batch()
     }
 
     fn fill(&mut self, slot: FileSlot, content: FileContent) -> Result<(), Failure> {
@@ -254,8 +314,9 @@ mod tests {
     #[test]
     fn the_files_of_all_batches_stay_within_the_limit_of_descriptors() {
         for (descriptors, workers) in [(256, 2), (1024, 2), (1024, 8), (8192, 8), (1 << 20, 2)] {
-            let open =
-                (workers + JOBS_WAITING + 2) as u64 * batch_files(descriptors, workers) as u64 * DESCRIPTORS_PER_FILE;
+            let open = (workers + JOBS_WAITING + BATCHES_COLLECTED) as u64
+                * batch_files(descriptors, workers) as u64
+                * DESCRIPTORS_PER_FILE;
             assert!(open + DESCRIPTORS_APART <= descriptors, "{descriptors}, {workers}: {open}");
         }
         assert_eq!(batch_files(8192, 8), 256);

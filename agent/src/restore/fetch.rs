@@ -151,6 +151,17 @@ impl GrantReader {
         Ok(records)
     }
 
+    /// Whether these bytes are the content of a chunk.
+    pub fn is_chunk(&self, chunk: &ChunkRef, bytes: &[u8]) -> bool {
+        let is_content = |keys: &OpenKeys| keys.content_hash(bytes) == chunk.content;
+        bytes.len() == chunk.bytes as usize && self.keys(chunk.scope).is_ok_and(is_content)
+    }
+
+    /// Whether these bytes are the file of which a bundled entry holds this `hash`.
+    pub fn is_bundled_file(&self, scope: Scope, hash: &[u8; 16], bytes: &[u8]) -> bool {
+        self.keys(scope).is_ok_and(|keys| keys.content_hash(bytes).expose().starts_with(hash))
+    }
+
     fn keys(&self, scope: Scope) -> Result<&OpenKeys, FormatError> {
         let found = self.scopes.binary_search_by_key(&scope, |(scope, _)| *scope);
         found

@@ -1,9 +1,16 @@
 //! Sets inode flags.
 
 use super::report::Attribute;
-use rustix::fs::{IFlags, ioctl_getflags, ioctl_setflags};
+use crate::metadata::UNWRITABLE_FLAGS;
+use rustix::fs::{IFlags, OFlags, ioctl_getflags, ioctl_setflags};
 use rustix::io::{self, Errno};
 use std::os::fd::AsFd;
+
+/// Whether nothing may be made or removed in this directory.
+pub fn forbid_changes(directory: impl AsFd) -> bool {
+    let open = super::target::open_beneath(directory, b".", OFlags::RDONLY | OFlags::DIRECTORY);
+    open.and_then(ioctl_getflags).is_ok_and(|flags| flags.bits() & UNWRITABLE_FLAGS != 0)
+}
 
 /// Makes the flags of `mask` as `wanted` has them. Returns those that are not, and why.
 ///

@@ -5,17 +5,39 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// Counts that any thread may read while the restore runs.
 #[derive(Debug, Default)]
 pub struct Progress {
-    bytes: AtomicU64,
+    written: AtomicU64,
+    reused: AtomicU64,
+    fetched: AtomicU64,
 }
 
 impl Progress {
     /// So much content was written.
     pub(super) fn wrote(&self, bytes: u64) {
-        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.written.fetch_add(bytes, Ordering::Relaxed);
     }
 
-    /// Bytes of content written so far.
+    /// So much content was there already.
+    pub(super) fn reused(&self, bytes: u64) {
+        self.reused.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Chunks of so much content were fetched.
+    pub(super) fn fetched(&self, bytes: u64) {
+        self.fetched.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Bytes of content that are in their place: written, or there before.
     pub fn bytes(&self) -> u64 {
-        self.bytes.load(Ordering::Relaxed)
+        self.written.load(Ordering::Relaxed) + self.reused_bytes()
+    }
+
+    /// Bytes of content that were there before.
+    pub fn reused_bytes(&self) -> u64 {
+        self.reused.load(Ordering::Relaxed)
+    }
+
+    /// Bytes of the chunks that were fetched, before compression. Of a small file the whole bundle is fetched.
+    pub fn fetched_bytes(&self) -> u64 {
+        self.fetched.load(Ordering::Relaxed)
     }
 }

@@ -89,6 +89,12 @@ impl fmt::Display for Failure {
 pub struct Report {
     /// Entries that are there now, some perhaps with losses.
     pub entries: u64,
+    /// How many of them were there before, as they should be.
+    pub unchanged: u64,
+    /// Entries that were there and stayed as they were, because nothing was to be written over them.
+    pub kept: u64,
+    /// Entries that were removed because the snapshot does not have them.
+    pub deleted: u64,
     /// Bytes of content in them, holes included.
     pub bytes: u64,
     /// How many attributes were lost, by [`Attribute::kind`].

@@ -1,20 +1,25 @@
 //! What the writer and the slots that it hands out have in common.
 
-use super::attributes::apply;
+use super::attributes::{apply, strip};
 use super::deferred::DeferredFlags;
 use super::directory::Directory;
 use super::flags;
 use super::owner::Owners;
 use super::report::Report;
+use super::slot::{rename_over, temporary_name};
 use super::target::Target;
 use crate::metadata::{EARLY_FLAGS, KEPT_FLAGS, UNWRITABLE_FLAGS};
-use crate::walk::Held;
+use crate::walk::{Held, Stat, stat_at};
 use lifeboat_format::tree::Attributes;
 use rustix::fs::{AtFlags, linkat};
-use std::collections::HashMap;
+use rustix::io;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+
+/// So many files with several names are left as they are; more are written anew. About 64 MiB.
+const CLAIMS_MAX: usize = 1 << 20;
 
 /// One restore, as its threads see it.
 #[derive(Debug)]
@@ -26,6 +31,8 @@ pub struct Shared {
     /// Files that are being written, and the further names they are to get.
     in_flight: Mutex<HashMap<Vec<u8>, Vec<PendingLink>>>,
     landed: Condvar,
+    /// Files with several names that were there, and are entries of the tree.
+    claimed: Mutex<HashSet<(u64, u64)>>,
 }
 
 /// A place for an entry: the directory it belongs into, held open, and its name there.
@@ -35,11 +42,75 @@ pub struct Place {
     pub name: Vec<u8>,
     pub directory: Arc<Directory>,
     pub descriptor: Arc<OwnedFd>,
+    /// Whether what is made there may inherit attributes that are not its own: its directory was there before.
+    pub inherits: bool,
 }
 
 /// A further name for a file that has not got its first yet.
 #[derive(Debug)]
-pub struct PendingLink(pub Place);
+struct PendingLink {
+    place: Place,
+    over: bool,
+}
+
+/// A file on its way to its name: further names wait for it, and so does its directory. Dropped, it is a failure.
+#[derive(Debug)]
+pub struct Flight {
+    shared: Arc<Shared>,
+    place: Place,
+    ended: bool,
+}
+
+impl Flight {
+    /// It takes off.
+    pub fn begin(shared: Arc<Shared>, place: Place) -> Self {
+        place.directory.hold();
+        shared.in_flight().insert(place.path.clone(), Vec::new());
+        Self { shared, place, ended: false }
+    }
+
+    /// Its path in the tree.
+    pub fn path(&self) -> &[u8] {
+        &self.place.path
+    }
+
+    /// Where it is to get its name.
+    pub fn place(&self) -> &Place {
+        &self.place
+    }
+
+    /// The restore that it belongs to.
+    pub fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
+    /// The file has its name.
+    pub fn land(mut self) {
+        self.end(Ok(()));
+    }
+
+    /// It will not be there: the report says why.
+    pub fn fail(mut self, reason: impl fmt::Display) {
+        self.end(Err(&reason.to_string()));
+    }
+
+    fn end(&mut self, outcome: Result<(), &str>) {
+        self.ended = true;
+        if let Err(reason) = outcome {
+            self.shared.fail(&self.place.path, reason);
+        }
+        self.shared.land(&self.place, outcome);
+        self.place.directory.release(&self.shared);
+    }
+}
+
+impl Drop for Flight {
+    fn drop(&mut self) {
+        if !self.ended {
+            self.end(Err("its content was not completed"));
+        }
+    }
+}
 
 impl Shared {
     pub fn new(target: Target, owners: Owners) -> Self {
@@ -50,6 +121,7 @@ impl Shared {
             report: Mutex::default(),
             in_flight: Mutex::default(),
             landed: Condvar::new(),
+            claimed: Mutex::default(),
         }
     }
 
@@ -92,17 +164,12 @@ impl Shared {
         }
     }
 
-    /// A file begins to be written.
-    pub fn take_off(&self, path: &[u8]) {
-        self.in_flight().insert(path.to_vec(), Vec::new());
-    }
-
     /// A file has got its name, or never will: so do the further ones.
-    pub fn land(&self, path: &[u8], first: Result<&Place, &str>) {
-        let links = self.in_flight().remove(path).unwrap_or_default();
-        for PendingLink(place) in links {
-            match first {
-                Ok(first) => self.link(&first.descriptor, &first.name, &place),
+    fn land(&self, first: &Place, outcome: Result<(), &str>) {
+        let links = self.in_flight().remove(&first.path).unwrap_or_default();
+        for PendingLink { place, over } in links {
+            match outcome {
+                Ok(()) => self.link(&first.descriptor, &first.name, &place, over),
                 Err(reason) => self.fail(&place.path, format_args!("the file that it is a name of: {reason}")),
             }
             place.directory.release(self);
@@ -111,23 +178,49 @@ impl Shared {
     }
 
     /// Makes the link when its file has landed, if it is in flight; else gives the place back.
-    pub fn link_later(&self, to: &[u8], place: Place) -> Option<Place> {
+    pub fn link_later(&self, to: &[u8], place: Place, over: bool) -> Option<Place> {
         match self.in_flight().get_mut(to) {
             Some(links) => {
                 place.directory.hold();
-                links.push(PendingLink(place));
+                links.push(PendingLink { place, over });
                 None
             }
             None => Some(place),
         }
     }
 
-    /// One more name for a file.
-    pub fn link(&self, from: &OwnedFd, name: &[u8], place: &Place) {
-        match linkat(from, name, &place.descriptor, &*place.name, AtFlags::empty()) {
+    /// One more name for a file; `over` what is there.
+    pub fn link(&self, from: &OwnedFd, name: &[u8], place: &Place, over: bool) {
+        match self.try_link(from, name, place, over) {
             Ok(()) => self.made(0),
             Err(error) => self.fail(&place.path, format_args!("cannot link it: {error}")),
         }
+    }
+
+    fn try_link(&self, from: &OwnedFd, name: &[u8], place: &Place, over: bool) -> io::Result<()> {
+        if !over {
+            return linkat(from, name, &place.descriptor, &*place.name, AtFlags::empty());
+        }
+        let file = stat_at(from, name)?;
+        if stat_at(&place.descriptor, &place.name).is_ok_and(|there| there.is_same_file(&file)) {
+            self.report().unchanged += 1;
+            return Ok(());
+        }
+        let temporary = temporary_name()?;
+        linkat(from, name, &place.descriptor, temporary.as_str(), AtFlags::empty())?;
+        rename_over(&place.descriptor, &temporary, &place.name)
+    }
+
+    /// The same for an entry that was there: what it should not have is taken away first.
+    pub fn change_attributes(&self, held: &Held, path: &[u8], attributes: &Attributes) {
+        strip(held, attributes, &mut |attribute, reason| self.report().lose(path, attribute, reason));
+        self.set_attributes(held, path, attributes);
+    }
+
+    /// Says that an entry of the tree is this file, which has several names. False if another entry has said so.
+    pub fn claim(&self, stat: &Stat) -> bool {
+        let mut claimed = self.claimed.lock().unwrap_or_else(PoisonError::into_inner);
+        claimed.len() < CLAIMS_MAX && claimed.insert((stat.device, stat.inode))
     }
 
     /// Waits until no file is being written.

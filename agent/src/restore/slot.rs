@@ -1,19 +1,32 @@
 //! A file that is being written: it has no name yet, or a temporary one.
+//!
+//! Small files have none until they are complete, so an interrupted restore leaves nothing of them. A large one is a
+//! *part* meanwhile, named after its path: who restores again finds it, checks what is in it and goes on there.
 
-use super::directory::Directory;
-use super::shared::{Place, Shared};
-use super::target::BENEATH;
+use super::existing::{IMMUTABLE, Source};
+use super::shared::{Flight, Place, Shared};
+use super::target::{BENEATH, open_beneath};
 use crate::metadata::EARLY_FLAGS;
-use crate::walk::{Held, Shown};
+use crate::walk::{Held, Shown, stat_open};
 use lifeboat_format::tree::Attributes;
-use rustix::fs::{AtFlags, CWD, Mode, OFlags, RenameFlags, ftruncate, linkat, openat2, renameat_with, unlinkat};
+use rustix::fs::{
+    AtFlags, CWD, FallocateFlags, FileType, Mode, OFlags, RenameFlags, fallocate, fchmod, ftruncate, linkat, openat2,
+    renameat, renameat_with, unlinkat,
+};
 use rustix::io::{self, Errno, pwrite};
+use rustix::process::geteuid;
 use std::fmt;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 /// Zeros are written from here.
 const ZEROS: &[u8] = &[0; 64 << 10];
+/// Files of so many bytes are parts while they are written.
+pub const PART_BYTES: u64 = 8 << 20;
+/// How temporary names begin; 32 hexadecimal digits follow.
+const TEMPORARY: &str = ".lifeboat-";
+/// And those of parts.
+const PART: &str = ".lifeboat-part-";
 
 /// Content that could not be written.
 #[derive(Debug, thiserror::Error)]
@@ -30,7 +43,7 @@ pub struct WriteError {
 /// A file to be filled, by any thread, in any order; what is not written is a hole.
 ///
 /// It appears under its name when [`FileSlot::finish`] has succeeded. A slot that is dropped or failed leaves nothing
-/// behind and is a failure in the report.
+/// behind and is a failure in the report; one that is put off leaves its part for the next restore.
 #[derive(Debug)]
 pub struct FileSlot {
     work: Option<Box<Work>>,
@@ -38,42 +51,80 @@ pub struct FileSlot {
 
 #[derive(Debug)]
 struct Work {
-    shared: Arc<Shared>,
-    place: Place,
+    flight: Flight,
     file: Held,
-    temporary_name: Option<String>,
+    temporary: Option<Temporary>,
+    /// Whether it takes the place of what is there.
+    over: bool,
     attributes: Attributes,
     bytes: u64,
 }
 
+#[derive(Debug)]
+struct Temporary {
+    name: String,
+    /// Whether it is a part that an earlier restore left.
+    was_there: bool,
+}
+
+/// A new file, and its temporary name if it has one.
+type Created = (OwnedFd, Option<Temporary>);
+
 impl FileSlot {
-    /// A file of `bytes` zeros without a name.
+    /// A file of `bytes` zeros without a name, or the part of it that an earlier restore left.
     pub(super) fn begin(shared: Arc<Shared>, place: Place, attributes: Attributes, bytes: u64) -> Result<Self, String> {
-        let created = create(&place.descriptor).map_err(|error| format!("cannot create it: {error}"))?;
-        Self::begin_with(shared, place, attributes, bytes, created)
+        let created = match bytes >= PART_BYTES {
+            true => create_part(&place),
+            false => create(&place.descriptor),
+        };
+        let created = created.map_err(|error| cannot_create(&place, error))?;
+        Self::begin_with(Flight::begin(shared, place), attributes, bytes, created, false)
+    }
+
+    /// The same for a file that will take the place of one that is there.
+    pub(super) fn over(flight: Flight, attributes: Attributes, bytes: u64) -> Result<Self, String> {
+        let place = flight.place();
+        let created = match bytes >= PART_BYTES {
+            true => create_part(place),
+            // A file without a name cannot be put over another one.
+            false => create_named(&place.descriptor),
+        };
+        match created {
+            Ok(created) => Self::begin_with(flight, attributes, bytes, created, true),
+            Err(error) => {
+                let reason = cannot_create(place, error);
+                flight.fail(&reason);
+                Err(reason)
+            }
+        }
     }
 
     fn begin_with(
-        shared: Arc<Shared>,
-        place: Place,
+        flight: Flight,
         attributes: Attributes,
         bytes: u64,
-        (file, temporary_name): (OwnedFd, Option<String>),
+        (file, temporary): Created,
+        over: bool,
     ) -> Result<Self, String> {
         let file = Held::of_open(file);
-        let work = Work { shared, place, file, temporary_name, attributes, bytes };
+        let work = Work { flight, file, temporary, over, attributes, bytes };
         if let Err(error) = work.prepare() {
-            work.discard();
-            return Err(format!("cannot give it {bytes} bytes: {error}"));
+            let reason = format!("cannot give it {bytes} bytes: {error}");
+            work.fail(&reason);
+            return Err(reason);
         }
-        work.place.directory.hold();
-        work.shared.take_off(&work.place.path);
         Ok(Self { work: Some(Box::new(work)) })
     }
 
     /// Its path in the tree.
     pub fn path(&self) -> &[u8] {
-        self.work.as_ref().map_or(b"", |work| &work.place.path)
+        self.work.as_ref().map_or(b"", |work| work.flight.path())
+    }
+
+    /// What an earlier restore has written into it, if it did.
+    pub fn left(&self) -> Option<Source<'_>> {
+        let work = self.work.as_ref()?;
+        work.temporary.as_ref().filter(|temporary| temporary.was_there).map(|_| Source(&work.file))
     }
 
     /// Writes verified content.
@@ -95,13 +146,27 @@ impl FileSlot {
         Ok(())
     }
 
+    /// Sees to it that nothing takes place on disk there.
+    pub fn leave_hole(&self, offset: u64, bytes: u64) -> Result<(), WriteError> {
+        match (&self.work, self.left()) {
+            (Some(work), Some(left)) if !left.is_hole(offset, bytes) => {
+                let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+                match fallocate(&work.file, flags, offset, bytes) {
+                    Err(Errno::OPNOTSUPP) => self.write_zeros(offset, bytes),
+                    done => done.map_err(|error| work.error("write", error)),
+                }
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// The content is complete: sets attributes, then gives the file its name. Losses are in the report.
     pub fn finish(mut self) -> Result<(), WriteError> {
         let Some(work) = self.work.take() else { return Ok(()) };
         match work.finish() {
             Ok(()) => {
-                work.shared.made(work.bytes);
-                work.land(Ok(()));
+                work.flight.shared().made(work.bytes);
+                work.flight.land();
                 Ok(())
             }
             Err(error) => {
@@ -118,6 +183,16 @@ impl FileSlot {
             work.fail(reason);
         }
     }
+
+    /// The restore ends before the content is complete: a part stays for the next one.
+    pub fn put_off(mut self, reason: impl fmt::Display) {
+        if let Some(work) = self.work.take() {
+            if !work.temporary.as_ref().is_some_and(|temporary| is_part(temporary.name.as_bytes())) {
+                work.discard();
+            }
+            work.flight.fail(reason);
+        }
+    }
 }
 
 impl Drop for FileSlot {
@@ -131,7 +206,8 @@ impl Drop for FileSlot {
 impl Work {
     fn prepare(&self) -> io::Result<()> {
         if self.attributes.flags & EARLY_FLAGS != 0 {
-            self.shared.set_flags(&self.file, &self.place.path, self.attributes.flags, EARLY_FLAGS);
+            let path = self.flight.path();
+            self.flight.shared().set_flags(&self.file, path, self.attributes.flags, EARLY_FLAGS);
         }
         if self.bytes > 0 { ftruncate(&self.file, self.bytes) } else { Ok(()) }
     }
@@ -153,54 +229,109 @@ impl Work {
     }
 
     fn finish(&self) -> io::Result<()> {
-        self.shared.set_attributes(&self.file, &self.place.path, &self.attributes);
-        self.shared.set_file_flags(&self.file, &self.place.path, self.attributes.flags);
-        let Place { descriptor, name, .. } = &self.place;
-        match &self.temporary_name {
+        let (shared, path) = (self.flight.shared(), self.flight.path());
+        match self.flight.place().inherits {
+            true => shared.change_attributes(&self.file, path, &self.attributes),
+            false => shared.set_attributes(&self.file, path, &self.attributes),
+        }
+        shared.set_file_flags(&self.file, path, self.attributes.flags);
+        let Place { descriptor, name, .. } = self.flight.place();
+        match &self.temporary {
             None => linkat(CWD, self.file.proc_path(), descriptor, &**name, AtFlags::SYMLINK_FOLLOW),
+            Some(temporary) if self.over => rename_over(descriptor, &temporary.name, name),
             Some(temporary) => {
-                renameat_with(descriptor, temporary.as_str(), descriptor, &**name, RenameFlags::NOREPLACE)
+                renameat_with(descriptor, temporary.name.as_str(), descriptor, &**name, RenameFlags::NOREPLACE)
             }
         }
     }
 
-    fn fail(&self, reason: impl fmt::Display) {
+    fn fail(self, reason: impl fmt::Display) {
         self.discard();
-        self.shared.fail(&self.place.path, &reason);
-        self.land(Err(&reason.to_string()));
+        self.flight.fail(reason);
     }
 
     fn discard(&self) {
-        if let Some(temporary) = &self.temporary_name {
+        if let Some(temporary) = &self.temporary {
             // Whatever is wrong with the file is reported; that its remains stay is not worth more words.
-            let _ = unlinkat(&self.place.descriptor, temporary.as_str(), AtFlags::empty());
+            let _ = unlinkat(&self.flight.place().descriptor, temporary.name.as_str(), AtFlags::empty());
         }
     }
 
-    fn land(&self, outcome: Result<(), &str>) {
-        self.shared.land(&self.place.path, outcome.map(|()| &self.place));
-        let directory: &Directory = &self.place.directory;
-        directory.release(&self.shared);
-    }
-
     fn error(&self, action: &'static str, error: Errno) -> WriteError {
-        WriteError { path: self.place.path.clone(), action, source: error.into() }
+        WriteError { path: self.flight.path().to_vec(), action, source: error.into() }
     }
 }
 
+/// Why nothing can be created there, as well as it can be told.
+fn cannot_create(place: &Place, error: Errno) -> String {
+    match error {
+        Errno::PERM if super::flags::forbid_changes(&place.descriptor) => {
+            IMMUTABLE.replace("what is there", "its directory")
+        }
+        _ => format!("cannot create it: {error}"),
+    }
+}
+
+/// Puts a file in the place of what is there, unless that is a directory.
+pub(super) fn rename_over(directory: &OwnedFd, temporary: &str, name: &[u8]) -> io::Result<()> {
+    renameat(directory, temporary, directory, name).inspect_err(|_| {
+        // What is in the way is reported; that the temporary name stays is not worth more words.
+        let _ = unlinkat(directory, temporary, AtFlags::empty());
+    })
+}
+
+/// A name that nobody asked for.
+pub(super) fn temporary_name() -> io::Result<String> {
+    let mut random = [0; 16];
+    getrandom::fill(&mut random).map_err(|_| Errno::IO)?;
+    Ok(format!("{TEMPORARY}{:032x}", u128::from_le_bytes(random)))
+}
+
+/// The name of the part of the file at this path.
+pub(super) fn part_name(path: &[u8]) -> String {
+    format!("{PART}{}", &blake3::hash(path).to_hex()[..32])
+}
+
+/// Whether this is a name that only an interrupted restore leaves.
+pub(super) fn is_temporary(name: &[u8]) -> bool {
+    let digits = name.strip_prefix(PART.as_bytes()).or_else(|| name.strip_prefix(TEMPORARY.as_bytes()));
+    digits.is_some_and(|digits| digits.len() == 32 && digits.iter().all(u8::is_ascii_hexdigit))
+}
+
+fn is_part(name: &[u8]) -> bool {
+    name.starts_with(PART.as_bytes())
+}
+
 /// A file without a name, or where that is not possible with one that nobody asked for.
-fn create(directory: &OwnedFd) -> io::Result<(OwnedFd, Option<String>)> {
+fn create(directory: &OwnedFd) -> io::Result<Created> {
     match create_at(directory, ".", OFlags::TMPFILE) {
         Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::INVAL | Errno::NOENT) => create_named(directory),
         result => Ok((result?, None)),
     }
 }
 
-fn create_named(directory: &OwnedFd) -> io::Result<(OwnedFd, Option<String>)> {
-    let mut random = [0; 16];
-    getrandom::fill(&mut random).map_err(|_| Errno::IO)?;
-    let name = format!(".lifeboat-{:032x}", u128::from_le_bytes(random));
-    Ok((create_at(directory, &name, OFlags::CREATE | OFlags::EXCL)?, Some(name)))
+fn create_named(directory: &OwnedFd) -> io::Result<Created> {
+    let name = temporary_name()?;
+    let file = create_at(directory, &name, OFlags::CREATE | OFlags::EXCL)?;
+    Ok((file, Some(Temporary { name, was_there: false })))
+}
+
+/// The part that an earlier restore left, if it is one, else a new one.
+fn create_part(place: &Place) -> io::Result<Created> {
+    let (directory, name) = (&place.descriptor, part_name(&place.path));
+    if let Ok(file) = open_beneath(directory, name.as_bytes(), OFlags::RDWR | OFlags::NONBLOCK) {
+        let stat = stat_open(&file)?;
+        if stat.kind == FileType::RegularFile && stat.uid == geteuid().as_raw() && stat.links == 1 {
+            fchmod(&file, Mode::RUSR | Mode::WUSR)?;
+            return Ok((file, Some(Temporary { name, was_there: true })));
+        }
+    }
+    match unlinkat(directory, name.as_str(), AtFlags::empty()) {
+        Ok(()) | Err(Errno::NOENT) => {}
+        Err(error) => return Err(error),
+    }
+    let file = create_at(directory, &name, OFlags::CREATE | OFlags::EXCL)?;
+    Ok((file, Some(Temporary { name, was_there: false })))
 }
 
 fn create_at(directory: &OwnedFd, name: &str, flags: OFlags) -> io::Result<OwnedFd> {
@@ -210,6 +341,7 @@ fn create_at(directory: &OwnedFd, name: &str, flags: OFlags) -> io::Result<Owned
 
 #[cfg(test)]
 mod tests {
+    use super::super::directory::Directory;
     use super::super::owner::Owners;
     use super::super::target::Target;
     use super::*;
@@ -226,8 +358,9 @@ mod tests {
         let directory = Arc::new(Directory::new(None, stat, descriptor));
         let descriptor = directory.descriptor().unwrap();
         let created = create_named(&descriptor).unwrap();
-        let place = Place { path: b"file".to_vec(), name: b"file".to_vec(), directory, descriptor };
-        let slot = FileSlot::begin_with(shared.clone(), place, Attributes::default(), 7, created).unwrap();
+        let place = Place { path: b"file".to_vec(), name: b"file".to_vec(), directory, descriptor, inherits: false };
+        let flight = Flight::begin(shared.clone(), place);
+        let slot = FileSlot::begin_with(flight, Attributes::default(), 7, created, false).unwrap();
         (shared, slot)
     }
 

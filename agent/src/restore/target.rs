@@ -1,13 +1,14 @@
 //! The directory that a restore writes into, and the only way to a place in it.
 
-use crate::walk::{Stat, stat_open};
+use crate::walk::stat_open;
 use lifeboat_proto::status::{ErrorClass, Failure};
 use rustix::fs::{
-    CWD, Mode, OFlags, RawDir, ResolveFlags, XattrFlags, fchmod, fchown, fgetxattr, fremovexattr, fsetxattr, openat,
-    openat2,
+    CWD, FlockOperation, Mode, OFlags, RawDir, ResolveFlags, XattrFlags, fchmod, fchown, fgetxattr, flock,
+    fremovexattr, fsetxattr, openat, openat2,
 };
 use rustix::io::{self, Errno};
 use rustix::process::geteuid;
+use serde::{Deserialize, Serialize};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -25,8 +26,14 @@ const XATTR_BYTES_MAX: usize = 64 << 10;
 #[derive(Debug, thiserror::Error)]
 pub enum TargetError {
     /// Something is in it.
-    #[error("{path:?} is not empty: restore into a new or empty directory")]
+    #[error("{path:?} is not empty")]
     NotEmpty {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// Another restore is at work.
+    #[error("another restore is writing into {path:?}")]
+    InUse {
         /// The directory.
         path: PathBuf,
     },
@@ -51,40 +58,72 @@ pub fn of_disk(error: &std::io::Error) -> Failure {
     Failure::new(class, format!("cannot write to the directory that is restored to: {error}"))
 }
 
-/// An empty directory that belongs to the restore alone while it runs.
+/// A directory that is restored into. If it was empty, it belongs to the restore alone while it runs.
 #[derive(Debug)]
 pub struct Target {
     root: OwnedFd,
-    before: Stat,
+    /// None if others can enter.
+    before: Option<Before>,
+    is_empty: bool,
+}
+
+/// How others found the directory before it was closed to them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Before {
+    mode: u16,
+    uid: u32,
     default_acl: Option<Vec<u8>>,
 }
 
+/// In which state a target may be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Expected {
+    /// New or empty.
+    Empty,
+    /// Anything may be in it.
+    Anything,
+    /// What an unfinished restore has left in it, which found it like this.
+    Unfinished(Option<Before>),
+}
+
 impl Target {
-    /// Takes a directory, which is made if it is not there. Until the restore has ended, only this user can enter.
+    /// Takes a new or empty directory, which is made if it is not there. Until the restore has ended, only this user can
+    /// enter.
     pub fn open(path: &Path) -> Result<Self, TargetError> {
-        let failed = |action, source| TargetError::System { action, path: path.to_owned(), source };
+        Self::open_as(path, Expected::Empty)
+    }
+
+    /// Takes a directory, which is made if it is not there. Others are shut out if it is empty, or was when the
+    /// unfinished restore began; and no second restore may run in it.
+    pub fn open_as(path: &Path, expected: Expected) -> Result<Self, TargetError> {
+        let failed = |action, source: std::io::Error| TargetError::System { action, path: path.to_owned(), source };
         std::fs::create_dir_all(path).map_err(|error| failed("make", error))?;
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let root = openat(CWD, path, flags, Mode::empty()).map_err(|error| failed("open", error.into()))?;
-        let before = stat_open(&root).map_err(|error| failed("look at", error.into()))?;
-        let mut target = Self { root, before, default_acl: None };
-        target.take().map_err(|error| failed("take for the restore", error.into()))?;
-        match is_empty(&target.root) {
-            Ok(true) => Ok(target),
-            Ok(false) => {
-                target.give_back();
-                Err(TargetError::NotEmpty { path: path.to_owned() })
-            }
-            Err(error) => {
-                target.give_back();
-                Err(failed("read", error.into()))
-            }
+        // Some file systems have no locks; there nobody is kept out.
+        if flock(&root, FlockOperation::NonBlockingLockExclusive) == Err(Errno::WOULDBLOCK) {
+            return Err(TargetError::InUse { path: path.to_owned() });
+        }
+        let mut target = Self { root, before: None, is_empty: false };
+        if let Expected::Unfinished(before) = expected {
+            target.before = before;
+            return Ok(target);
+        }
+        target.close_if_empty().map_err(|error| failed("take for the restore", error.into()))?;
+        match target.is_empty || expected == Expected::Anything {
+            true => Ok(target),
+            false => Err(TargetError::NotEmpty { path: path.to_owned() }),
         }
     }
 
-    /// Shuts everybody else out, before it is checked that nothing is there.
-    fn take(&mut self) -> io::Result<()> {
-        if geteuid().is_root() && self.before.uid != 0 {
+    /// Shuts everybody else out if nothing is in it, and looks again afterwards.
+    fn close_if_empty(&mut self) -> io::Result<()> {
+        if !is_empty(&self.root)? {
+            return Ok(());
+        }
+        let stat = stat_open(&self.root)?;
+        let mut before = Before { mode: stat.mode, uid: stat.uid, default_acl: None };
+        if geteuid().is_root() && stat.uid != 0 {
             fchown(&self.root, Some(geteuid()), None)?;
         }
         match fchmod(&self.root, Mode::RWXU) {
@@ -95,20 +134,36 @@ impl Target {
         if let Ok(length) = fgetxattr(&self.root, DEFAULT_ACL, &mut acl) {
             acl.truncate(length);
             fremovexattr(&self.root, DEFAULT_ACL)?;
-            self.default_acl = Some(acl);
+            before.default_acl = Some(acl);
+        }
+        self.before = Some(before);
+        self.is_empty = is_empty(&self.root)?;
+        if !self.is_empty {
+            self.give_back();
+            self.before = None;
         }
         Ok(())
+    }
+
+    /// Whether nothing was in it.
+    pub fn is_empty(&self) -> bool {
+        self.is_empty
+    }
+
+    /// How it was before others were shut out, if they were.
+    pub fn before(&self) -> Option<&Before> {
+        self.before.as_ref()
     }
 
     /// Makes the directory accessible as it was before, where nothing was restored for it itself. What fails leaves
     /// it closed.
     pub(super) fn give_back(&self) {
-        let owner = rustix::fs::Uid::from_raw(self.before.uid);
-        if let Some(acl) = &self.default_acl {
+        let Some(before) = &self.before else { return };
+        if let Some(acl) = &before.default_acl {
             let _ = fsetxattr(&self.root, DEFAULT_ACL, acl, XattrFlags::empty());
         }
-        let _ = fchown(&self.root, Some(owner), None);
-        let _ = fchmod(&self.root, Mode::from_raw_mode(self.before.mode.into()));
+        let _ = fchown(&self.root, Some(rustix::fs::Uid::from_raw(before.uid)), None);
+        let _ = fchmod(&self.root, Mode::from_raw_mode(before.mode.into()));
     }
 
     /// Opens a directory in it by its path.
@@ -128,6 +183,12 @@ impl AsFd for Target {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.root.as_fd()
     }
+}
+
+/// What is made in a directory is not to inherit what the directory has inherited itself.
+pub(super) fn forget_default_acl(directory: &OwnedFd) {
+    // Mostly there is none.
+    let _ = fremovexattr(directory, DEFAULT_ACL);
 }
 
 /// Opens a name or a path in a directory. Neither `..`, nor a link of any kind, nor anything that somebody moves

@@ -35,10 +35,15 @@ pub async fn cat(args: CatArgs, global: &Global, out: &mut Output) -> Result<Don
     let mut out = std::mem::replace(out, Output::new(out.is_json()));
     blocking(move || {
         let content = file_content(&opened, opened.entry()?)?;
-        let written = content::read(&opened.reader, &content, |_, piece| match piece {
-            Piece::Data(bytes) => out.bytes(bytes).map_err(CatError),
-            Piece::Zeros(bytes) | Piece::Hole(bytes) => zeros(bytes, &mut out).map_err(CatError),
-        });
+        let written = content::read(
+            &opened.reader,
+            &content,
+            |_, _| Ok(true),
+            |_, piece| match piece {
+                Piece::Data(bytes) => out.bytes(bytes).map_err(CatError),
+                Piece::Zeros(bytes) | Piece::Hole(bytes) => zeros(bytes, &mut out).map_err(CatError),
+            },
+        );
         written.map_err(|CatError(failure)| failure)
     })
     .await?;

@@ -63,9 +63,36 @@ impl AddressArgs {
 
     /// Finds the snapshot and has it opened. `purpose` is for the journal.
     pub async fn open(&self, purpose: &str, life: SignedDuration, global: &Global) -> Result<Opened, Failure> {
+        self.open_at(None, purpose, life, global).await
+    }
+
+    /// The same, at another moment than the one that was typed.
+    pub async fn open_at(
+        &self,
+        when: Option<When>,
+        purpose: &str,
+        life: SignedDuration,
+        global: &Global,
+    ) -> Result<Opened, Failure> {
         let config = global.config()?;
         let mut admin = admin::connect(&config).await?;
-        open(self.address()?, &self.set, purpose, life, &config, &mut admin).await
+        let mut address = self.address()?;
+        if let Some(when) = when {
+            address.when = when;
+        }
+        open(address, &self.set, purpose, life, &config, &mut admin).await
+    }
+
+    /// What was typed.
+    pub fn asked(&self) -> String {
+        let mut asked = self.address.to_string_lossy().into_owned();
+        if let Some(at) = &self.at {
+            asked.push_str(&format!(" --at {at}"));
+        }
+        if !self.set.is_empty() {
+            asked.push_str(&format!(" --set {}", self.set));
+        }
+        asked
     }
 }
 

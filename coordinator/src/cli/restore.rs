@@ -1,15 +1,28 @@
 //! `lifeboat restore HOST:PATH[@WHEN] --to DIR`: gives files back, with everything that was kept of them.
 //!
 //! If PATH is a directory, DIR takes its place, its attributes included; a file goes into DIR under its name. What
-//! could not be restored, or not wholly, is named at the end, and the exit code is 3 (INV-16).
+//! could not be restored, or not wholly, is named at the end, and the exit code is 3 (INV-16). Interrupted, the same
+//! command goes on where it was, with the same snapshot.
 
-use super::output::{Output, size};
+mod begin;
+
+use super::output::{Output, ago, from_ns, hex, moment, size};
 use super::reading::{AddressArgs, Opened, RESTORE, blocking};
 use super::{Done, Global};
-use clap::Args;
-use lifeboat_agent::restore::{self as agent, Options, Progress, Report, Target, TargetError, Writer, of_disk};
+use crate::address::When;
+use begin::Begin;
+use clap::{Args, ValueEnum};
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+use lifeboat_agent::restore::{
+    self as agent, Expected, Ledger, Options, Overwrite, Progress, Report, Rules, Target, TargetError, Unfinished,
+    Writer, of_disk,
+};
 use lifeboat_proto::status::{ErrorClass, Failure};
+use lifeboat_proto::v1;
 use serde::Serialize;
+use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,19 +35,54 @@ const SHOW_EVERY: Duration = Duration::from_millis(100);
 pub struct RestoreArgs {
     #[command(flatten)]
     address: AddressArgs,
-    /// Where to: a directory that is new or empty
+    /// Where to: a directory, which is new or empty unless --overwrite is given
     #[arg(long, value_name = "DIR")]
     to: PathBuf,
+    /// What happens to files that are there
+    #[arg(long, value_name = "WHICH")]
+    overwrite: Option<Which>,
+    /// Remove what the snapshot does not have, in the directories that it has
+    #[arg(long, requires = "overwrite")]
+    delete: bool,
     /// Give files to the numbers of their owners, not to the names
     #[arg(long)]
     numeric_ids: bool,
+}
+
+/// What is written over what.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Which {
+    /// Everything becomes as it was; only what differs is fetched and written
+    Always,
+    /// The same, but files of equal size and time are taken as equal, unread
+    IfChanged,
+    /// Only what is older than in the snapshot
+    IfNewer,
+    /// Nothing: only what is missing is restored
+    Never,
+}
+
+impl From<Which> for Overwrite {
+    fn from(which: Which) -> Self {
+        match which {
+            Which::Always => Self::Always,
+            Which::IfChanged => Self::IfChanged,
+            Which::IfNewer => Self::IfNewer,
+            Which::Never => Self::Never,
+        }
+    }
 }
 
 #[derive(Serialize)]
 struct Restored {
     snapshot: String,
     entries: u64,
+    unchanged: u64,
+    kept: u64,
+    deleted: u64,
     bytes: u64,
+    fetched_bytes: u64,
+    reused_bytes: u64,
     lost_attributes: u64,
     failed_entries: u64,
     gaps: u64,
@@ -43,25 +91,91 @@ struct Restored {
 
 /// Runs the command.
 pub async fn restore(args: RestoreArgs, global: &Global, out: &mut Output) -> Result<Done, Failure> {
-    let opened = args.address.open("restore", RESTORE, global).await?;
+    let config = global.config()?;
+    begin::refuse_own_places(&args.to, [config.repository.as_path(), global.state.as_path()])?;
+    let ledger = Ledger::at(global.state.join("restores"));
+    let found = ledger.find(&args.to).map_err(|error| Failure::of(ErrorClass::Internal, &error))?;
+    let begin = begin::begin(&args.to, &args.asked(), found, args.overwrite.is_some())?;
+    let snapshot = match &begin {
+        Begin::Anew(_) => None,
+        Begin::GoOn(unfinished) => Some(When::Snapshot(unfinished.snapshot.clone())),
+    };
+    let opened = args.address.open_at(snapshot, "restore", RESTORE, global).await?;
+    say_first(&opened, &begin, out);
     let whole = opened.address.path.is_empty();
     let bar = out.progress("restore", whole.then_some(opened.snapshot.content_bytes));
     let gaps = opened.snapshot.gap_count;
     let (snapshot, named_gaps) = (opened.short_id(), opened.gaps.clone());
     let progress = Arc::new(Progress::default());
     let told = progress.clone();
-    let work = blocking(move || write(&opened, &args, &told).map_err(|failure| what_if_full(failure, &args.to)));
+    let work = blocking(move || {
+        let written = write(&opened, &args, begin, &ledger, &told);
+        written.map_err(|failure| what_now(failure, &args.to))
+    });
     let report = shown_while(work, || bar.set_position(progress.bytes())).await;
     bar.finish_and_clear();
     let report = report?;
-    let restored = restored(snapshot, &report, gaps);
+    let restored = restored(snapshot, &report, &progress, gaps);
     say_losses(&restored, &report, &named_gaps, out);
     let complete = report.is_complete();
-    out.value(&restored, |restored| {
-        let Restored { snapshot, entries, bytes, .. } = restored;
-        format!("restored {entries} entries, {} from snapshot {snapshot}", size(*bytes))
-    })?;
+    out.value(&restored, summary)?;
     Ok(if complete { Done::Whole } else { Done::WithLosses })
+}
+
+/// What was done, in a line.
+fn summary(restored: &Restored) -> String {
+    let Restored { snapshot, entries, unchanged, kept, deleted, bytes, reused_bytes, .. } = restored;
+    let mut text = format!("restored {entries} entries, {} from snapshot {snapshot}", size(*bytes));
+    let parts = [
+        (*unchanged, format!("{unchanged} were there already ({})", size(*reused_bytes))),
+        (*kept, format!("{kept} stayed as they were")),
+        (*deleted, format!("{deleted} were deleted")),
+    ];
+    for (count, part) in parts {
+        if count > 0 {
+            text.push_str("; ");
+            text.push_str(&part);
+        }
+    }
+    text
+}
+
+impl RestoreArgs {
+    /// What was typed, as far as it changes what will be in the target.
+    fn asked(&self) -> String {
+        let mut asked = self.address.asked();
+        let which = self.overwrite.as_ref().and_then(ValueEnum::to_possible_value);
+        if let Some(which) = which {
+            asked.push_str(&format!(" --overwrite {}", which.get_name()));
+        }
+        for (is_set, flag) in [(self.delete, " --delete"), (self.numeric_ids, " --numeric-ids")] {
+            if is_set {
+                asked.push_str(flag);
+            }
+        }
+        asked
+    }
+}
+
+/// Which snapshot it is, before anything is written.
+fn say_first(opened: &Opened, begin: &Begin, out: &Output) {
+    let v1::SnapshotInfo { host_name, source_set, committed_ns, gap_count, .. } = &opened.snapshot;
+    let committed = from_ns(*committed_ns);
+    let age = committed.map(|time| ago(time, Timestamp::now())).unwrap_or_default();
+    let state = match gap_count {
+        0 => "complete".to_owned(),
+        1 => "with 1 gap".to_owned(),
+        gaps => format!("with {gaps} gaps"),
+    };
+    let goes_on = match begin {
+        Begin::Anew(_) => "",
+        Begin::GoOn(_) => "going on with ",
+    };
+    out.say(format_args!(
+        "{goes_on}snapshot {} of {host_name}, set {source_set}, from {} ({age}), {state}",
+        opened.short_id(),
+        moment(committed, &TimeZone::system()),
+    ));
 }
 
 /// Waits for `work`, and calls `show` now and then until it is done.
@@ -76,39 +190,86 @@ async fn shown_while<R>(work: impl Future<Output = R>, show: impl Fn()) -> R {
     }
 }
 
-fn write(opened: &Opened, args: &RestoreArgs, progress: &Progress) -> Result<Report, Failure> {
+fn write(
+    opened: &Opened,
+    args: &RestoreArgs,
+    begin: Begin,
+    ledger: &Ledger,
+    progress: &Progress,
+) -> Result<Report, Failure> {
+    let remember = |error| Failure::of(ErrorClass::Internal, &error);
     let entry = opened.entry()?;
-    let target = Target::open(&args.to).map_err(|error| of_target(&error))?;
-    let options = Options { numeric_ids: args.numeric_ids };
+    let (expected, goes_on_since) = match &begin {
+        Begin::Anew(expected) => (expected.clone(), None),
+        Begin::GoOn(unfinished) => (Expected::Unfinished(unfinished.before.clone()), Some(unfinished.since())),
+    };
+    let target = Target::open_as(&args.to, expected).map_err(|error| of_target(&error))?;
+    let unfinished = match begin {
+        Begin::GoOn(unfinished) => unfinished,
+        Begin::Anew(_) => unfinished(opened, args, &target)?,
+    };
+    ledger.begin(&unfinished).map_err(remember)?;
+    let rules = Rules { overwrite: args.overwrite.map(Overwrite::from).unwrap_or_default(), goes_on_since };
+    let options = Options { numeric_ids: args.numeric_ids, rules, delete: args.delete };
     let writer = Writer::new(target, options).map_err(|error| of_disk(&error))?;
-    agent::restore(&opened.reader, entry, writer, progress)
+    let report = agent::restore(&opened.reader, entry, writer, progress)?;
+    // What could not be restored can be tried again by the same command.
+    if report.failed_entries == 0 {
+        ledger.end(&args.to).map_err(remember)?;
+    }
+    Ok(report)
+}
+
+/// What will be remembered of this restore until it is complete.
+fn unfinished(opened: &Opened, args: &RestoreArgs, target: &Target) -> Result<Unfinished, Failure> {
+    let real = fs::canonicalize(&args.to).map_err(|error| of_disk(&error))?;
+    let inode = fs::metadata(&real).map_err(|error| of_disk(&error))?.ino();
+    Ok(Unfinished {
+        target: real,
+        inode,
+        asked: args.asked(),
+        snapshot: hex(&opened.snapshot.snapshot),
+        began: Timestamp::now().as_second(),
+        before: target.before().cloned(),
+    })
 }
 
 fn of_target(error: &TargetError) -> Failure {
-    let class = match error {
-        TargetError::NotEmpty { .. } => ErrorClass::Usage,
-        TargetError::System { .. } => ErrorClass::Internal,
-    };
-    Failure::of(class, error)
-}
-
-/// Only the disk that is restored to can be full here: nothing is written anywhere else.
-fn what_if_full(failure: Failure, target: &Path) -> Failure {
-    if failure.class != ErrorClass::Full {
-        return failure;
+    match error {
+        TargetError::NotEmpty { .. } => Failure::of(ErrorClass::Usage, error).hint(
+            "name a new or empty directory, or say with --overwrite always|if-changed|if-newer|never what happens to what \
+             is there",
+        ),
+        TargetError::InUse { .. } => {
+            Failure::of(ErrorClass::Refused, error).hint("wait for its end, or name another directory")
+        }
+        TargetError::System { .. } => Failure::of(ErrorClass::Internal, error),
     }
-    failure.hint(format!(
-        "make room on the disk of {} and empty that directory, or name one on another disk; then restore again",
-        target.display()
-    ))
 }
 
-fn restored(snapshot: String, report: &Report, gaps: u64) -> Restored {
+/// What was written stays, and the same command goes on from there.
+fn what_now(failure: Failure, target: &Path) -> Failure {
+    match failure.class {
+        ErrorClass::Full => failure
+            .hint(format!("make room on the disk of {}; then the same command goes on where it was", target.display())),
+        ErrorClass::Unreachable => {
+            failure.hint("what was restored stays; once the coordinator runs, the same command goes on where it was")
+        }
+        _ => failure,
+    }
+}
+
+fn restored(snapshot: String, report: &Report, progress: &Progress, gaps: u64) -> Restored {
     let failures = report.failures.iter().map(ToString::to_string);
     Restored {
         snapshot,
         entries: report.entries,
+        unchanged: report.unchanged,
+        kept: report.kept,
+        deleted: report.deleted,
         bytes: report.bytes,
+        fetched_bytes: progress.fetched_bytes(),
+        reused_bytes: progress.reused_bytes(),
         lost_attributes: report.lost_attributes.values().sum(),
         failed_entries: report.failed_entries,
         gaps,

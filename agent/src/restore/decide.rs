@@ -1,0 +1,166 @@
+//! What becomes of an entry where something stands in its place already. Pure.
+
+use crate::walk::Stat;
+use lifeboat_format::tree::{Entry, EntryKind, FileContent, Time};
+use rustix::fs::FileType;
+
+/// The mode of a directory that a restore has made and not completed. Nobody gives a directory that only its owner may
+/// enter a sticky bit, so a restore that goes on knows its own.
+pub const UNFINISHED_MODE: u16 = 0o1700;
+
+/// What is written over what.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Overwrite {
+    /// Everything becomes as it was. Content is compared by its hash, and only what differs is fetched and written.
+    #[default]
+    Always,
+    /// The same, but a file of equal size and modification time is taken as equal, unread.
+    IfChanged,
+    /// What was modified later than in the snapshot, or at the same time, stays.
+    IfNewer,
+    /// What is there stays.
+    Never,
+}
+
+/// How a restore deals with what is there.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Rules {
+    /// What is written over what.
+    pub overwrite: Overwrite,
+    /// Since when an earlier restore ran that this one finishes: what it left may not have reached the disk before a
+    /// power cut, so size and time prove nothing of what changed since then.
+    pub goes_on_since: Option<Time>,
+}
+
+/// What is to be done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// Nothing is there: make it.
+    Make,
+    /// A directory is there: go into it, and give it its attributes, or not.
+    Enter {
+        /// Whether its attributes become those of the entry.
+        attributes: bool,
+    },
+    /// A file is there: if its content is the same, only its attributes are set.
+    Compare {
+        /// Whether size and time are enough.
+        unread: bool,
+    },
+    /// It is what it should be, but perhaps for its attributes.
+    Adopt,
+    /// Something else is there: make a new one, and put it in its place.
+    Replace,
+    /// It stays as it is.
+    Keep,
+}
+
+/// Decides on an entry that is no hard link. `is_alike` says of a symbolic link or device whether it leads to the same
+/// place; `own` whether this user made what is there.
+pub fn decide(entry: &Entry, there: Option<&Stat>, is_alike: bool, own: bool, rules: &Rules) -> Verdict {
+    let Some(there) = there else { return Verdict::Make };
+    let mtime = entry.attributes.mtime;
+    let goes_on = rules.goes_on_since.is_some_and(|since| there.ctime >= since);
+    let is_newer = mtime > there.mtime;
+    if let (EntryKind::Directory, FileType::Directory) = (&entry.kind, there.kind) {
+        let unfinished = own && there.mode == UNFINISHED_MODE;
+        let attributes = match rules.overwrite {
+            Overwrite::Always | Overwrite::IfChanged => true,
+            Overwrite::IfNewer => is_newer || unfinished,
+            Overwrite::Never => unfinished,
+        };
+        return Verdict::Enter { attributes };
+    }
+    let looks_equal = match &entry.kind {
+        EntryKind::File(FileContent { bytes, .. }) => there.bytes == *bytes && there.mtime == mtime,
+        _ => is_alike && there.mtime == mtime,
+    };
+    // What the earlier restore made is not what was there before it.
+    let is_ours = goes_on && own && looks_equal;
+    let stays = match rules.overwrite {
+        Overwrite::Always | Overwrite::IfChanged => false,
+        Overwrite::IfNewer => !is_newer,
+        Overwrite::Never => true,
+    };
+    match (&entry.kind, there.kind) {
+        _ if stays && !is_ours => Verdict::Keep,
+        (EntryKind::File(_), FileType::RegularFile) => {
+            Verdict::Compare { unread: rules.overwrite == Overwrite::IfChanged && looks_equal && !goes_on }
+        }
+        _ if is_alike => Verdict::Adopt,
+        _ => Verdict::Replace,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use lifeboat_format::tree::{Attributes, Body};
+
+    const OLD: Time = Time { seconds: 10, nanos: 0 };
+    const NEW: Time = Time { seconds: 20, nanos: 0 };
+
+    fn stat(kind: FileType, mtime: Time, ctime: Time) -> Stat {
+        let place = tempfile::tempdir().unwrap();
+        let any = crate::walk::stat_open(std::fs::File::open(place.path()).unwrap()).unwrap();
+        Stat { kind, mtime, ctime, mode: 0o755, bytes: 7, ..any }
+    }
+
+    fn entry(kind: EntryKind, mtime: Time) -> Entry {
+        Entry { path: b"name".to_vec(), kind, attributes: Attributes { mtime, ..Attributes::default() } }
+    }
+
+    fn file(mtime: Time) -> Entry {
+        entry(EntryKind::File(FileContent { bytes: 7, body: Body::Empty }), mtime)
+    }
+
+    fn rules(overwrite: Overwrite) -> Rules {
+        Rules { overwrite, goes_on_since: None }
+    }
+
+    const ALL: [Overwrite; 4] = [Overwrite::Always, Overwrite::IfChanged, Overwrite::IfNewer, Overwrite::Never];
+
+    #[test]
+    fn a_file_over_a_file() {
+        let of = |mtime, there| {
+            ALL.map(|mode| {
+                decide(&file(mtime), Some(&stat(FileType::RegularFile, there, there)), false, true, &rules(mode))
+            })
+        };
+        let compare = |unread| Verdict::Compare { unread };
+        assert_eq!(of(NEW, OLD), [compare(false), compare(false), compare(false), Verdict::Keep]);
+        assert_eq!(of(OLD, OLD), [compare(false), compare(true), Verdict::Keep, Verdict::Keep]);
+        assert_eq!(of(OLD, NEW), [compare(false), compare(false), Verdict::Keep, Verdict::Keep]);
+    }
+
+    #[test]
+    fn something_else_in_the_way_is_replaced_unless_it_stays() {
+        let there = stat(FileType::Symlink, OLD, OLD);
+        let of = |mode| decide(&file(NEW), Some(&there), false, true, &rules(mode));
+        assert_eq!(ALL.map(of), [Verdict::Replace, Verdict::Replace, Verdict::Replace, Verdict::Keep]);
+        let link = entry(EntryKind::Symlink { target: b"there".to_vec() }, NEW);
+        assert_eq!(decide(&link, Some(&there), true, true, &rules(Overwrite::Always)), Verdict::Adopt);
+        assert_eq!(decide(&link, Some(&there), false, true, &rules(Overwrite::Always)), Verdict::Replace);
+        assert_eq!(ALL.map(|mode| decide(&link, None, false, true, &rules(mode))), [Verdict::Make; 4]);
+    }
+
+    #[test]
+    fn directories_are_merged_and_keep_their_attributes_where_they_stay() {
+        let of = |mode, stat: &Stat| decide(&entry(EntryKind::Directory, OLD), Some(stat), false, true, &rules(mode));
+        let enter = |attributes| Verdict::Enter { attributes };
+        let there = stat(FileType::Directory, NEW, NEW);
+        assert_eq!(ALL.map(|mode| of(mode, &there)), [enter(true), enter(true), enter(false), enter(false)]);
+        let unfinished = Stat { mode: UNFINISHED_MODE, ..there };
+        assert_eq!(ALL.map(|mode| of(mode, &unfinished)), [enter(true); 4]);
+    }
+
+    #[test]
+    fn inv_16_what_an_interrupted_restore_left_is_compared_by_content_whatever_the_mode() {
+        let of = |mode, ctime| {
+            let rules = Rules { overwrite: mode, goes_on_since: Some(NEW) };
+            decide(&file(OLD), Some(&stat(FileType::RegularFile, OLD, ctime)), false, true, &rules)
+        };
+        assert_eq!(ALL.map(|mode| of(mode, NEW)), [Verdict::Compare { unread: false }; 4]);
+        assert_eq!(of(Overwrite::Never, OLD), Verdict::Keep, "it was there before");
+    }
+}
