@@ -115,10 +115,10 @@ fn inv_17_a_file_that_is_written_to_while_it_is_read_is_a_gap() {
     let content = |round: u8| vec![round; 300_000];
     fs::write(&path, content(0)).unwrap();
     fs::File::open(&path).unwrap().set_modified(std::time::UNIX_EPOCH).unwrap();
-    let mut round = 0_u8;
+    let rounds_made = AtomicU32::new(0);
     let trouble = || {
         use std::os::unix::fs::FileExt;
-        round = round.wrapping_add(1);
+        let round = rounds_made.fetch_add(1, Ordering::Relaxed) as u8;
         let file = fs::OpenOptions::new().write(true).open(&path).unwrap();
         file.write_all_at(&content(round), 0).unwrap();
         // As a copying program would; what nobody can set back is when it did so.
@@ -136,8 +136,17 @@ fn inv_17_a_file_that_is_written_to_while_it_is_read_is_a_gap() {
             let seen = lifeboat_agent::walk::stat_at(&directory, b"file").unwrap();
             let open = open_file(&directory, b"file", &seen).unwrap();
             let mut read = content(0);
-            let result =
-                read.chunks_mut(1000).enumerate().try_for_each(|(at, part)| open.read_at(at as u64 * 1000, part));
+            // Now and then so slow that the writer comes by twice between two thirds.
+            let is_slow = reads % 50 == 0;
+            let result = read.chunks_mut(1000).enumerate().try_for_each(|(at, part)| {
+                if is_slow && at % 100 == 99 {
+                    let before = rounds_made.load(Ordering::Relaxed);
+                    while rounds_made.load(Ordering::Relaxed) < before + 2 {
+                        thread::yield_now();
+                    }
+                }
+                open.read_at(at as u64 * 1000, part)
+            });
             match result.and_then(|()| open.check_unchanged()) {
                 Ok(()) => {
                     let rounds: BTreeSet<u8> = read.iter().copied().collect();
