@@ -54,7 +54,7 @@ impl Existing {
         if !stat.is_same_file(seen) {
             return Err("it was replaced while it was restored".into());
         }
-        let flight = Flight::begin(shared, place);
+        let flight = Flight::begin(shared, place, attributes.mtime);
         Ok(Self(Box::new(There { flight, attributes, bytes, file: Held::of_open(file), stat, unread })))
     }
 

@@ -10,7 +10,7 @@ use super::slot::{rename_over, temporary_name};
 use super::target::Target;
 use crate::metadata::{EARLY_FLAGS, KEPT_FLAGS, UNWRITABLE_FLAGS};
 use crate::walk::{Held, Stat, stat_at};
-use lifeboat_format::tree::Attributes;
+use lifeboat_format::tree::{Attributes, Time};
 use rustix::fs::{AtFlags, linkat};
 use rustix::io;
 use std::collections::{HashMap, HashSet};
@@ -29,7 +29,7 @@ pub struct Shared {
     pub deferred: DeferredFlags,
     report: Mutex<Report>,
     /// Files that are being written, and the further names they are to get.
-    in_flight: Mutex<HashMap<Vec<u8>, Vec<PendingLink>>>,
+    in_flight: Mutex<HashMap<Vec<u8>, InFlight>>,
     landed: Condvar,
     /// Files with several names that were there, and are entries of the tree.
     claimed: Mutex<HashSet<(u64, u64)>>,
@@ -53,6 +53,13 @@ struct PendingLink {
     over: bool,
 }
 
+/// What is known of a file that has not got its name yet.
+#[derive(Debug)]
+struct InFlight {
+    mtime: Time,
+    links: Vec<PendingLink>,
+}
+
 /// A file on its way to its name: further names wait for it, and so does its directory. Dropped, it is a failure.
 #[derive(Debug)]
 pub struct Flight {
@@ -62,10 +69,10 @@ pub struct Flight {
 }
 
 impl Flight {
-    /// It takes off.
-    pub fn begin(shared: Arc<Shared>, place: Place) -> Self {
+    /// It takes off. `mtime` is the time of modification that it will have.
+    pub fn begin(shared: Arc<Shared>, place: Place, mtime: Time) -> Self {
         place.directory.hold();
-        shared.in_flight().insert(place.path.clone(), Vec::new());
+        shared.in_flight().insert(place.path.clone(), InFlight { mtime, links: Vec::new() });
         Self { shared, place, ended: false }
     }
 
@@ -166,7 +173,7 @@ impl Shared {
 
     /// A file has got its name, or never will: so do the further ones.
     fn land(&self, first: &Place, outcome: Result<(), &str>) {
-        let links = self.in_flight().remove(&first.path).unwrap_or_default();
+        let links = self.in_flight().remove(&first.path).map(|file| file.links).unwrap_or_default();
         for PendingLink { place, over } in links {
             match outcome {
                 Ok(()) => self.link(&first.descriptor, &first.name, &place, over),
@@ -180,13 +187,18 @@ impl Shared {
     /// Makes the link when its file has landed, if it is in flight; else gives the place back.
     pub fn link_later(&self, to: &[u8], place: Place, over: bool) -> Option<Place> {
         match self.in_flight().get_mut(to) {
-            Some(links) => {
+            Some(file) => {
                 place.directory.hold();
-                links.push(PendingLink { place, over });
+                file.links.push(PendingLink { place, over });
                 None
             }
             None => Some(place),
         }
+    }
+
+    /// When a file that has not got its name yet was modified.
+    pub fn time_in_flight(&self, path: &[u8]) -> Option<Time> {
+        self.in_flight().get(path).map(|file| file.mtime)
     }
 
     /// One more name for a file; `over` what is there.
@@ -231,7 +243,7 @@ impl Shared {
         }
     }
 
-    fn in_flight(&self) -> MutexGuard<'_, HashMap<Vec<u8>, Vec<PendingLink>>> {
+    fn in_flight(&self) -> MutexGuard<'_, HashMap<Vec<u8>, InFlight>> {
         self.in_flight.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -78,7 +78,7 @@ impl FileSlot {
             false => create(&place.descriptor),
         };
         let created = created.map_err(|error| cannot_create(&place, error))?;
-        Self::begin_with(Flight::begin(shared, place), attributes, bytes, created, false)
+        Self::begin_with(Flight::begin(shared, place, attributes.mtime), attributes, bytes, created, false)
     }
 
     /// The same for a file that will take the place of one that is there.
@@ -359,7 +359,7 @@ mod tests {
         let descriptor = directory.descriptor().unwrap();
         let created = create_named(&descriptor).unwrap();
         let place = Place { path: b"file".to_vec(), name: b"file".to_vec(), directory, descriptor, inherits: false };
-        let flight = Flight::begin(shared.clone(), place);
+        let flight = Flight::begin(shared.clone(), place, Attributes::default().mtime);
         let slot = FileSlot::begin_with(flight, Attributes::default(), 7, created, false).unwrap();
         (shared, slot)
     }

@@ -215,8 +215,10 @@ fn split_step(path: &[u8]) -> (&[u8], &[u8]) {
 }
 
 fn is_empty(directory: &OwnedFd) -> io::Result<bool> {
+    // Opened again: to read moves a place in the directory that all copies of a descriptor share.
+    let directory = open_beneath(directory, b".", OFlags::RDONLY | OFlags::DIRECTORY)?;
     let mut buffer = [MaybeUninit::uninit(); 4096];
-    let mut names = RawDir::new(directory, &mut buffer);
+    let mut names = RawDir::new(&directory, &mut buffer);
     while let Some(name) = names.next() {
         if !matches!(name?.file_name().to_bytes(), b"." | b"..") {
             return Ok(false);

@@ -548,14 +548,16 @@ impl Writer {
 
     /// Whether what is at the place of a further name stays as it is.
     fn stays(&self, to: &[u8], there: &Stat) -> bool {
-        let first = || {
-            let above = self.shared.target.open_directory(parent(to).unwrap_or_default()).ok()?;
-            stat_at(&above, name(to)).ok()
-        };
         match self.options.rules.overwrite {
             Overwrite::Always | Overwrite::IfChanged => false,
             Overwrite::Never => true,
-            Overwrite::IfNewer => first().is_none_or(|first| first.mtime <= there.mtime && !first.is_same_file(there)),
+            Overwrite::IfNewer => {
+                let landed = || {
+                    let above = self.shared.target.open_directory(parent(to).unwrap_or_default()).ok()?;
+                    stat_at(&above, name(to)).ok().map(|first| first.mtime)
+                };
+                self.shared.time_in_flight(to).or_else(landed).is_none_or(|first| first <= there.mtime)
+            }
         }
     }
 

@@ -1,0 +1,297 @@
+//! Restores into what is there: every kind of entry over every state of its place, with every mode, against a plain model.
+
+use crate::world::{World, said, values};
+use rustix::fs::{AtFlags, CWD, FileType, Mode, Timespec, Timestamps, mknodat, utimensat};
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::fs;
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, symlink};
+use std::path::Path;
+use std::process::Output;
+
+/// When everything of the snapshot was modified.
+const TIME: i64 = 1_600_000_000;
+/// Larger than what is written in one piece, and kept as a part meanwhile.
+const LARGE: usize = 9 << 20;
+
+const KINDS: [&str; 5] = ["file", "large", "link", "dir", "fifo"];
+const STATES: [&str; 9] = ["absent", "equal", "older", "newer", "file", "link", "empty", "full", "fifo"];
+const MODES: [&str; 4] = ["always", "if-changed", "if-newer", "never"];
+
+/// What stands at a path.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Node {
+    File {
+        content: Vec<u8>,
+        mode: u32,
+        time: i64,
+    },
+    Link {
+        target: OsString,
+        time: i64,
+    },
+    Fifo {
+        mode: u32,
+        time: i64,
+    },
+    /// The time is none where it does not matter.
+    Dir {
+        mode: u32,
+        time: Option<i64>,
+        within: Nodes,
+    },
+}
+
+type Nodes = BTreeMap<OsString, Node>;
+
+fn read(path: &Path) -> Node {
+    let metadata = fs::symlink_metadata(path).unwrap();
+    let (mode, time) = (metadata.mode() & 0o7777, metadata.mtime());
+    match metadata.file_type() {
+        kind if kind.is_symlink() => Node::Link { target: fs::read_link(path).unwrap().into(), time },
+        kind if kind.is_fifo() => Node::Fifo { mode, time },
+        kind if kind.is_dir() => {
+            let names = fs::read_dir(path).unwrap().map(|entry| entry.unwrap());
+            let within = names.map(|entry| (entry.file_name(), read(&entry.path()))).collect();
+            Node::Dir { mode, time: Some(time), within }
+        }
+        _ => Node::File { content: fs::read(path).unwrap(), mode, time },
+    }
+}
+
+fn set_time(path: &Path, time: i64) {
+    let time = Timespec { tv_sec: time, tv_nsec: 0 };
+    let times = Timestamps { last_access: time, last_modification: time };
+    utimensat(CWD, path, &times, AtFlags::SYMLINK_NOFOLLOW).unwrap();
+}
+
+/// Makes an entry; `other` makes it differ in content and mode.
+fn make(path: &Path, kind: &str, time: i64, other: bool) {
+    let mode = if other { 0o600 } else { 0o644 };
+    match kind {
+        "file" => fs::write(path, if other { "other content" } else { "content" }).unwrap(),
+        "large" => {
+            let mut content = crate::world::noise(1, LARGE);
+            if other {
+                content[LARGE / 2..LARGE / 2 + 1000].fill(0);
+            }
+            fs::write(path, content).unwrap();
+        }
+        "link" => symlink(if other { "elsewhere" } else { "somewhere" }, path).unwrap(),
+        "fifo" => mknodat(CWD, path, FileType::Fifo, Mode::from_raw_mode(0o644), 0).unwrap(),
+        "empty" => fs::create_dir(path).unwrap(),
+        "full" => {
+            fs::create_dir(path).unwrap();
+            fs::write(path.join("inside"), "inside").unwrap();
+        }
+        "dir" => {
+            fs::create_dir(path).unwrap();
+            make(&path.join("child"), "file", time, other);
+            make(&path.join(if other { "only-here" } else { "only-there" }), "file", time, other);
+        }
+        other => panic!("{other}"),
+    }
+    if kind != "link" {
+        fs::set_permissions(path, fs::Permissions::from_mode(mode | if path.is_dir() { 0o100 } else { 0 })).unwrap();
+    }
+    set_time(path, time);
+}
+
+fn make_source(source: &Path) {
+    for kind in KINDS {
+        STATES.iter().for_each(|state| make(&source.join(format!("{kind}-{state}")), kind, TIME, false));
+    }
+    let links = source.join("links");
+    fs::create_dir(&links).unwrap();
+    make(&links.join("a"), "file", TIME, false);
+    fs::hard_link(links.join("a"), links.join("b")).unwrap();
+    fs::hard_link(links.join("a"), links.join("c")).unwrap();
+    set_time(&links, TIME);
+    set_time(source, TIME);
+}
+
+fn make_target(target: &Path) {
+    fs::create_dir(target).unwrap();
+    for kind in KINDS {
+        for state in STATES {
+            let path = target.join(format!("{kind}-{state}"));
+            match state {
+                "absent" => {}
+                "equal" => make(&path, kind, TIME, false),
+                "older" => make(&path, kind, TIME - 1000, true),
+                "newer" => make(&path, kind, TIME + 1000, true),
+                _ => make(&path, state, TIME - 1000, true),
+            }
+        }
+    }
+    make(&target.join("extra"), "file", TIME, true);
+    make(&target.join("extra-full"), "full", TIME, true);
+    let links = target.join("links");
+    fs::create_dir(&links).unwrap();
+    make(&links.join("b"), "file", TIME - 1000, true);
+    fs::hard_link(links.join("b"), links.join("d")).unwrap();
+}
+
+/// What must stand at a place: `tree` is that of the snapshot, `there` what was there. None: nothing.
+fn expected(tree: Option<&Node>, there: Option<&Node>, mode: &str, delete: bool) -> Option<Node> {
+    let (tree, there) = match (tree, there) {
+        (None, None) => return None,
+        (None, Some(there)) => return (!delete).then(|| there.clone()),
+        (Some(tree), None) => return Some(tree.clone()),
+        (Some(tree), Some(there)) => (tree, there),
+    };
+    let takes_over = match mode {
+        "never" => false,
+        "if-newer" => time(tree) > time(there),
+        _ => true,
+    };
+    match (tree, there) {
+        (Node::Dir { within: tree_nodes, .. }, Node::Dir { within: nodes, .. }) => {
+            let names = tree_nodes.keys().chain(nodes.keys());
+            let merged = names.filter_map(|name| {
+                let node = expected(tree_nodes.get(name), nodes.get(name), mode, delete)?;
+                Some((name.clone(), node))
+            });
+            let within = merged.collect();
+            Some(match if takes_over { tree } else { there } {
+                Node::Dir { mode, time, .. } => Node::Dir { mode: *mode, time: time.filter(|_| takes_over), within },
+                _ => unreachable!(),
+            })
+        }
+        _ if !takes_over => Some(there.clone()),
+        (_, Node::Dir { within, .. }) if !within.is_empty() && !delete => Some(there.clone()),
+        _ => Some(tree.clone()),
+    }
+}
+
+fn time(node: &Node) -> i64 {
+    match node {
+        Node::File { time, .. } | Node::Link { time, .. } | Node::Fifo { time, .. } => *time,
+        Node::Dir { time, .. } => time.unwrap(),
+    }
+}
+
+/// Forgets the times of directories that do not matter in `model`.
+fn without_times(node: Node, model: &Node) -> Node {
+    match (node, model) {
+        (Node::Dir { mode, time, within }, Node::Dir { time: wanted, within: model, .. }) => {
+            let keep = |(name, node): (OsString, Node)| {
+                let node = match model.get(&name) {
+                    Some(model) => without_times(node, model),
+                    None => node,
+                };
+                (name, node)
+            };
+            Node::Dir { mode, time: time.filter(|_| wanted.is_some()), within: within.into_iter().map(keep).collect() }
+        }
+        (node, _) => node,
+    }
+}
+
+fn differences(found: &Node, model: &Node, path: &str, list: &mut Vec<String>) {
+    match (found, model) {
+        (Node::Dir { mode, time, within }, Node::Dir { mode: wanted_mode, time: wanted_time, within: wanted }) => {
+            if (mode, time) != (wanted_mode, wanted_time) {
+                list.push(format!("{path}: {mode:o} {time:?} instead of {wanted_mode:o} {wanted_time:?}"));
+            }
+            for name in within.keys().chain(wanted.keys()).collect::<std::collections::BTreeSet<_>>() {
+                let path = format!("{path}/{}", name.display());
+                match (within.get(name), wanted.get(name)) {
+                    (Some(found), Some(model)) => differences(found, model, &path, list),
+                    (found, _) => {
+                        list.push(format!("{path}: {}", if found.is_some() { "is there" } else { "is not there" }))
+                    }
+                }
+            }
+        }
+        _ if found == model => {}
+        _ => list.push(format!("{path}: {} instead of {}", shown(found), shown(model))),
+    }
+}
+
+fn shown(node: &Node) -> String {
+    match node {
+        Node::File { content, mode, time } => format!("file of {} bytes {mode:o} {time}", content.len()),
+        other => format!("{other:?}").chars().take(100).collect(),
+    }
+}
+
+fn restore(world: &World, target: &Path, mode: &str, delete: bool) -> Output {
+    let address = format!("server:{}", world.source().display());
+    let mut arguments = vec!["restore", &address, "--to", target.to_str().unwrap(), "--overwrite", mode, "--json"];
+    if delete {
+        arguments.push("--delete");
+    }
+    world.lab.try_lifeboat(&arguments).unwrap()
+}
+
+fn number(value: &Value, name: &str) -> u64 {
+    value[name].as_u64().unwrap()
+}
+
+#[test]
+fn every_kind_over_every_state_with_every_mode_is_as_the_model_says() {
+    let world = World::new();
+    make_source(&world.source());
+    let tree = read(&world.source());
+    world.backed_up();
+    for delete in [false, true] {
+        for mode in MODES {
+            let target = world.path(&format!("target-{mode}-{delete}"));
+            make_target(&target);
+            let model = expected(Some(&tree), Some(&read(&target)), mode, delete).unwrap();
+            let output = restore(&world, &target, mode, delete);
+            let mut list = Vec::new();
+            differences(&without_times(read(&target), &model), &model, "", &mut list);
+            assert_eq!(list, Vec::<String>::new(), "{mode}, delete {delete}: {}", said(&output));
+            // A directory with something in it is in the way of five kinds, but for itself.
+            let in_the_way = !delete && matches!(mode, "always" | "if-changed" | "if-newer");
+            assert_eq!(
+                output.status.code(),
+                Some(if in_the_way { 3 } else { 0 }),
+                "{mode}, delete {delete}: {}",
+                said(&output)
+            );
+            let inodes = ["a", "b", "c"].map(|name| fs::metadata(target.join("links").join(name)).unwrap().ino());
+            let are_linked = |one: usize, other: usize| inodes[one] == inodes[other];
+            assert!(are_linked(0, 2) && are_linked(0, 1) == (mode != "never"), "{mode}: {inodes:?}");
+            again(&world, &target, mode, delete, &model);
+        }
+    }
+}
+
+/// Once more: nothing is to be done.
+fn again(world: &World, target: &Path, mode: &str, delete: bool, model: &Node) {
+    let output = restore(world, target, mode, delete);
+    let summary = &values(&output)[0];
+    assert_eq!(number(summary, "fetched_bytes"), 0, "{mode}, delete {delete}: {}", said(&output));
+    assert_eq!(number(summary, "deleted"), 0, "{mode}, delete {delete}: {}", said(&output));
+    let mut list = Vec::new();
+    differences(&without_times(read(target), model), model, "", &mut list);
+    assert_eq!(list, Vec::<String>::new(), "again {mode}, delete {delete}: {}", said(&output));
+}
+
+/// Of a large file in which little has changed, little is fetched.
+#[test]
+fn of_a_large_file_only_what_changed_is_fetched() {
+    let world = World::new();
+    let content = crate::world::noise(3, 64 << 20);
+    world.write("database", &content);
+    let snapshot = world.backed_up();
+    let target = world.path("target");
+    fs::create_dir(&target).unwrap();
+    let mut changed = content.clone();
+    for page in (0..64).step_by(16) {
+        changed[page << 20..(page << 20) + 4096].fill(page as u8);
+    }
+    fs::write(target.join("database"), &changed).unwrap();
+    let output = restore(&world, &target, "always", false);
+    assert!(output.status.success(), "{}", said(&output));
+    let summary = &values(&output)[0];
+    let (fetched, reused) = (number(summary, "fetched_bytes"), number(summary, "reused_bytes"));
+    assert!(fetched <= 4 << 20, "{summary}");
+    assert_eq!(fetched + reused, content.len() as u64, "{summary}");
+    assert_eq!(fs::read(target.join("database")).unwrap(), content);
+    world.assert_restores(&snapshot, &world.source(), "whole");
+}

@@ -1,0 +1,174 @@
+//! Restores that are interrupted at any moment: the same command finishes them, and fetches little twice.
+
+use crate::world::{World, noise, refused, said};
+use lifeboat_coordinator::cli::demo::compare::compare;
+use lifeboat_coordinator::cli::demo::lab::Side;
+use std::fs;
+use std::path::Path;
+use std::process::{Child, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+const MIB: usize = 1 << 20;
+/// What is under way when a restore is killed may be fetched again.
+const TWICE_MAX: u64 = 64 << 20;
+
+/// How much, and how often. More is tried by the two variables that CONTRIBUTING.md names.
+fn size(variable: &str, default: usize) -> usize {
+    std::env::var(variable).map_or(default, |text| text.parse().unwrap())
+}
+
+/// One file of half of it, some of a tenth together, and many small ones, as they come.
+fn fill(world: &World, mebibytes: usize) {
+    let large = mebibytes * MIB / 2;
+    let mut content = Vec::with_capacity(large);
+    while content.len() < large {
+        content.extend(noise(content.len() as u64, MIB));
+    }
+    world.write("a-large", &content);
+    for at in 0..mebibytes / 100 {
+        world.write(&format!("middle/{at}"), &noise(7_000 + at as u64, 10 * MIB));
+    }
+    for at in 0..mebibytes * 20 {
+        world.write(&format!("small/{}/{at}", at % 50), &noise(90_000 + at as u64, 100 + at * 7 % 15_000));
+    }
+    fs::hard_link(world.source().join("a-large"), world.source().join("small/link")).unwrap();
+    fs::hard_link(world.source().join("small/1/1"), world.source().join("small/2/link")).unwrap();
+}
+
+fn begin(world: &World, target: &Path) -> Child {
+    let address = format!("server:{}", world.source().display());
+    let mut command = world.lab.lifeboat_command();
+    command.args(["restore", &address, "--to", target.to_str().unwrap()]);
+    command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+}
+
+/// Bytes that the coordinator has written so far, as the kernel counts them: what it sends, above all.
+fn sent(world: &World) -> u64 {
+    let pid = world.lab.pid(Side::Coordinator).unwrap();
+    let counts = fs::read_to_string(format!("/proc/{pid}/io")).unwrap();
+    counts.lines().find_map(|line| line.strip_prefix("wchar: ")).unwrap().parse().unwrap()
+}
+
+/// Nothing but the tree, which is what it was.
+fn assert_whole(world: &World, target: &Path) {
+    let differences = compare(&world.source(), target).unwrap().differences;
+    assert!(differences.is_empty(), "{}", differences.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"));
+}
+
+#[test]
+fn inv_16_a_restore_that_is_killed_at_any_moment_is_finished_by_the_same_command() {
+    let (kills, mebibytes) = (size("LIFEBOAT_KILLS", 20), size("LIFEBOAT_RESTORE_MIB", 200));
+    let world = World::new();
+    fill(&world, mebibytes);
+    world.backed_up();
+    let (whole, before) = (world.path("whole"), sent(&world));
+    let started = Instant::now();
+    assert!(begin(&world, &whole).wait().unwrap().success());
+    let (takes, costs) = (started.elapsed(), sent(&world) - before);
+    fs::remove_dir_all(whole).unwrap();
+
+    let target = world.path("target");
+    let (mut killed, mut finished, mut this_costs, mut this_kills, mut twice) = (0, 0, 0, 0, 0);
+    while killed < kills || this_kills > 0 {
+        // Uneven moments, never the same twice, at most somewhat longer than the whole takes.
+        let moment = takes.mul_f64(f64::from(noise(killed as u64, 1)[0]) / 250.0);
+        let counted = sent(&world);
+        let mut restore = begin(&world, &target);
+        if killed < kills {
+            thread::sleep(moment);
+        }
+        if killed < kills && restore.try_wait().unwrap().is_none() {
+            let kills_coordinator = killed % 3 == 2;
+            if !kills_coordinator {
+                restore.kill().unwrap();
+            }
+            this_costs += sent(&world) - counted;
+            if kills_coordinator {
+                world.lab.kill(Side::Coordinator);
+                world.lab.serve().unwrap();
+            }
+            let ended = restore.wait().unwrap();
+            assert!(!ended.success() || kills_coordinator, "{ended}");
+            killed += 1;
+            this_kills += 1;
+            if !ended.success() {
+                continue;
+            }
+        } else {
+            let ended = restore.wait().unwrap();
+            assert!(ended.success(), "{ended}");
+            this_costs += sent(&world) - counted;
+        }
+        assert_whole(&world, &target);
+        fs::remove_dir_all(&target).unwrap();
+        let again = this_costs.saturating_sub(costs);
+        assert!(again <= TWICE_MAX * this_kills, "{again} bytes twice in {this_kills} kills");
+        (finished, twice) = (finished + 1, twice + again);
+        (this_costs, this_kills) = (0, 0);
+    }
+    println!("{killed} kills, {finished} restores of {costs} bytes in {takes:?}; {twice} bytes were sent twice");
+}
+
+#[test]
+fn an_unfinished_restore_goes_on_with_its_snapshot_and_is_in_the_way_of_others() {
+    let world = World::new();
+    world.write("large", &noise(1, 64 * MIB));
+    world.write("small", b"as it was");
+    world.backed_up();
+    let target = world.path("target");
+    let mut restore = begin(&world, &target);
+    while !target.exists() {
+        thread::sleep(Duration::from_millis(1));
+    }
+    thread::sleep(Duration::from_millis(30));
+    restore.kill().unwrap();
+    restore.wait().unwrap();
+    let original = world.path("original");
+    fs::rename(world.source(), &original).unwrap();
+    fs::create_dir(world.source()).unwrap();
+    world.write("large", &noise(2, 64 * MIB));
+    world.write("small", b"as it is now");
+    world.backed_up();
+    let call = |arguments: &[&str]| world.lab.try_lifeboat(arguments).unwrap();
+    let (address, to) = (format!("server:{}", world.source().display()), target.to_str().unwrap());
+    refused(&call(&["restore", &format!("{address}/small"), "--to", to]), &["was not finished", "--overwrite"]);
+    let output = call(&["restore", &address, "--to", to]);
+    assert!(output.status.success(), "{}", said(&output));
+    assert!(said(&output).contains("going on with snapshot"), "{}", said(&output));
+    assert_eq!(fs::read(target.join("small")).unwrap(), b"as it was");
+    assert_eq!(fs::read(target.join("large")).unwrap(), noise(1, 64 * MIB));
+    assert_eq!(fs::read_dir(&target).unwrap().count(), 2, "no temporary file is left");
+    refused(&call(&["restore", &address, "--to", to]), &["is not empty", "--overwrite"]);
+}
+
+#[test]
+fn two_restores_into_one_directory_do_not_meet() {
+    let world = World::new();
+    world.write("large", &noise(1, 128 * MIB));
+    world.backed_up();
+    let target = world.path("target");
+    let mut first = begin(&world, &target);
+    while !fs::read_dir(&target).is_ok_and(|mut names| names.next().is_some()) {
+        thread::sleep(Duration::from_millis(1));
+    }
+    let address = format!("server:{}", world.source().display());
+    let second = ["restore", &address, "--to", target.to_str().unwrap()];
+    refused(&world.lab.try_lifeboat(&second).unwrap(), &["another restore is writing into"]);
+    assert!(first.wait().unwrap().success());
+    assert_whole(&world, &target);
+}
+
+#[test]
+fn a_target_that_holds_the_repository_or_lies_in_it_is_refused() {
+    let world = World::new();
+    world.write("file", b"content");
+    world.backed_up();
+    let address = format!("server:{}", world.source().display());
+    for target in ["", "repository", "repository/packs", "coordinator/restored"] {
+        let to = world.path(target);
+        let output =
+            world.lab.try_lifeboat(&["restore", &address, "--to", to.to_str().unwrap(), "--overwrite", "always"]);
+        refused(&output.unwrap(), &["belongs to this coordinator", "name another directory"]);
+    }
+}
