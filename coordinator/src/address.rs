@@ -168,7 +168,7 @@ fn read_host(bytes: &[u8]) -> Option<String> {
 }
 
 /// The path as a tree holds it: without empty components and `.`; nothing if one is `..`.
-fn clean_path(bytes: &[u8]) -> Option<Vec<u8>> {
+pub fn clean_path(bytes: &[u8]) -> Option<Vec<u8>> {
     let parts = bytes.split(|byte| *byte == b'/').filter(|part| !part.is_empty() && *part != b".");
     let parts: Vec<&[u8]> = parts.collect();
     (!parts.contains(&&b".."[..])).then(|| parts.join(&b'/'))

@@ -13,6 +13,7 @@ mod overwrite;
 mod proof;
 mod recovery;
 mod resume;
+mod selecting;
 mod story;
 mod trouble;
 mod world;

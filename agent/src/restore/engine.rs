@@ -7,10 +7,11 @@
 
 use super::fetch::{GrantReader, NodeReader};
 use super::fill::{self, Job, Surroundings, small_chunks};
+use super::selection::{Fate, Selection};
 use super::{Existing, FileSlot, Progress, Report, Step, Writer, of_disk};
 use crate::descriptors;
 use lifeboat_format::id::ChunkId;
-use lifeboat_format::tree::{Body, ChunkRef, Entry, EntryKind, FileContent, TreeReader, is_within, name};
+use lifeboat_format::tree::{Body, ChunkRef, Entry, EntryKind, FileContent, TreeReader, is_within};
 use lifeboat_proto::status::{ErrorClass, Failure};
 use std::collections::{BTreeSet, HashMap};
 use std::sync::mpsc::{SyncSender, sync_channel};
@@ -34,38 +35,18 @@ const JOBS_WAITING: usize = 2;
 /// More workers than this bring nothing: opening is fast, the disk is not.
 const WORKERS_MAX: usize = 8;
 
-/// Restores the entry at a path: a directory takes the target's place, with all below it; anything else goes into the
-/// target under its name.
+/// Restores what is selected of a granted tree.
 ///
 /// # Errors
 /// The coordinator cannot be asked, or the disk is full. What is lost otherwise is in the report.
-pub fn restore(reader: &GrantReader, root: Entry, writer: Writer, progress: &Progress) -> Result<Report, Failure> {
-    match root.kind {
-        EntryKind::Directory => directory(reader, &root.path, writer, progress),
-        _ => single(reader, root, writer, progress),
-    }
-}
-
-fn directory(reader: &GrantReader, path: &[u8], writer: Writer, progress: &Progress) -> Result<Report, Failure> {
-    with_workers(reader, path, writer, progress, |walk| {
-        let mut tree = tree(reader);
-        for entry in tree.subtree(path) {
-            let mut entry = entry?;
-            let outside = rebase(&mut entry, path);
-            walk.add(entry, outside)?;
-        }
-        Ok(())
-    })
-}
-
-fn single(reader: &GrantReader, mut entry: Entry, writer: Writer, progress: &Progress) -> Result<Report, Failure> {
-    with_workers(reader, b"", writer, progress, |walk| {
-        let first = match &entry.kind {
-            EntryKind::HardLink { to } => Some(to.clone()),
-            _ => None,
-        };
-        entry.path = name(&entry.path).to_vec();
-        walk.add(entry, first)
+pub fn restore(
+    reader: &GrantReader,
+    selection: &Selection,
+    writer: Writer,
+    progress: &Progress,
+) -> Result<Report, Failure> {
+    with_workers(reader, selection, writer, progress, |walk| {
+        selection.roots().iter().try_for_each(|root| walk.walk(root))
     })
 }
 
@@ -73,34 +54,13 @@ fn tree(reader: &GrantReader) -> TreeReader<NodeReader> {
     TreeReader::new(reader.nodes(), reader.root())
 }
 
-/// Puts the entry below the target. If it is a further name of a file outside `root`, says which file.
-fn rebase(entry: &mut Entry, root: &[u8]) -> Option<Vec<u8>> {
-    let below = |path: &[u8]| match root.len() {
-        0 => path.to_vec(),
-        bytes => path.get(bytes + 1..).unwrap_or_default().to_vec(),
-    };
-    entry.path = below(&entry.path);
-    match &mut entry.kind {
-        EntryKind::HardLink { to } if is_within(to, root) => {
-            *to = below(to);
-            None
-        }
-        EntryKind::HardLink { to } => Some(to.clone()),
-        _ => None,
-    }
-}
-
-/// A path below the target, as it stands in the whole tree.
-fn in_tree(path: &[u8], root: &[u8]) -> Vec<u8> {
-    if root.is_empty() { path.to_vec() } else { [root, b"/", path].concat() }
-}
-
 /// Makes entries, and hands files to the workers.
 struct Walk<'a> {
     reader: &'a GrantReader,
-    /// The directory of the tree whose place the target takes.
-    root: &'a [u8],
+    selection: &'a Selection,
     writer: Writer,
+    /// Directories on the way to what comes next, which are made when it comes; with their places.
+    ways: Vec<Entry>,
     jobs: SyncSender<Job>,
     stopped: &'a Mutex<Option<Failure>>,
     /// So many files make a batch.
@@ -117,7 +77,7 @@ struct Walk<'a> {
 
 fn with_workers(
     reader: &GrantReader,
-    root: &[u8],
+    selection: &Selection,
     writer: Writer,
     progress: &Progress,
     walk_all: impl FnOnce(&mut Walk<'_>) -> Result<(), Failure>,
@@ -136,8 +96,9 @@ fn with_workers(
         let stopped = &stopped;
         let mut walk = Walk {
             reader,
-            root,
+            selection,
             writer,
+            ways: Vec::new(),
             jobs,
             stopped,
             batch_files,
@@ -175,27 +136,88 @@ fn batch_files(descriptors: u64, workers: usize) -> usize {
 }
 
 impl Walk<'_> {
-    /// Makes an entry whose path lies below the target. `first` names the file in the whole tree that it is a further
-    /// name of, if that file is not in the restore.
-    fn add(&mut self, entry: Entry, first: Option<Vec<u8>>) -> Result<(), Failure> {
+    /// Restores what is selected at and below a path of the tree.
+    fn walk(&mut self, root: &[u8]) -> Result<(), Failure> {
+        let mut tree = tree(self.reader);
+        for end in (0..root.len()).filter(|at| root[*at] == b'/') {
+            let above = tree.lookup(&root[..end])?;
+            above.into_iter().for_each(|above| self.way(above));
+        }
+        tree.seek(root);
+        while let Some(entry) = tree.next() {
+            let entry = entry?;
+            if !is_within(&entry.path, root) {
+                break;
+            }
+            let is_directory = matches!(entry.kind, EntryKind::Directory);
+            match self.selection.fate(&entry.path, is_directory) {
+                Fate::LeftOut if is_directory => tree.skip_subtree(&entry.path),
+                Fate::LeftOut => {}
+                Fate::Way => self.way(entry),
+                Fate::Restored => self.add(entry)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// A directory that is made only when something in it is.
+    fn way(&mut self, entry: Entry) {
+        if let Some(place) = self.selection.place(&entry.path).filter(|place| !place.is_empty()) {
+            self.ways.retain(|way| is_within(&place, &way.path));
+            self.ways.push(Entry { path: place, ..entry });
+        }
+    }
+
+    /// Makes the directories on the way to a place.
+    fn go_to(&mut self, place: &[u8]) {
+        for way in std::mem::take(&mut self.ways) {
+            if is_within(place, &way.path) {
+                self.writer.pass(way);
+            }
+        }
+    }
+
+    fn add(&mut self, mut entry: Entry) -> Result<(), Failure> {
         if let Some(failure) = &*self.stopped.lock().unwrap_or_else(PoisonError::into_inner) {
             return Err(failure.clone());
         }
-        let entry = match first {
-            None => Some(entry),
-            Some(first) => self.named_here(entry, first)?,
+        let Some(place) = self.selection.place(&entry.path) else { return Ok(()) };
+        self.go_to(&place);
+        let in_tree = std::mem::replace(&mut entry.path, place);
+        let entry = match &entry.kind {
+            EntryKind::HardLink { to } => self.link(to.clone(), entry)?,
+            _ => Some(entry),
         };
         let Some(entry) = entry else { return Ok(()) };
         let (path, kind) = (entry.path.clone(), entry.kind.clone());
-        match (self.writer.add(entry), kind) {
+        match self.writer.add(entry) {
             // Its first name was not restored, which is in the report. This one still can be.
-            (Step::FirstIsAbsent, EntryKind::HardLink { to }) => {
-                let Some(file) = self.file_of(&in_tree(&to, self.root), &path)? else { return Ok(()) };
+            Step::FirstIsAbsent => {
+                let first = tree(self.reader).lookup(&in_tree)?.and_then(|entry| match entry.kind {
+                    EntryKind::HardLink { to } => Some(to),
+                    _ => None,
+                });
+                let Some(file) = self.file_of(&first.unwrap_or_default(), &path)? else { return Ok(()) };
                 let step = self.writer.add(Entry { path, ..file.clone() });
                 self.go_on(step, file.kind)
             }
-            (step, kind) => self.go_on(step, kind),
+            step => self.go_on(step, kind),
         }
+    }
+
+    /// A further name of a file: a link to it if it is restored too; else its first name in here is the file, and the
+    /// others are links to it. None if the tree is damaged there.
+    fn link(&mut self, to: Vec<u8>, entry: Entry) -> Result<Option<Entry>, Failure> {
+        let here = match self.selection.has(&to) {
+            true => self.selection.place(&to),
+            false => self.outside.get(&to).cloned(),
+        };
+        if let Some(to) = here {
+            return Ok(Some(Entry { kind: EntryKind::HardLink { to }, ..entry }));
+        }
+        let Some(file) = self.file_of(&to, &entry.path)? else { return Ok(None) };
+        self.outside.insert(to, entry.path.clone());
+        Ok(Some(Entry { path: entry.path, ..file }))
     }
 
     fn go_on(&mut self, step: Step, kind: EntryKind) -> Result<(), Failure> {
@@ -213,16 +235,6 @@ impl Walk<'_> {
             self.writer.fail(path, "the file that it is a name of is not in the snapshot");
         }
         Ok(found)
-    }
-
-    /// A further name of a file outside the restore: its first name in here is the file, the others are links to it.
-    fn named_here(&mut self, entry: Entry, first: Vec<u8>) -> Result<Option<Entry>, Failure> {
-        if let Some(here) = self.outside.get(&first) {
-            return Ok(Some(Entry { kind: EntryKind::HardLink { to: here.clone() }, ..entry }));
-        }
-        let Some(file) = self.file_of(&first, &entry.path)? else { return Ok(None) };
-        self.outside.insert(first, entry.path.clone());
-        Ok(Some(Entry { path: entry.path, ..file }))
     }
 
     fn compare(&mut self, existing: Existing, content: FileContent) -> Result<(), Failure> {
@@ -293,23 +305,6 @@ impl Walk<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use lifeboat_format::tree::Attributes;
-
-    fn link(path: &str, to: &str) -> Entry {
-        let time = lifeboat_format::tree::Time { seconds: 0, nanos: 0 };
-        let attributes = Attributes {
-            mode: 0o644,
-            uid: 0,
-            gid: 0,
-            owner: Vec::new(),
-            group: Vec::new(),
-            mtime: time,
-            btime: None,
-            xattrs: Vec::new(),
-            flags: 0,
-        };
-        Entry { path: path.into(), kind: EntryKind::HardLink { to: to.into() }, attributes }
-    }
 
     #[test]
     fn the_files_of_all_batches_stay_within_the_limit_of_descriptors() {
@@ -320,22 +315,5 @@ mod tests {
             assert!(open + DESCRIPTORS_APART <= descriptors, "{descriptors}, {workers}: {open}");
         }
         assert_eq!(batch_files(8192, 8), 256);
-    }
-
-    #[test]
-    fn a_subtree_takes_the_place_of_the_target_with_its_links() {
-        let mut inside = link("etc/ssl/b", "etc/ssl/a");
-        assert_eq!(rebase(&mut inside, b"etc/ssl"), None);
-        assert_eq!(inside, link("b", "a"));
-        let mut whole = link("etc/ssl/b", "etc/ssl/a");
-        assert_eq!(rebase(&mut whole, b""), None);
-        assert_eq!(whole, link("etc/ssl/b", "etc/ssl/a"));
-    }
-
-    #[test]
-    fn a_link_to_a_file_outside_the_restore_is_told_apart() {
-        let mut outside = link("etc/ssl/b", "etc/ssl-old/a");
-        assert_eq!(rebase(&mut outside, b"etc/ssl"), Some(b"etc/ssl-old/a".to_vec()));
-        assert_eq!(outside.path, b"b");
     }
 }

@@ -85,6 +85,8 @@ struct Level {
     path_bytes: usize,
     /// What was in it, unless the restore has made it.
     before: Option<Before>,
+    /// Whether it is restored itself, and not only on the way to what is: then what else is in it may be deleted.
+    is_whole: bool,
 }
 
 /// What was in a directory before.
@@ -113,7 +115,7 @@ impl Writer {
             false => Some(Before::of(listings.read(&descriptor)?)),
         };
         let directory = Directory::new(None, stat_open(&descriptor)?, descriptor);
-        let levels = vec![Level { directory: Arc::new(directory), path_bytes: 0, before }];
+        let levels = vec![Level { directory: Arc::new(directory), path_bytes: 0, before, is_whole: false }];
         let shared = Arc::new(Shared::new(target, Owners::new(options.numeric_ids)));
         let (path, last, link_source, kept, kept_files) = Default::default();
         Ok(Self { shared, options, listings, levels, path, last, link_source, kept, kept_files })
@@ -127,6 +129,30 @@ impl Writer {
             self.shared.fail(&path, reason);
             Step::Settled
         })
+    }
+
+    /// Goes into a directory that is only on the way to what is restored: it is made if it is not there, and else stays
+    /// as it is.
+    pub fn pass(&mut self, entry: Entry) {
+        let path = entry.path.clone();
+        if let Err(reason) = self.try_pass(entry) {
+            self.shared.fail(&path, reason);
+        }
+    }
+
+    fn try_pass(&mut self, entry: Entry) -> Result<(), String> {
+        entry.check().map_err(|error| error.to_string())?;
+        if self.path == entry.path || is_within(&self.path, &entry.path) {
+            return Ok(());
+        }
+        self.keep_order(&entry.path)?;
+        self.go_to(parent(&entry.path).unwrap_or_default())?;
+        let place = self.place(&entry.path)?;
+        match self.look(&place)? {
+            None => self.make_directory(&place, entry.attributes),
+            Some(there) if there.is_directory() => self.enter(&place, None, false),
+            Some(_) => Err("it is on the way, and what is there is no directory".into()),
+        }
     }
 
     /// An entry that is not restored, and why.
@@ -184,7 +210,7 @@ impl Writer {
         let is_alike = there.is_some_and(|there| is_alike(&place, &entry.kind, &there));
         let verdict = decide(&entry, there.as_ref(), is_alike, own, &self.options.rules);
         match (verdict, there) {
-            (Verdict::Enter { attributes }, _) => self.enter(&place, attributes.then_some(entry.attributes))?,
+            (Verdict::Enter { attributes }, _) => self.enter(&place, attributes.then_some(entry.attributes), true)?,
             (Verdict::Keep, _) => self.keep(entry),
             (Verdict::Compare { unread }, Some(there)) => return self.compare(entry, place, &there, unread),
             (Verdict::Adopt, Some(there)) => self.adopt(&entry, &place, &there)?,
@@ -229,7 +255,7 @@ impl Writer {
         match &mut level.before {
             // It may be the part of an entry that is still to come.
             Some(before) if is_temporary(&name) => before.remains.push(name),
-            _ if self.options.delete => self.delete(&name),
+            _ if self.options.delete && level.is_whole => self.delete(&name),
             _ => {}
         }
     }
@@ -388,10 +414,21 @@ impl Writer {
     }
 
     fn take_root(&mut self, entry: Entry) -> Result<Step, String> {
-        let root = self.levels.first_mut().and_then(|level| Arc::get_mut(&mut level.directory));
+        let root = self.levels.first_mut().and_then(|level| {
+            level.is_whole = true;
+            Arc::get_mut(&mut level.directory)
+        });
         match (entry.kind, root) {
             (EntryKind::Directory, Some(root)) => {
-                root.attributes = Some(entry.attributes);
+                let is_newer = entry.attributes.mtime > root.stat.mtime;
+                let keeps = match self.options.rules.overwrite {
+                    Overwrite::Always | Overwrite::IfChanged => false,
+                    Overwrite::IfNewer => !is_newer,
+                    Overwrite::Never => true,
+                };
+                // One that was closed to others was empty, or this restore goes on.
+                let is_open = self.shared.target.before().is_none();
+                root.attributes = (!(keeps && is_open)).then_some(entry.attributes);
                 self.shared.made(0);
                 Ok(Step::Settled)
             }
@@ -427,18 +464,18 @@ impl Writer {
         if place.inherits {
             forget_default_acl(&descriptor);
         }
-        self.go_into(place, Directory::new(Some(attributes), stat, descriptor), None);
+        self.go_into(place, Directory::new(Some(attributes), stat, descriptor), None, true);
         Ok(())
     }
 
     /// Goes into a directory that was there.
-    fn enter(&mut self, place: &Place, attributes: Option<Attributes>) -> Result<(), String> {
+    fn enter(&mut self, place: &Place, attributes: Option<Attributes>, is_whole: bool) -> Result<(), String> {
         let cannot = |error: std::io::Error| format!("cannot open the directory that is there: {error}");
         let opened = self.open_to_fill(place).and_then(|descriptor| Ok((stat_open(&descriptor)?, descriptor)));
         let (stat, descriptor) = opened.map_err(|error| cannot(error.into()))?;
         let listing = self.listings.read(&descriptor).map_err(cannot)?;
         let before = Before::of(listing);
-        self.go_into(place, Directory::new(attributes, stat, descriptor), Some(before));
+        self.go_into(place, Directory::new(attributes, stat, descriptor), Some(before), is_whole);
         Ok(())
     }
 
@@ -459,10 +496,11 @@ impl Writer {
         open_beneath(&place.descriptor, &place.name, OFlags::RDONLY | OFlags::DIRECTORY)
     }
 
-    fn go_into(&mut self, place: &Place, directory: Directory, before: Option<Before>) {
+    fn go_into(&mut self, place: &Place, directory: Directory, before: Option<Before>, is_whole: bool) {
         self.shared.made(0);
         self.path.clone_from(&place.path);
-        self.levels.push(Level { directory: Arc::new(directory), path_bytes: self.path.len(), before });
+        let path_bytes = self.path.len();
+        self.levels.push(Level { directory: Arc::new(directory), path_bytes, before, is_whole });
         let depth = self.levels.len();
         if depth > OPEN_DIRECTORIES {
             self.levels[depth - OPEN_DIRECTORIES].directory.close();

@@ -168,7 +168,11 @@ impl Opened {
 
     /// The entry that the address names. Blocks.
     pub fn entry(&self) -> Result<Entry, Failure> {
-        let path = &self.address.path;
+        self.entry_at(&self.address.path)
+    }
+
+    /// The entry at a path. Blocks.
+    pub fn entry_at(&self, path: &[u8]) -> Result<Entry, Failure> {
         let found = self.tree().lookup(path)?;
         found.ok_or_else(|| {
             let shown = lifeboat_agent::walk::Shown(path);

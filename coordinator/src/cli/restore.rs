@@ -9,19 +9,22 @@ mod begin;
 use super::output::{Output, ago, from_ns, hex, moment, size};
 use super::reading::{AddressArgs, Opened, RESTORE, blocking};
 use super::{Done, Global};
-use crate::address::When;
+use crate::address::{AddressError, When, clean_path};
 use begin::Begin;
 use clap::{Args, ValueEnum};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use lifeboat_agent::restore::{
-    self as agent, Expected, Ledger, Options, Overwrite, Progress, Report, Rules, Target, TargetError, Unfinished,
-    Writer, of_disk,
+    self as agent, Expected, Ledger, Options, Overwrite, Progress, Report, Rules, Selection, Target, TargetError,
+    Unfinished, Writer, of_disk,
 };
+use lifeboat_format::tree::EntryKind;
 use lifeboat_proto::status::{ErrorClass, Failure};
 use lifeboat_proto::v1;
 use serde::Serialize;
+use std::ffi::OsString;
 use std::fs;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -35,6 +38,18 @@ const SHOW_EVERY: Duration = Duration::from_millis(100);
 pub struct RestoreArgs {
     #[command(flatten)]
     address: AddressArgs,
+    /// More paths of the same snapshot. Several come with all their directories: /etc becomes DIR/etc
+    #[arg(value_name = "PATH")]
+    more: Vec<OsString>,
+    /// Only what matches, such as *.conf or /srv/www/ (gitignore syntax; may be given several times)
+    #[arg(long, value_name = "PATTERN")]
+    include: Vec<String>,
+    /// All but what matches
+    #[arg(long, value_name = "PATTERN")]
+    exclude: Vec<String>,
+    /// Leave out so many directories at the beginning of each path
+    #[arg(long, value_name = "N")]
+    strip: Option<usize>,
     /// Where to: a directory, which is new or empty unless --overwrite is given
     #[arg(long, value_name = "DIR")]
     to: PathBuf,
@@ -42,7 +57,7 @@ pub struct RestoreArgs {
     #[arg(long, value_name = "WHICH")]
     overwrite: Option<Which>,
     /// Remove what the snapshot does not have, in the directories that it has
-    #[arg(long, requires = "overwrite")]
+    #[arg(long, requires = "overwrite", conflicts_with_all = ["include", "exclude"])]
     delete: bool,
     /// Give files to the numbers of their owners, not to the names
     #[arg(long)]
@@ -148,6 +163,11 @@ impl RestoreArgs {
         if let Some(which) = which {
             asked.push_str(&format!(" --overwrite {}", which.get_name()));
         }
+        let more = self.more.iter().map(|path| format!(" {}", path.display()));
+        let include = self.include.iter().map(|pattern| format!(" --include {pattern}"));
+        let exclude = self.exclude.iter().map(|pattern| format!(" --exclude {pattern}"));
+        let strip = self.strip.iter().map(|parts| format!(" --strip {parts}"));
+        asked.extend(more.chain(include).chain(exclude).chain(strip));
         for (is_set, flag) in [(self.delete, " --delete"), (self.numeric_ids, " --numeric-ids")] {
             if is_set {
                 asked.push_str(flag);
@@ -198,7 +218,7 @@ fn write(
     progress: &Progress,
 ) -> Result<Report, Failure> {
     let remember = |error| Failure::of(ErrorClass::Internal, &error);
-    let entry = opened.entry()?;
+    let selection = selection(opened, args)?;
     let (expected, goes_on_since) = match &begin {
         Begin::Anew(expected) => (expected.clone(), None),
         Begin::GoOn(unfinished) => (Expected::Unfinished(unfinished.before.clone()), Some(unfinished.since())),
@@ -212,12 +232,30 @@ fn write(
     let rules = Rules { overwrite: args.overwrite.map(Overwrite::from).unwrap_or_default(), goes_on_since };
     let options = Options { numeric_ids: args.numeric_ids, rules, delete: args.delete };
     let writer = Writer::new(target, options).map_err(|error| of_disk(&error))?;
-    let report = agent::restore(&opened.reader, entry, writer, progress)?;
+    let report = agent::restore(&opened.reader, &selection, writer, progress)?;
     // What could not be restored can be tried again by the same command.
     if report.failed_entries == 0 {
         ledger.end(&args.to).map_err(remember)?;
     }
     Ok(report)
+}
+
+/// What is restored, and where to. Every path must be there.
+fn selection(opened: &Opened, args: &RestoreArgs) -> Result<Selection, Failure> {
+    let first = opened.entry()?;
+    if args.more.is_empty() && args.include.is_empty() && args.exclude.is_empty() && args.strip.is_none() {
+        return Ok(Selection::one(first.path, matches!(first.kind, EntryKind::Directory)));
+    }
+    let mut roots = vec![first.path.clone()];
+    for path in &args.more {
+        let parent = || AddressError::Parent { text: path.to_string_lossy().into_owned() };
+        let path = clean_path(path.as_bytes()).ok_or_else(|| Failure::of(ErrorClass::Usage, &parent()))?;
+        roots.push(opened.entry_at(&path)?.path);
+    }
+    let depth = || Selection::depth(&first.path, matches!(first.kind, EntryKind::Directory));
+    let strip = args.strip.unwrap_or_else(|| if args.more.is_empty() { depth() } else { 0 });
+    let selection = Selection::new(roots, strip, &args.include, &args.exclude);
+    selection.map_err(|error| Failure::of(ErrorClass::Usage, &error))
 }
 
 /// What will be remembered of this restore until it is complete.

@@ -1,0 +1,110 @@
+//! Restores of a part: several paths, patterns, and how much of the paths stays.
+
+use crate::world::{World, refused, said};
+use std::collections::BTreeSet;
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+/// All that is below a directory, by path; directories end with a slash.
+fn names(top: &Path) -> BTreeSet<String> {
+    let entries = walkdir::WalkDir::new(top).min_depth(1).into_iter().map(Result::unwrap);
+    let name = |entry: walkdir::DirEntry| {
+        let path = entry.path().strip_prefix(top).unwrap().display().to_string();
+        if entry.file_type().is_dir() { path + "/" } else { path }
+    };
+    entries.map(name).collect()
+}
+
+fn world() -> World {
+    let world = World::new();
+    for path in
+        ["etc/a.conf", "etc/b.txt", "etc/deep/c.conf", "etc/empty/x.txt", "srv/www/index", "srv/log/1", "top.conf"]
+    {
+        world.write(path, path.as_bytes());
+    }
+    fs::hard_link(world.source().join("etc/a.conf"), world.source().join("srv/www/link")).unwrap();
+    world.backed_up();
+    world
+}
+
+/// Restores with these arguments, where `@` stands for the source.
+fn restored(world: &World, name: &str, arguments: &[&str]) -> BTreeSet<String> {
+    let source = world.source().display().to_string();
+    let filled: Vec<String> = arguments.iter().map(|argument| argument.replace('@', &source)).collect();
+    let target = world.path(name);
+    let to = target.display().to_string();
+    let all: Vec<&str> =
+        ["restore"].into_iter().chain(filled.iter().map(String::as_str)).chain(["--to", &to]).collect();
+    let output = world.lab.try_lifeboat(&all).unwrap();
+    assert!(output.status.success(), "{all:?}: {}", said(&output));
+    names(&target)
+}
+
+fn set(names: &[&str]) -> BTreeSet<String> {
+    names.iter().map(|name| (*name).to_owned()).collect()
+}
+
+#[test]
+fn several_paths_come_with_their_directories_or_without() {
+    let world = world();
+    let strip = world.source().components().count() - 1;
+    let strip = strip.to_string();
+    let both =
+        restored(&world, "both", &["server:@/etc/deep", "@/srv/www/link", "@/etc/deep/c.conf", "--strip", &strip]);
+    assert_eq!(both, set(&["etc/", "etc/deep/", "etc/deep/c.conf", "srv/", "srv/www/", "srv/www/link"]));
+    let original = fs::metadata(world.source().join("srv/www")).unwrap();
+    let way = fs::metadata(world.path("both/srv/www")).unwrap();
+    assert_eq!((way.mtime_nsec(), way.mode()), (original.mtime_nsec(), original.mode()), "a directory on the way");
+    let whole = restored(&world, "whole", &["server:@/etc/deep", "@/srv/log"]);
+    let prefix = world.source().display().to_string()[1..].to_owned();
+    for name in ["etc/deep/c.conf", "srv/log/1"] {
+        assert!(whole.contains(&format!("{prefix}/{name}")), "{whole:?}");
+    }
+    let flat = restored(&world, "flat", &["server:@/etc/a.conf"]);
+    assert_eq!(flat, set(&["a.conf"]));
+}
+
+#[test]
+fn patterns_choose_what_comes_and_directories_come_only_with_something_in_them() {
+    let world = world();
+    let chosen = restored(&world, "chosen", &["server:@", "--include", "*.conf", "--exclude", "deep/"]);
+    assert_eq!(chosen, set(&["etc/", "etc/a.conf", "top.conf"]));
+    let without = restored(&world, "without", &["server:@", "--exclude", "etc/", "--exclude", "/**/log/"]);
+    assert_eq!(without, set(&["srv/", "srv/www/", "srv/www/index", "srv/www/link", "top.conf"]));
+    let content = fs::read(world.path("without/srv/www/link")).unwrap();
+    assert_eq!(content, b"etc/a.conf", "a further name of a file that was left out is the file");
+}
+
+#[test]
+fn only_what_is_restored_is_mirrored() {
+    let world = world();
+    let target = world.path("mirror");
+    for path in ["mine", "etc/mine", "etc/deep/mine"] {
+        fs::create_dir_all(target.join(path).parent().unwrap()).unwrap();
+        fs::write(target.join(path), path).unwrap();
+    }
+    let strip = (world.source().components().count() - 1).to_string();
+    let arguments = ["server:@/etc/deep", "@/srv/log", "--strip", &strip, "--overwrite", "always", "--delete"];
+    let names = restored(&world, "mirror", &arguments);
+    let expected = ["etc/", "etc/deep/", "etc/deep/c.conf", "etc/mine", "mine", "srv/", "srv/log/", "srv/log/1"];
+    assert_eq!(names, set(&expected));
+}
+
+#[test]
+fn what_cannot_be_meant_is_refused() {
+    let world = world();
+    let source = world.source().display().to_string();
+    let call = |arguments: &[&str]| {
+        let to = world.lab.path("refused");
+        let output = world.lab.try_lifeboat(&[&["restore"], arguments, &["--to", &to]].concat()).unwrap();
+        assert!(!Path::new(&to).exists(), "nothing is made: {arguments:?}");
+        output
+    };
+    let address = format!("server:{source}/etc");
+    refused(&call(&[&address, &format!("{source}/never")]), &["never"]);
+    refused(&call(&[&address, "--strip", "40"]), &["--strip 40"]);
+    refused(&call(&[&address, "--include", "[z-a]"]), &["[z-a]"]);
+    assert_eq!(call(&[&address, "--delete"]).status.code(), Some(2));
+    assert_eq!(call(&[&address, "--overwrite", "always", "--delete", "--include", "x"]).status.code(), Some(2));
+}
