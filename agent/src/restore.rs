@@ -31,8 +31,10 @@ mod report;
 mod selection;
 mod shared;
 mod slot;
+mod survey;
 mod target;
 mod unfinished;
+mod visit;
 mod writer;
 
 pub use decide::{Overwrite, Rules};
@@ -42,6 +44,7 @@ pub use progress::Progress;
 pub use report::{Attribute, Failure, Loss, Report};
 pub use selection::{Selection, SelectionError};
 pub use slot::{FileSlot, WriteError};
+pub use survey::{Questions, Survey, survey};
 pub use target::{Before, Expected, Target, TargetError, of_disk};
 pub use unfinished::{Ledger, LedgerError, Unfinished};
 pub use writer::{Options, Step, Writer};

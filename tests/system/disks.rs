@@ -1,6 +1,6 @@
 //! Full disks, on either side: the message says which disk and what to do, and nothing that was acknowledged is lost.
 
-mod as_root {
+pub mod as_root {
     use crate::world::{World, noise, refused, said};
     use lifeboat_coordinator::cli::demo::lab::Side;
     use std::fs;
@@ -10,11 +10,11 @@ mod as_root {
     const MIB: usize = 1 << 20;
 
     /// A small file system in memory; gone when dropped.
-    struct Disk(PathBuf);
+    pub struct Disk(PathBuf);
 
     impl Disk {
         /// Takes the place of a directory, with all that is in it.
-        fn at(path: &Path, mib: usize) -> Self {
+        pub fn at(path: &Path, mib: usize) -> Self {
             let before = path.with_extension("before");
             fs::rename(path, &before).unwrap();
             fs::create_dir(path).unwrap();
@@ -105,19 +105,26 @@ mod as_root {
     }
 
     #[test]
-    fn a_restore_to_a_full_disk_stops_and_names_the_disk() {
+    fn a_restore_to_a_full_disk_stops_and_goes_on_with_room() {
         let world = World::new();
         (0..8).for_each(|file| world.write(&format!("large-{file}"), &noise(file, 2 * MIB)));
         (0..50).for_each(|file| world.write(&format!("small-{file}"), &noise(file, 9000)));
         let snapshot = world.backed_up();
         fs::create_dir(world.path("small")).unwrap();
-        let _disk = Disk::at(&world.path("small"), 5);
+        let disk = Disk::at(&world.path("small"), 5);
         let (address, target) = (format!("server:{}", world.source().display()), world.lab.path("small/restored"));
-        let output = world.lab.try_lifeboat(&["restore", &address, "--to", &target]).unwrap();
+        let restore = || world.lab.try_lifeboat(&["restore", &address, "--to", &target, "--no-space-check"]).unwrap();
+        let output = restore();
         println!("{}", said(&output));
-        refused(&output, &["No space left", "make room on the disk of", &target]);
+        refused(&output, &["No space left", "make room on the disk of", &target, "the same command goes on"]);
         assert_eq!(output.status.code(), Some(1));
         world.assert_restores(&snapshot, &world.source(), "elsewhere");
+        disk.grow(40);
+        let output = restore();
+        assert!(output.status.success(), "{}", said(&output));
+        let compared =
+            lifeboat_coordinator::cli::demo::compare::compare(&world.source(), &world.path("small/restored"));
+        assert_eq!(compared.unwrap().differences, []);
     }
 
     #[test]

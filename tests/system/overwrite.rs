@@ -217,11 +217,12 @@ fn shown(node: &Node) -> String {
     }
 }
 
-fn restore(world: &World, target: &Path, mode: &str, delete: bool) -> Output {
+fn restore(world: &World, target: &Path, mode: &str, delete: bool, more: &[&str]) -> Output {
     let address = format!("server:{}", world.source().display());
     let mut arguments = vec!["restore", &address, "--to", target.to_str().unwrap(), "--overwrite", mode, "--json"];
+    arguments.extend(more);
     if delete {
-        arguments.push("--delete");
+        arguments.extend(["--delete", "--yes"]);
     }
     world.lab.try_lifeboat(&arguments).unwrap()
 }
@@ -241,7 +242,17 @@ fn every_kind_over_every_state_with_every_mode_is_as_the_model_says() {
             let target = world.path(&format!("target-{mode}-{delete}"));
             make_target(&target);
             let model = expected(Some(&tree), Some(&read(&target)), mode, delete).unwrap();
-            let output = restore(&world, &target, mode, delete);
+            let before = read(&target);
+            let told = restore(&world, &target, mode, delete, &["--dry-run"]);
+            assert!(read(&target) == before, "a dry run changes nothing");
+            let output = restore(&world, &target, mode, delete, &[]);
+            let (told, done) = (&values(&told)[0], &values(&output)[0]);
+            for count in ["deleted", "kept"] {
+                assert_eq!(number(told, count), number(done, count), "{mode}, delete {delete}: {told} {done}");
+            }
+            // A bundle of which two batches have files is fetched twice.
+            let fetched = number(told, "fetch_bytes")..=number(told, "fetch_bytes") + 10_000;
+            assert!(fetched.contains(&number(done, "fetched_bytes")), "{mode}, delete {delete}: {told} {done}");
             let mut list = Vec::new();
             differences(&without_times(read(&target), &model), &model, "", &mut list);
             assert_eq!(list, Vec::<String>::new(), "{mode}, delete {delete}: {}", said(&output));
@@ -263,7 +274,7 @@ fn every_kind_over_every_state_with_every_mode_is_as_the_model_says() {
 
 /// Once more: nothing is to be done.
 fn again(world: &World, target: &Path, mode: &str, delete: bool, model: &Node) {
-    let output = restore(world, target, mode, delete);
+    let output = restore(world, target, mode, delete, &[]);
     let summary = &values(&output)[0];
     assert_eq!(number(summary, "fetched_bytes"), 0, "{mode}, delete {delete}: {}", said(&output));
     assert_eq!(number(summary, "deleted"), 0, "{mode}, delete {delete}: {}", said(&output));
@@ -286,7 +297,7 @@ fn of_a_large_file_only_what_changed_is_fetched() {
         changed[page << 20..(page << 20) + 4096].fill(page as u8);
     }
     fs::write(target.join("database"), &changed).unwrap();
-    let output = restore(&world, &target, "always", false);
+    let output = restore(&world, &target, "always", false, &[]);
     assert!(output.status.success(), "{}", said(&output));
     let summary = &values(&output)[0];
     let (fetched, reused) = (number(summary, "fetched_bytes"), number(summary, "reused_bytes"));
@@ -294,4 +305,38 @@ fn of_a_large_file_only_what_changed_is_fetched() {
     assert_eq!(fetched + reused, content.len() as u64, "{summary}");
     assert_eq!(fs::read(target.join("database")).unwrap(), content);
     world.assert_restores(&snapshot, &world.source(), "whole");
+}
+
+#[test]
+fn nothing_is_deleted_without_being_asked_for() {
+    let world = World::new();
+    world.write("file", b"content");
+    world.backed_up();
+    let target = world.path("target");
+    make_target(&target);
+    let address = format!("server:{}", world.source().display());
+    let arguments = ["restore", &address, "--to", target.to_str().unwrap(), "--overwrite", "always", "--delete"];
+    let before = read(&target);
+    crate::world::refused(&world.lab.try_lifeboat(&arguments).unwrap(), &["would be deleted", "--yes"]);
+    assert!(read(&target) == before);
+}
+
+/// As root, because only root makes a small file system.
+mod as_root {
+    use super::*;
+
+    #[test]
+    fn a_restore_for_which_there_is_no_room_does_not_begin() {
+        let world = World::new();
+        world.write("large", &crate::world::noise(1, 40 << 20));
+        world.backed_up();
+        let small = world.path("small");
+        fs::create_dir(&small).unwrap();
+        let _disk = crate::disks::as_root::Disk::at(&small, 24);
+        let address = format!("server:{}", world.source().display());
+        let target = small.join("target");
+        let arguments = ["restore", &address, "--to", target.to_str().unwrap()];
+        crate::world::refused(&world.lab.try_lifeboat(&arguments).unwrap(), &["there is no room in", "40.00 MiB"]);
+        assert!(!target.exists());
+    }
 }

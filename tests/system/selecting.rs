@@ -85,7 +85,7 @@ fn only_what_is_restored_is_mirrored() {
         fs::write(target.join(path), path).unwrap();
     }
     let strip = (world.source().components().count() - 1).to_string();
-    let arguments = ["server:@/etc/deep", "@/srv/log", "--strip", &strip, "--overwrite", "always", "--delete"];
+    let arguments = ["server:@/etc/deep", "@/srv/log", "--strip", &strip, "--overwrite", "always", "--delete", "--yes"];
     let names = restored(&world, "mirror", &arguments);
     let expected = ["etc/", "etc/deep/", "etc/deep/c.conf", "etc/mine", "mine", "srv/", "srv/log/", "srv/log/1"];
     assert_eq!(names, set(&expected));

@@ -5,13 +5,14 @@
 //! is a job of its own, read piece by piece. The queue is short: what is in memory is a few batches, however many
 //! files there are. A chunk that is lost costs the files that need it; a coordinator that is lost ends the restore.
 
-use super::fetch::{GrantReader, NodeReader};
+use super::fetch::GrantReader;
 use super::fill::{self, Job, Surroundings, small_chunks};
-use super::selection::{Fate, Selection};
+use super::selection::Selection;
+use super::visit::{Visitor, tree, visit};
 use super::{Existing, FileSlot, Progress, Report, Step, Writer, of_disk};
 use crate::descriptors;
 use lifeboat_format::id::ChunkId;
-use lifeboat_format::tree::{Body, ChunkRef, Entry, EntryKind, FileContent, TreeReader, is_within};
+use lifeboat_format::tree::{Body, ChunkRef, Entry, EntryKind, FileContent};
 use lifeboat_proto::status::{ErrorClass, Failure};
 use std::collections::{BTreeSet, HashMap};
 use std::sync::mpsc::{SyncSender, sync_channel};
@@ -45,13 +46,7 @@ pub fn restore(
     writer: Writer,
     progress: &Progress,
 ) -> Result<Report, Failure> {
-    with_workers(reader, selection, writer, progress, |walk| {
-        selection.roots().iter().try_for_each(|root| walk.walk(root))
-    })
-}
-
-fn tree(reader: &GrantReader) -> TreeReader<NodeReader> {
-    TreeReader::new(reader.nodes(), reader.root())
+    with_workers(reader, selection, writer, progress, |walk| visit(reader, selection, walk))
 }
 
 /// Makes entries, and hands files to the workers.
@@ -59,8 +54,6 @@ struct Walk<'a> {
     reader: &'a GrantReader,
     selection: &'a Selection,
     writer: Writer,
-    /// Directories on the way to what comes next, which are made when it comes; with their places.
-    ways: Vec<Entry>,
     jobs: SyncSender<Job>,
     stopped: &'a Mutex<Option<Failure>>,
     /// So many files make a batch.
@@ -86,11 +79,9 @@ fn with_workers(
     let (queue, stopped) = (Mutex::new(queue), Mutex::new(None));
     let workers = thread::available_parallelism().map_or(2, |count| count.get().clamp(2, WORKERS_MAX));
     thread::scope(|scope| {
-        for _ in 0..workers {
-            let around = Surroundings { reader, progress, stopped: &stopped };
-            let queue = &queue;
-            scope.spawn(move || fill::work(queue, around));
-        }
+        let around = Surroundings { reader, progress, stopped: &stopped };
+        let queue = &queue;
+        let at_work: Vec<_> = (0..workers).map(|_| scope.spawn(move || fill::work(queue, around))).collect();
         let (files, chunks, there, outside) = Default::default();
         let batch_files = batch_files(descriptors::limit(), workers);
         let stopped = &stopped;
@@ -98,7 +89,6 @@ fn with_workers(
             reader,
             selection,
             writer,
-            ways: Vec::new(),
             jobs,
             stopped,
             batch_files,
@@ -116,7 +106,10 @@ fn with_workers(
             writer.stop();
             return Err(failure);
         }
-        writer.wait();
+        // A file may have landed before its worker has said why it failed.
+        for worker in at_work {
+            worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        }
         let failure = stopped.lock().unwrap_or_else(PoisonError::into_inner).take();
         match failure {
             Some(failure) => {
@@ -135,55 +128,16 @@ fn batch_files(descriptors: u64, workers: usize) -> usize {
     fitting.clamp(1, BATCH_FILES_MAX as u64) as usize
 }
 
-impl Walk<'_> {
-    /// Restores what is selected at and below a path of the tree.
-    fn walk(&mut self, root: &[u8]) -> Result<(), Failure> {
-        let mut tree = tree(self.reader);
-        for end in (0..root.len()).filter(|at| root[*at] == b'/') {
-            let above = tree.lookup(&root[..end])?;
-            above.into_iter().for_each(|above| self.way(above));
-        }
-        tree.seek(root);
-        while let Some(entry) = tree.next() {
-            let entry = entry?;
-            if !is_within(&entry.path, root) {
-                break;
-            }
-            let is_directory = matches!(entry.kind, EntryKind::Directory);
-            match self.selection.fate(&entry.path, is_directory) {
-                Fate::LeftOut if is_directory => tree.skip_subtree(&entry.path),
-                Fate::LeftOut => {}
-                Fate::Way => self.way(entry),
-                Fate::Restored => self.add(entry)?,
-            }
-        }
+impl Visitor for Walk<'_> {
+    fn way(&mut self, entry: Entry) -> Result<(), Failure> {
+        self.writer.pass(entry);
         Ok(())
     }
 
-    /// A directory that is made only when something in it is.
-    fn way(&mut self, entry: Entry) {
-        if let Some(place) = self.selection.place(&entry.path).filter(|place| !place.is_empty()) {
-            self.ways.retain(|way| is_within(&place, &way.path));
-            self.ways.push(Entry { path: place, ..entry });
-        }
-    }
-
-    /// Makes the directories on the way to a place.
-    fn go_to(&mut self, place: &[u8]) {
-        for way in std::mem::take(&mut self.ways) {
-            if is_within(place, &way.path) {
-                self.writer.pass(way);
-            }
-        }
-    }
-
-    fn add(&mut self, mut entry: Entry) -> Result<(), Failure> {
+    fn entry(&mut self, entry: Entry, in_tree: Vec<u8>) -> Result<(), Failure> {
         if let Some(failure) = &*self.stopped.lock().unwrap_or_else(PoisonError::into_inner) {
             return Err(failure.clone());
         }
-        let Some(place) = self.selection.place(&entry.path) else { return Ok(()) };
-        self.go_to(&place);
-        let in_tree = std::mem::replace(&mut entry.path, place);
         let entry = match &entry.kind {
             EntryKind::HardLink { to } => self.link(to.clone(), entry)?,
             _ => Some(entry),
@@ -204,7 +158,9 @@ impl Walk<'_> {
             step => self.go_on(step, kind),
         }
     }
+}
 
+impl Walk<'_> {
     /// A further name of a file: a link to it if it is restored too; else its first name in here is the file, and the
     /// others are links to it. None if the tree is damaged there.
     fn link(&mut self, to: Vec<u8>, entry: Entry) -> Result<Option<Entry>, Failure> {

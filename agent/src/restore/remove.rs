@@ -64,6 +64,33 @@ pub fn remove(listings: &mut Listings, directory: &Arc<OwnedFd>, name: &[u8]) ->
     Ok(removal.removed)
 }
 
+/// How many entries [`remove`] would remove.
+pub fn count(listings: &mut Listings, directory: &OwnedFd, name: &[u8]) -> u64 {
+    let mut counted = 1;
+    let open =
+        |directory: &OwnedFd, name: &[u8]| open_beneath(directory, name, OFlags::RDONLY | OFlags::DIRECTORY).ok();
+    let Ok(mount) = stat_open(directory).map(|stat| stat.mount) else { return counted };
+    let Some(top) = open(directory, name) else { return counted };
+    let mut levels: Vec<_> = listings.read(&top).ok().map(|listing| (top, listing)).into_iter().collect();
+    while let Some((directory, listing)) = levels.last_mut() {
+        match listings.next_stray(listing) {
+            Ok(Some(name)) => {
+                counted += 1;
+                let below =
+                    open(directory, &name).filter(|below| stat_open(below).is_ok_and(|stat| stat.mount == mount));
+                let read = below.and_then(|below| listings.read(&below).ok().map(|listing| (below, listing)));
+                levels.extend(read);
+            }
+            Ok(None) | Err(_) => {
+                if let Some((_, listing)) = levels.pop() {
+                    listings.leave(&listing);
+                }
+            }
+        }
+    }
+    counted
+}
+
 struct Removal<'a> {
     listings: &'a mut Listings,
     removed: Removed,
@@ -182,6 +209,8 @@ mod tests {
         fs::write(outside.join("file"), "").unwrap();
         fs::write(place.path().join("top/a/file"), "").unwrap();
         symlink(&outside, place.path().join("top/a/b/link")).unwrap();
+        let directory = OwnedFd::from(fs::File::open(place.path()).unwrap());
+        assert_eq!(count(&mut Listings::new().unwrap(), &directory, b"top"), 5);
         let done = removed(place.path(), b"top");
         assert_eq!((done.entries, done.refused), (5, Vec::new()));
         assert!(!place.path().join("top").exists() && outside.join("file").exists());

@@ -207,7 +207,7 @@ impl Writer {
             return self.link(to, place, there);
         }
         let own = there.is_some_and(|there| there.uid == geteuid().as_raw());
-        let is_alike = there.is_some_and(|there| is_alike(&place, &entry.kind, &there));
+        let is_alike = there.is_some_and(|there| is_alike(&place.descriptor, &place.name, &entry.kind, &there));
         let verdict = decide(&entry, there.as_ref(), is_alike, own, &self.options.rules);
         match (verdict, there) {
             (Verdict::Enter { attributes }, _) => self.enter(&place, attributes.then_some(entry.attributes), true)?,
@@ -642,10 +642,10 @@ fn make_special(kind: &EntryKind, place: &Place, name: &[u8]) -> io::Result<()> 
 }
 
 /// Whether a link leads where this one does, a device is that device, and so on.
-fn is_alike(place: &Place, kind: &EntryKind, there: &Stat) -> bool {
+pub(super) fn is_alike(directory: &OwnedFd, name: &[u8], kind: &EntryKind, there: &Stat) -> bool {
     match (kind, there.kind) {
         (EntryKind::Symlink { target }, FileType::Symlink) => {
-            readlinkat(&place.descriptor, &*place.name, Vec::new()).is_ok_and(|found| found.to_bytes() == target)
+            readlinkat(directory, name, Vec::new()).is_ok_and(|found| found.to_bytes() == target)
         }
         (EntryKind::Fifo, FileType::Fifo) | (EntryKind::Socket, FileType::Socket) => true,
         (EntryKind::CharDevice(device), FileType::CharacterDevice)

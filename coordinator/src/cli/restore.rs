@@ -4,12 +4,14 @@
 //! could not be restored, or not wholly, is named at the end, and the exit code is 3 (INV-16). Interrupted, the same
 //! command goes on where it was, with the same snapshot.
 
+mod before;
 mod begin;
 
 use super::output::{Output, ago, from_ns, hex, moment, size};
 use super::reading::{AddressArgs, Opened, RESTORE, blocking};
 use super::{Done, Global};
 use crate::address::{AddressError, When, clean_path};
+use before::DryRun;
 use begin::Begin;
 use clap::{Args, ValueEnum};
 use jiff::Timestamp;
@@ -59,6 +61,15 @@ pub struct RestoreArgs {
     /// Remove what the snapshot does not have, in the directories that it has
     #[arg(long, requires = "overwrite", conflicts_with_all = ["include", "exclude"])]
     delete: bool,
+    /// Delete without asking
+    #[arg(long, requires = "delete")]
+    yes: bool,
+    /// Only tell what would be done
+    #[arg(long)]
+    dry_run: bool,
+    /// Do not look beforehand whether there is room
+    #[arg(long)]
+    no_space_check: bool,
     /// Give files to the numbers of their owners, not to the names
     #[arg(long)]
     numeric_ids: bool,
@@ -117,6 +128,23 @@ pub async fn restore(args: RestoreArgs, global: &Global, out: &mut Output) -> Re
     };
     let opened = args.address.open_at(snapshot, "restore", RESTORE, global).await?;
     say_first(&opened, &begin, out);
+    let rules = rules(&args, &begin);
+    if args.dry_run {
+        let told = blocking(move || before::dry_run(&opened, &selection(&opened, &args)?, &args, rules)).await?;
+        out.value(&told, DryRun::text)?;
+        return Ok(Done::Whole);
+    }
+    let (opened, args) = blocking(move || {
+        let selection = selection(&opened, &args)?;
+        if args.delete && !args.yes {
+            before::ask_to_delete(&opened, &selection, &args, rules)?;
+        }
+        if args.overwrite.is_none() && rules.goes_on_since.is_none() && !args.no_space_check {
+            before::refuse_without_room(&opened, &selection, &args)?;
+        }
+        Ok((opened, args))
+    })
+    .await?;
     let whole = opened.address.path.is_empty();
     let bar = out.progress("restore", whole.then_some(opened.snapshot.content_bytes));
     let gaps = opened.snapshot.gap_count;
@@ -124,7 +152,7 @@ pub async fn restore(args: RestoreArgs, global: &Global, out: &mut Output) -> Re
     let progress = Arc::new(Progress::default());
     let told = progress.clone();
     let work = blocking(move || {
-        let written = write(&opened, &args, begin, &ledger, &told);
+        let written = write(&opened, &args, begin, rules, &ledger, &told);
         written.map_err(|failure| what_now(failure, &args.to))
     });
     let report = shown_while(work, || bar.set_position(progress.bytes())).await;
@@ -214,14 +242,15 @@ fn write(
     opened: &Opened,
     args: &RestoreArgs,
     begin: Begin,
+    rules: Rules,
     ledger: &Ledger,
     progress: &Progress,
 ) -> Result<Report, Failure> {
     let remember = |error| Failure::of(ErrorClass::Internal, &error);
     let selection = selection(opened, args)?;
-    let (expected, goes_on_since) = match &begin {
-        Begin::Anew(expected) => (expected.clone(), None),
-        Begin::GoOn(unfinished) => (Expected::Unfinished(unfinished.before.clone()), Some(unfinished.since())),
+    let expected = match &begin {
+        Begin::Anew(expected) => expected.clone(),
+        Begin::GoOn(unfinished) => Expected::Unfinished(unfinished.before.clone()),
     };
     let target = Target::open_as(&args.to, expected).map_err(|error| of_target(&error))?;
     let unfinished = match begin {
@@ -229,7 +258,6 @@ fn write(
         Begin::Anew(_) => unfinished(opened, args, &target)?,
     };
     ledger.begin(&unfinished).map_err(remember)?;
-    let rules = Rules { overwrite: args.overwrite.map(Overwrite::from).unwrap_or_default(), goes_on_since };
     let options = Options { numeric_ids: args.numeric_ids, rules, delete: args.delete };
     let writer = Writer::new(target, options).map_err(|error| of_disk(&error))?;
     let report = agent::restore(&opened.reader, &selection, writer, progress)?;
@@ -238,6 +266,14 @@ fn write(
         ledger.end(&args.to).map_err(remember)?;
     }
     Ok(report)
+}
+
+fn rules(args: &RestoreArgs, begin: &Begin) -> Rules {
+    let goes_on_since = match begin {
+        Begin::Anew(_) => None,
+        Begin::GoOn(unfinished) => Some(unfinished.since()),
+    };
+    Rules { overwrite: args.overwrite.map(Overwrite::from).unwrap_or_default(), goes_on_since }
 }
 
 /// What is restored, and where to. Every path must be there.
@@ -279,7 +315,7 @@ fn of_target(error: &TargetError) -> Failure {
              is there",
         ),
         TargetError::InUse { .. } => {
-            Failure::of(ErrorClass::Refused, error).hint("wait for its end, or name another directory")
+            Failure::of(ErrorClass::Busy, error).hint("wait for its end, or name another directory")
         }
         TargetError::System { .. } => Failure::of(ErrorClass::Internal, error),
     }

@@ -1,0 +1,160 @@
+//! What is said and asked before anything is written: what a restore would do, whether there is room, what is deleted.
+
+use super::{Opened, RestoreArgs};
+use crate::cli::output::size;
+use lifeboat_agent::restore::{Questions, Rules, Selection, Survey, survey};
+use lifeboat_proto::status::{ErrorClass, Failure};
+use serde::Serialize;
+use std::fs::File;
+use std::io::{self, BufRead, IsTerminal};
+use std::os::fd::OwnedFd;
+use std::path::Path;
+
+/// What a dry run tells.
+#[derive(Debug, Serialize)]
+pub struct DryRun {
+    made: u64,
+    changed: u64,
+    blocked: u64,
+    unchanged: u64,
+    kept: u64,
+    deleted: u64,
+    fetch_bytes: u64,
+    reused_bytes: u64,
+    space_needed: u64,
+    space_free: u64,
+    inodes_needed: u64,
+    /// None where the file system does not count them.
+    inodes_free: Option<u64>,
+}
+
+/// Room on a file system.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Room {
+    bytes: u64,
+    inodes: Option<u64>,
+}
+
+impl Room {
+    /// That of the file system on which a directory lies, or will lie.
+    fn at(path: &Path) -> io::Result<Self> {
+        let absolute = std::path::absolute(path)?;
+        let existing = absolute.ancestors().find(|path| path.exists()).unwrap_or(Path::new("/"));
+        let counts = rustix::fs::statvfs(existing)?;
+        let inodes = (counts.f_files > 0).then_some(counts.f_favail);
+        Ok(Self { bytes: counts.f_bavail.saturating_mul(counts.f_frsize), inodes })
+    }
+
+    fn holds(&self, bytes: u64, inodes: u64) -> bool {
+        bytes <= self.bytes && self.inodes.is_none_or(|free| inodes <= free)
+    }
+}
+
+/// Finds out what a restore would do. Blocks.
+pub fn dry_run(opened: &Opened, selection: &Selection, args: &RestoreArgs, rules: Rules) -> Result<DryRun, Failure> {
+    let survey = survey_of(opened, selection, args, rules, true)?;
+    let room = Room::at(&args.to).map_err(|error| cannot_look(&args.to, &error))?;
+    Ok(DryRun {
+        made: survey.made,
+        changed: survey.changed,
+        blocked: survey.blocked,
+        unchanged: survey.unchanged,
+        kept: survey.kept,
+        deleted: survey.deleted,
+        fetch_bytes: survey.fetch_bytes,
+        reused_bytes: survey.reused_bytes,
+        space_needed: survey.space_bytes,
+        space_free: room.bytes,
+        inodes_needed: survey.inodes(),
+        inodes_free: room.inodes,
+    })
+}
+
+impl DryRun {
+    /// For people, in some lines.
+    pub fn text(&self) -> String {
+        let inodes = self.inodes_free.map(|free| format!(", {free} free")).unwrap_or_default();
+        [
+            format!("would make     {} entries", self.made),
+            format!("would change   {}", self.changed),
+            format!("would delete   {}", self.deleted),
+            format!("cannot restore {} in whose place a directory is that is not empty", self.blocked),
+            format!("stay           {} that are as they were, {} that are kept", self.unchanged, self.kept),
+            format!("content        {} to fetch, {} there already", size(self.fetch_bytes), size(self.reused_bytes)),
+            format!("space          {} needed, {} free", size(self.space_needed), size(self.space_free)),
+            format!("inodes         {} needed{inodes}", self.inodes_needed),
+        ]
+        .join("\n")
+    }
+}
+
+/// Refuses a restore into an empty directory for which there is no room. The snapshot's totals are looked at first: they
+/// cost nothing, and mostly there is room for all of it. Blocks.
+pub fn refuse_without_room(opened: &Opened, selection: &Selection, args: &RestoreArgs) -> Result<(), Failure> {
+    let room = Room::at(&args.to).map_err(|error| cannot_look(&args.to, &error))?;
+    if room.holds(opened.snapshot.content_bytes, opened.snapshot.entries) {
+        return Ok(());
+    }
+    let survey = survey_of(opened, selection, args, Rules::default(), false)?;
+    if room.holds(survey.space_bytes, survey.inodes()) {
+        return Ok(());
+    }
+    let inodes = room.inodes.map(|free| format!(" and {free} inodes")).unwrap_or_default();
+    let problem = format!(
+        "there is no room in {}: {} and {} inodes are needed, {}{inodes} are free",
+        args.to.display(),
+        size(survey.space_bytes),
+        survey.inodes(),
+        size(room.bytes),
+    );
+    Err(Failure::new(ErrorClass::Full, problem)
+        .hint("make room there, or name a directory on another disk; --no-space-check tries all the same"))
+}
+
+/// Before something is deleted a person is asked; a script has to say --yes. Blocks.
+pub fn ask_to_delete(opened: &Opened, selection: &Selection, args: &RestoreArgs, rules: Rules) -> Result<(), Failure> {
+    let Survey { deleted, .. } = survey_of(opened, selection, args, rules, false)?;
+    if deleted == 0 {
+        return Ok(());
+    }
+    let what = format!("{deleted} entries in {} are not in the snapshot and would be deleted", args.to.display());
+    if !io::stdin().is_terminal() {
+        let failure = Failure::new(ErrorClass::Usage, what);
+        return Err(failure.hint("--dry-run tells more; --yes goes on without asking"));
+    }
+    eprintln!("{what}. Go on? [y/N]");
+    let mut answer = String::new();
+    let read = io::stdin().lock().read_line(&mut answer);
+    match read.is_ok() && matches!(answer.trim(), "y" | "Y" | "yes") {
+        true => Ok(()),
+        false => Err(Failure::new(ErrorClass::Refused, "nothing was restored, and nothing deleted")),
+    }
+}
+
+fn survey_of(
+    opened: &Opened,
+    selection: &Selection,
+    args: &RestoreArgs,
+    rules: Rules,
+    compare: bool,
+) -> Result<Survey, Failure> {
+    let there = File::open(&args.to).ok().map(OwnedFd::from);
+    survey(&opened.reader, selection, there, Questions { rules, delete: args.delete, compare })
+}
+
+fn cannot_look(path: &Path, error: &io::Error) -> Failure {
+    Failure::new(ErrorClass::Internal, format!("cannot look for room in {}: {error}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Room;
+
+    #[test]
+    fn room_is_for_bytes_and_inodes() {
+        let room = Room { bytes: 100, inodes: Some(5) };
+        assert!(room.holds(100, 5) && !room.holds(101, 5) && !room.holds(100, 6));
+        assert!(Room { bytes: 100, inodes: None }.holds(100, 1 << 40));
+        assert!(Room::at(std::path::Path::new("/no/such/directory")).unwrap().bytes > 0);
+    }
+}
