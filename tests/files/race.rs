@@ -1,13 +1,14 @@
 //! Others who change the files under a walk or a restore while it runs.
 
 use crate::hostile::{Place, directory, entry, file};
-use lifeboat_agent::restore::{Options, Step, Target, Writer};
+use lifeboat_agent::restore::{Expected, FileSlot, Options, Step, Target, Writer};
 use lifeboat_agent::walk::{Item, Rules, Scan, open_file};
 use lifeboat_format::tree::EntryKind;
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 use std::collections::BTreeSet;
 use std::fs;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{MetadataExt, symlink};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread;
 
@@ -64,6 +65,95 @@ fn inv_47_a_directory_that_is_swapped_for_a_link_leads_nowhere() {
     });
     writer.finish().unwrap();
     place.assert_untouched();
+}
+
+/// All that is known of everything in a directory: whoever touches any of it changes this.
+fn fingerprint(top: &Path) -> Vec<String> {
+    let entries = walkdir::WalkDir::new(top).sort_by_file_name().into_iter().map(Result::unwrap);
+    let known = |entry: walkdir::DirEntry| {
+        let stat = fs::symlink_metadata(entry.path()).unwrap();
+        let content = if stat.is_file() { fs::read(entry.path()).unwrap() } else { Vec::new() };
+        let times = (stat.mtime(), stat.mtime_nsec(), stat.ctime(), stat.ctime_nsec());
+        let who = (stat.ino(), stat.mode(), stat.uid(), stat.gid(), stat.nlink());
+        format!("{} {who:?} {times:?} {content:?}", entry.path().display())
+    };
+    entries.map(known).collect()
+}
+
+/// A mirror is restored again and again over a directory whose owner swaps it, and a file in it, for links to a tree
+/// outside that has the same names. More swaps are made with the variable that CONTRIBUTING.md names.
+#[test]
+fn inv_47_swaps_while_a_restore_is_made_over_what_is_there_touch_nothing_outside() {
+    let swaps_wanted = std::env::var("LIFEBOAT_SWAPS").map_or(1_000_000, |text| text.parse().unwrap());
+    let place = tempfile::tempdir().unwrap();
+    let (target, outside) = (place.path().join("target"), place.path().join("outside"));
+    for top in [&target.join("d"), &outside] {
+        fs::create_dir_all(top.join("a")).unwrap();
+        for name in ["file", "hard", "stray", "a/file", "a/stray"] {
+            fs::write(top.join(name), "as it was").unwrap();
+        }
+        symlink("nowhere", top.join("link")).unwrap();
+    }
+    symlink(&outside, target.join("x")).unwrap();
+    symlink(outside.join("file"), target.join("y")).unwrap();
+    let before = fingerprint(&outside);
+    let swaps = AtomicU32::new(0);
+    let paths = ["d", "x", "d/file", "y"].map(|name| target.join(name));
+    let swap = || {
+        // Twice each: then everything is where it was.
+        for (one, other) in [(0, 1), (0, 1), (2, 3), (2, 3)] {
+            let done = renameat_with(CWD, &paths[one], CWD, &paths[other], RenameFlags::EXCHANGE);
+            swaps.fetch_add(u32::from(done.is_ok()), Ordering::Relaxed);
+        }
+    };
+    let (mut rounds, mut hits) = (0_u64, 0);
+    while_troubled(swap, || {
+        while swaps.load(Ordering::Relaxed) < swaps_wanted {
+            let report = restore_mirror(&target, rounds);
+            // What was seen and then was something else, or led outside: a swap in between.
+            hits += report.failed_entries;
+            rounds += 1;
+        }
+    });
+    assert_eq!(fingerprint(&outside), before);
+    assert!(hits > rounds / 1000, "the swaps never met the restore: {hits} times in {rounds} restores");
+    println!("{} swaps, {rounds} restores, {hits} entries met by a swap", swaps.load(Ordering::Relaxed));
+}
+
+/// One restore over what is there; every other time what is there keeps its content and gets other attributes.
+fn restore_mirror(target: &Path, round: u64) -> lifeboat_agent::restore::Report {
+    let options = Options { delete: true, ..Options::default() };
+    let target = Target::open_as(target, Expected::Anything).unwrap();
+    let mut writer = Writer::new(target, options).unwrap();
+    let link = EntryKind::Symlink { target: b"nowhere".to_vec() };
+    let hard = EntryKind::HardLink { to: b"d/file".to_vec() };
+    let entries = [
+        directory("d"),
+        directory("d/a"),
+        file("d/a/file"),
+        file("d/file"),
+        entry("d/hard", hard),
+        entry("d/link", link),
+    ];
+    for mut entry in entries {
+        if !matches!(entry.kind, EntryKind::HardLink { .. }) {
+            entry.attributes.mtime.seconds += round as i64;
+        }
+        match writer.add(entry) {
+            Step::Content(slot) => fill(slot),
+            Step::Compare(existing) if round.is_multiple_of(2) => drop(existing.adopt()),
+            Step::Compare(existing) => {
+                let _in_the_report = existing.rewrite().map(|(slot, _)| fill(slot));
+            }
+            Step::Settled | Step::FirstIsAbsent => {}
+        }
+    }
+    writer.finish().unwrap()
+}
+
+fn fill(slot: FileSlot) {
+    slot.write_at(0, b"content").unwrap();
+    let _in_the_report = slot.finish();
 }
 
 /// Files come and go and are replaced. Those that stay are all found, and none is read as another.
