@@ -5,6 +5,7 @@
 mod clients;
 mod clocks;
 mod crashes;
+mod damage;
 mod disks;
 mod half_way;
 mod identity;

@@ -5,7 +5,7 @@
 //! is a job of its own, read piece by piece. The queue is short: what is in memory is a few batches, however many
 //! files there are. A chunk that is lost costs the files that need it; a coordinator that is lost ends the restore.
 
-use super::fetch::GrantReader;
+use super::fetch::{FetchError, GrantReader};
 use super::fill::{self, Job, Surroundings, small_chunks};
 use super::selection::Selection;
 use super::visit::{Visitor, tree, visit};
@@ -157,6 +157,11 @@ impl Visitor for Walk<'_> {
             }
             step => self.go_on(step, kind),
         }
+    }
+
+    fn lost(&mut self, up_to: &[u8], why: &FetchError) -> Result<(), Failure> {
+        self.writer.lose_part(up_to, why);
+        Ok(())
     }
 }
 

@@ -7,7 +7,7 @@
 use super::compare;
 use super::decide::{Overwrite, Rules, Verdict, decide};
 use super::existing::Source;
-use super::fetch::GrantReader;
+use super::fetch::{FetchError, GrantReader};
 use super::listing::{Listing, Listings};
 use super::selection::Selection;
 use super::slot::is_temporary;
@@ -39,6 +39,8 @@ pub struct Survey {
     pub kept: u64,
     /// Entries that would be deleted, with all below them.
     pub deleted: u64,
+    /// Parts of the tree that cannot be read: what is in them would not be restored.
+    pub lost_parts: u64,
     /// Bytes of content that would be fetched, before compression.
     pub fetch_bytes: u64,
     /// Bytes of content that are there already.
@@ -164,6 +166,12 @@ impl Visitor for Surveyor<'_> {
             }
             (_, verdict) => self.count(verdict),
         }
+        Ok(())
+    }
+
+    fn lost(&mut self, _up_to: &[u8], _why: &FetchError) -> Result<(), Failure> {
+        self.survey.lost_parts += 1;
+        self.questions.delete = false;
         Ok(())
     }
 }

@@ -1,6 +1,6 @@
 //! Walks what is selected of a granted tree, in order, and puts each entry to its place below the target.
 
-use super::fetch::{GrantReader, NodeReader};
+use super::fetch::{FetchError, GrantReader, NodeReader};
 use super::selection::{Fate, Selection};
 use lifeboat_format::tree::{Entry, EntryKind, TreeReader, is_within};
 use lifeboat_proto::status::Failure;
@@ -11,6 +11,8 @@ pub trait Visitor {
     fn way(&mut self, entry: Entry) -> Result<(), Failure>;
     /// An entry that is restored; `in_tree` is its path in the tree.
     fn entry(&mut self, entry: Entry, in_tree: Vec<u8>) -> Result<(), Failure>;
+    /// A part of the tree that cannot be read, up to a path in the tree.
+    fn lost(&mut self, up_to: &[u8], why: &FetchError) -> Result<(), Failure>;
 }
 
 /// Reads entries of a granted tree.
@@ -39,7 +41,15 @@ impl Walk<'_> {
         }
         tree.seek(root);
         while let Some(entry) = tree.next() {
-            let entry = entry?;
+            let entry = match entry {
+                Ok(entry) => entry,
+                Err(why @ (FetchError::Lost { .. } | FetchError::Format(_))) => {
+                    let Some(last) = tree.pass_over_broken() else { return Err(why.into()) };
+                    visitor.lost(&last, &why)?;
+                    continue;
+                }
+                Err(error) => return Err(error.into()),
+            };
             if !is_within(&entry.path, root) {
                 break;
             }

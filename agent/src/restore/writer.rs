@@ -72,6 +72,8 @@ pub struct Writer {
     link_source: Option<(Vec<u8>, OwnedFd)>,
     /// An entry that stays as it is, although it is no directory: nothing below it can be restored.
     kept: Option<Vec<u8>>,
+    /// Whether a part of the tree could not be read.
+    is_damaged: bool,
     /// Files that stay as they are, by a hash of their paths: they are not the first name of anything in the snapshot.
     kept_files: HashSet<[u8; 32]>,
 }
@@ -117,8 +119,8 @@ impl Writer {
         let directory = Directory::new(None, stat_open(&descriptor)?, descriptor);
         let levels = vec![Level { directory: Arc::new(directory), path_bytes: 0, before, is_whole: false }];
         let shared = Arc::new(Shared::new(target, Owners::new(options.numeric_ids)));
-        let (path, last, link_source, kept, kept_files) = Default::default();
-        Ok(Self { shared, options, listings, levels, path, last, link_source, kept, kept_files })
+        let (path, last, link_source, kept, is_damaged, kept_files) = Default::default();
+        Ok(Self { shared, options, listings, levels, path, last, link_source, kept, is_damaged, kept_files })
     }
 
     /// Makes an entry. The root, the empty path, is the target itself; every other entry needs its directory before
@@ -152,6 +154,27 @@ impl Writer {
             None => self.make_directory(&place, entry.attributes),
             Some(there) if there.is_directory() => self.enter(&place, None, false),
             Some(_) => Err("it is on the way, and what is there is no directory".into()),
+        }
+    }
+
+    /// A part of the tree cannot be read, up to an entry of it. What was in it is not known: so from now on nothing is
+    /// deleted, and directories that are missing are made without their attributes.
+    pub fn lose_part(&mut self, up_to: &[u8], why: impl std::fmt::Display) {
+        self.is_damaged = true;
+        self.shared
+            .fail(up_to, format_args!("nor were entries right before it: this part of the tree cannot be read: {why}"));
+    }
+
+    /// Makes the directories on the way to an entry, which were in a part that is lost.
+    fn make_lost(&mut self, path: &[u8]) {
+        let ends = (0..path.len()).filter(|at| path[*at] == b'/').chain([path.len()]);
+        for directory in ends.map(|end| &path[..end]).filter(|path| !path.is_empty()) {
+            let is_here = self.path == directory || is_within(&self.path, directory);
+            if !is_here {
+                let attributes = Attributes { mode: 0o700, ..Attributes::default() };
+                self.shared.fail(directory, "its attributes are lost with a part of the tree");
+                self.pass(Entry { path: directory.to_vec(), kind: EntryKind::Directory, attributes });
+            }
         }
     }
 
@@ -199,7 +222,11 @@ impl Writer {
             self.shared.report().kept += 1;
             return Ok(Step::Settled);
         }
-        self.go_to(parent(&entry.path).unwrap_or_default())?;
+        let above = parent(&entry.path).unwrap_or_default();
+        if self.is_damaged {
+            self.make_lost(above);
+        }
+        self.go_to(above)?;
         let place = self.place(&entry.path)?;
         let there = self.look(&place)?;
         self.take_up_part(&entry);
@@ -255,7 +282,7 @@ impl Writer {
         match &mut level.before {
             // It may be the part of an entry that is still to come.
             Some(before) if is_temporary(&name) => before.remains.push(name),
-            _ if self.options.delete && level.is_whole => self.delete(&name),
+            _ if self.options.delete && level.is_whole && !self.is_damaged => self.delete(&name),
             _ => {}
         }
     }

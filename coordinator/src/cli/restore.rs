@@ -20,7 +20,7 @@ use lifeboat_agent::restore::{
     self as agent, Expected, Ledger, Options, Overwrite, Progress, Report, Rules, Selection, Target, TargetError,
     Unfinished, Writer, of_disk,
 };
-use lifeboat_format::tree::EntryKind;
+use lifeboat_format::tree::{Attributes, Entry, EntryKind};
 use lifeboat_proto::status::{ErrorClass, Failure};
 use lifeboat_proto::v1;
 use serde::Serialize;
@@ -278,7 +278,11 @@ fn rules(args: &RestoreArgs, begin: &Begin) -> Rules {
 
 /// What is restored, and where to. Every path must be there.
 fn selection(opened: &Opened, args: &RestoreArgs) -> Result<Selection, Failure> {
-    let first = opened.entry()?;
+    // Of the root it is known, even if the part of the tree that holds it is lost.
+    let first = match opened.address.path.as_slice() {
+        b"" => Entry { path: Vec::new(), kind: EntryKind::Directory, attributes: Attributes::default() },
+        _ => opened.entry()?,
+    };
     if args.more.is_empty() && args.include.is_empty() && args.exclude.is_empty() && args.strip.is_none() {
         return Ok(Selection::one(first.path, matches!(first.kind, EntryKind::Directory)));
     }

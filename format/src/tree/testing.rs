@@ -186,6 +186,13 @@ impl Memory {
         Ok(NodeRef { id, scope: Scope::new(1), content: ContentHash::from_bytes(hash), height })
     }
 
+    /// Loses every `nth` node but this root.
+    pub fn lose(&mut self, nth: usize, root: &NodeRef) {
+        let mut ids: Vec<_> = self.nodes.keys().copied().filter(|id| *id != root.id).collect();
+        ids.sort();
+        ids.iter().step_by(nth).for_each(|id| drop(self.nodes.remove(id)));
+    }
+
     pub fn node_count(&self) -> usize {
         self.nodes.len()
     }

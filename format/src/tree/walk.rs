@@ -17,12 +17,15 @@ pub struct TreeReader<S> {
     cursor: Option<Cursor>,
     bound: Bound,
     broken: bool,
+    /// The last path below the node that was opened last, or could not be.
+    reached: Option<Vec<u8>>,
 }
 
 /// Where to go on: what stands before it is passed over.
 enum Bound {
     None,
     At(Vec<u8>),
+    After(Vec<u8>),
     AfterSubtree(Vec<u8>),
 }
 
@@ -33,6 +36,7 @@ impl Bound {
         match self {
             Bound::None => false,
             Bound::At(bound) => is_less(bound),
+            Bound::After(bound) => compare_paths(path, bound) != Ordering::Greater,
             Bound::AfterSubtree(bound) => is_within(path, bound) || is_less(bound),
         }
     }
@@ -41,7 +45,7 @@ impl Bound {
 impl<S: NodeSource> TreeReader<S> {
     /// Stands at the start of the tree below `root`; opens nothing yet.
     pub fn new(source: S, root: NodeRef) -> Self {
-        Self { source, root, cursor: None, bound: Bound::None, broken: false }
+        Self { source, root, cursor: None, bound: Bound::None, broken: false, reached: None }
     }
 
     /// Goes to the first entry that is not before `path`, forth or back.
@@ -54,6 +58,16 @@ impl<S: NodeSource> TreeReader<S> {
     /// Goes on to the first entry after `path` and everything below it; never back.
     pub fn skip_subtree(&mut self, path: &[u8]) {
         self.bound = Bound::AfterSubtree(path.to_vec());
+    }
+
+    /// After an error: goes on to the first entry after the node that could not be read. Returns the last path below that
+    /// node; none if nothing of the tree can be read, for its root cannot.
+    pub fn pass_over_broken(&mut self) -> Option<Vec<u8>> {
+        let last = self.reached.take().filter(|_| self.broken)?;
+        self.cursor = None;
+        self.bound = Bound::After(last.clone());
+        self.broken = false;
+        Some(last)
     }
 
     /// The entry at `path`, if there is one.
@@ -95,7 +109,7 @@ impl<S: NodeSource> TreeReader<S> {
             Some(cursor) => cursor,
             None => Cursor::open(&mut self.source, &self.root)?,
         };
-        let entry = next_after(&self.bound, &mut cursor, &mut self.source)?;
+        let entry = next_after(&self.bound, &mut cursor, &mut self.source, &mut self.reached)?;
         self.cursor = Some(cursor);
         self.bound = Bound::None;
         Ok(entry)
@@ -103,7 +117,12 @@ impl<S: NodeSource> TreeReader<S> {
 }
 
 /// The first entry that the bound is not after.
-fn next_after<S: NodeSource>(bound: &Bound, cursor: &mut Cursor, source: &mut S) -> Result<Option<Entry>, S::Error> {
+fn next_after<S: NodeSource>(
+    bound: &Bound,
+    cursor: &mut Cursor,
+    source: &mut S,
+    reached: &mut Option<Vec<u8>>,
+) -> Result<Option<Entry>, S::Error> {
     loop {
         let (path, is_entry) = match cursor.head() {
             None => return Ok(None),
@@ -115,6 +134,7 @@ fn next_after<S: NodeSource>(bound: &Bound, cursor: &mut Cursor, source: &mut S)
         } else if is_entry {
             return Ok(cursor.pass());
         } else {
+            *reached = Some(path.clone());
             cursor.descend(source)?;
         }
     }
@@ -184,6 +204,44 @@ mod tests {
         memory.opened = 0;
         assert!(TreeReader::new(&mut memory, root).lookup(b"top/2/07777").unwrap().is_some());
         assert!(memory.opened <= 4, "{}", memory.opened);
+    }
+
+    #[test]
+    fn what_lies_below_other_nodes_is_read_though_some_are_lost() {
+        let entries: Vec<_> = (0..20_000).map(|number| file(&format!("d/{number:06}"), 1)).collect();
+        let (mut memory, root) = build(&entries);
+        memory.lose(7, &root);
+        let mut reader = TreeReader::new(&mut memory, root);
+        let (mut found, mut lost) = (Vec::new(), 0..0);
+        let mut parts = 0;
+        loop {
+            match reader.next() {
+                None => break,
+                Some(Ok(entry)) => found.push(entry),
+                Some(Err(_)) => {
+                    assert!(reader.next().is_none(), "it has ended");
+                    let last = reader.pass_over_broken().unwrap();
+                    let end = entries.iter().position(|entry| entry.path == last).unwrap() + 1;
+                    lost = lost.end.max(found.last().map_or(0, |entry: &Entry| at(&entries, entry) + 1))..end;
+                    assert!(!lost.is_empty() && lost.len() < 10_000, "{lost:?}");
+                    parts += 1;
+                }
+            }
+        }
+        assert!(parts > 10 && found.len() > 10_000, "{parts} parts, {} entries", found.len());
+        assert!(found.is_sorted_by(|a, b| a.path < b.path));
+        memory.lose(1, &root);
+        let mut reader = TreeReader::new(&mut memory, root);
+        while reader.next().is_some_and(|entry| entry.is_err()) {
+            assert!(reader.pass_over_broken().is_some());
+        }
+        let (mut none, _) = build(&[]);
+        let mut reader = TreeReader::new(&mut none, root);
+        assert!(reader.next().is_some_and(|entry| entry.is_err()) && reader.pass_over_broken().is_none());
+    }
+
+    fn at(entries: &[Entry], entry: &Entry) -> usize {
+        entries.iter().position(|other| other == entry).unwrap()
     }
 
     #[test]

@@ -1,0 +1,111 @@
+//! Restores from a damaged repository: what is lost is named, and all else comes.
+
+use crate::world::{World, noise, said, values};
+use lifeboat_coordinator::cli::demo::compare::compare;
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::PathBuf;
+
+/// The packs of a repository.
+fn packs(world: &World) -> Vec<PathBuf> {
+    let entries = walkdir::WalkDir::new(world.path("repository/packs")).into_iter().map(Result::unwrap);
+    entries.filter(|entry| entry.file_type().is_file()).map(|entry| entry.into_path()).collect()
+}
+
+/// A byte is changed here and there, in chunks and in nodes of the tree.
+#[test]
+fn what_is_damaged_costs_itself_and_is_named_and_all_else_is_restored() {
+    let world = World::new();
+    for at in 0..600_u64 {
+        world.write(&format!("{}/{at}", at % 20), &noise(at, 20 + (at as usize * 37) % 200));
+    }
+    world.write("large", &noise(9_999, 50_000));
+    world.backed_up();
+    let (mut in_tree, mut in_content) = (0, 0);
+    for round in 0..20_u64 {
+        let packs = packs(&world);
+        let pack = &packs[round as usize % packs.len()];
+        let whole = fs::read(pack).unwrap();
+        let mut damaged = whole.clone();
+        let chance = noise(round, 8);
+        let place = u64::from_le_bytes(chance.try_into().unwrap()) as usize % damaged.len();
+        damaged[place] ^= 1;
+        fs::write(pack, damaged).unwrap();
+        let target = world.path("target");
+        let address = format!("server:{}", world.source().display());
+        let to = target.to_str().unwrap();
+        let output = world.lab.try_lifeboat(&["restore", &address, "--to", to, "--json"]).unwrap();
+        fs::write(pack, whole).unwrap();
+        if output.status.code() == Some(1) {
+            // The nodes on the way to what is restored.
+            assert!(said(&output).contains("is lost"), "round {round}: {}", said(&output));
+            continue;
+        }
+        let summary = &values(&output)[0];
+        let losses: Vec<String> = summary["losses"].as_array().unwrap().iter().map(ToString::to_string).collect();
+        let is_part = |loss: &&String| loss.contains("this part of the tree cannot be read");
+        let parts = losses.iter().filter(is_part).count();
+        let found = compare(&world.source(), &target).unwrap().differences;
+        assert_eq!(
+            output.status.code(),
+            Some(if losses.is_empty() { 0 } else { 3 }),
+            "round {round}: {}",
+            said(&output)
+        );
+        if losses.is_empty() {
+            assert!(found.is_empty(), "round {round}: not named: {found:?}");
+        }
+        let missing = found.iter().filter(|difference| difference.what == "names");
+        let counted: usize = missing.map(|difference| difference.values.matches('"').count() / 2).sum();
+        match parts {
+            0 => {
+                in_content += usize::from(!losses.is_empty());
+                assert_eq!(counted, losses.len(), "round {round}: {losses:?} {found:?}");
+            }
+            _ => {
+                in_tree += 1;
+                // A leaf of the tree has at most 256 entries.
+                assert!(counted <= 256 * parts + losses.len(), "round {round}: {counted}");
+            }
+        }
+        fs::remove_dir_all(&target).unwrap();
+        let _unfinished = fs::remove_dir_all(world.path("coordinator/restores"));
+    }
+    assert!(in_tree > 0 && in_content > 0, "{in_tree} times the tree, {in_content} times content");
+    println!("{in_tree} times the tree was damaged, {in_content} times content");
+}
+
+/// A mirror deletes nothing where it cannot know what belongs there.
+#[test]
+fn a_mirror_of_a_damaged_tree_deletes_nothing_after_the_damage() {
+    let world = World::new();
+    for at in 0..1000_u64 {
+        world.write(&format!("{at:04}"), &noise(at, 50));
+    }
+    world.backed_up();
+    let target = world.path("target");
+    let restore = || {
+        let address = format!("server:{}", world.source().display());
+        let to = target.to_str().unwrap().to_owned();
+        let arguments = ["restore", &address, "--to", &to, "--overwrite", "always", "--delete", "--yes", "--json"];
+        world.lab.try_lifeboat(&arguments).unwrap()
+    };
+    assert!(restore().status.success());
+    let names = || fs::read_dir(&target).unwrap().map(|entry| entry.unwrap().file_name()).collect::<BTreeSet<_>>();
+    let all = names();
+    let mut met = 0;
+    for round in 0..20_u64 {
+        let packs = packs(&world);
+        let pack = &packs[round as usize % packs.len()];
+        let whole = fs::read(pack).unwrap();
+        let mut damaged = whole.clone();
+        let place = u64::from_le_bytes(noise(round, 8).try_into().unwrap()) as usize % damaged.len();
+        damaged[place] ^= 1;
+        fs::write(pack, damaged).unwrap();
+        let output = restore();
+        fs::write(pack, whole).unwrap();
+        met += usize::from(said(&output).contains("this part of the tree cannot be read"));
+        assert_eq!(names(), all, "round {round}: {}", said(&output));
+    }
+    assert!(met > 0, "no node was met");
+}
