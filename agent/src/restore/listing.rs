@@ -22,6 +22,17 @@ pub struct Listing {
     next: Option<Vec<u8>>,
 }
 
+/// What was met on the way to a name.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Met {
+    /// A name before it, that no entry has.
+    Stray(Vec<u8>),
+    /// The name itself.
+    There,
+    /// Nothing: it is not there.
+    Absent,
+}
+
 impl Listings {
     /// None read yet.
     pub fn new() -> io::Result<Self> {
@@ -37,14 +48,13 @@ impl Listings {
         Ok(listing)
     }
 
-    /// Whether `name` is there. Names before it that were not asked for are strays.
-    pub fn meet(&mut self, listing: &mut Listing, name: &[u8], strays: &mut Vec<Vec<u8>>) -> io::Result<bool> {
-        loop {
-            match listing.next.as_deref().map(|next| next.cmp(name)) {
-                Some(Ordering::Less) => strays.extend(self.step(listing)?),
-                Some(Ordering::Equal) => return self.step(listing).map(|_| true),
-                Some(Ordering::Greater) | None => return Ok(false),
-            }
+    /// Goes on to `name`, or to the first stray before it: then it is to be called again.
+    pub fn meet(&mut self, listing: &mut Listing, name: &[u8]) -> io::Result<Met> {
+        let order = listing.next.as_deref().map(|next| next.cmp(name));
+        match order {
+            Some(Ordering::Less) => Ok(self.step(listing)?.map_or(Met::Absent, Met::Stray)),
+            Some(Ordering::Equal) => self.step(listing).map(|_| Met::There),
+            Some(Ordering::Greater) | None => Ok(Met::Absent),
         }
     }
 
@@ -78,9 +88,12 @@ mod tests {
         }
         let mut listings = Listings::new().unwrap();
         let mut listing = listings.read(std::fs::File::open(place.path()).unwrap()).unwrap();
-        let mut strays = Vec::new();
-        let met = [&b"b"[..], b"d", b"e"].map(|name| listings.meet(&mut listing, name, &mut strays).unwrap());
-        assert_eq!((met, &strays[..]), ([true, false, true], &[b"a".to_vec(), b"c".to_vec()][..]));
+        let stray = |name: &[u8]| Met::Stray(name.to_vec());
+        for (name, met) in
+            [(&b"b"[..], stray(b"a")), (b"b", Met::There), (b"d", stray(b"c")), (b"d", Met::Absent), (b"e", Met::There)]
+        {
+            assert_eq!(listings.meet(&mut listing, name).unwrap(), met);
+        }
         assert_eq!(listings.next_stray(&mut listing).unwrap(), Some(b"g".to_vec()));
         assert_eq!(listings.next_stray(&mut listing).unwrap(), None);
         listings.leave(&listing);

@@ -8,7 +8,7 @@ use super::compare;
 use super::decide::{Overwrite, Rules, Verdict, decide};
 use super::existing::Source;
 use super::fetch::{FetchError, GrantReader};
-use super::listing::{Listing, Listings};
+use super::listing::{Listing, Listings, Met};
 use super::selection::Selection;
 use super::slot::is_temporary;
 use super::target::{of_disk, open_beneath};
@@ -220,9 +220,15 @@ impl Surveyor<'_> {
         let Some(level) = self.levels.last_mut().filter(|level| level.path == above) else { return Ok(None) };
         let is_whole = level.is_whole;
         let Some((directory, listing)) = &mut level.there else { return Ok(None) };
-        let mut strays = Vec::new();
-        let is_there = self.listings.meet(listing, name(path), &mut strays).map_err(|error| of_disk(&error))?;
         let directory = directory.clone();
+        let mut strays = Vec::new();
+        let is_there = loop {
+            match self.listings.meet(listing, name(path)).map_err(|error| of_disk(&error))? {
+                Met::Stray(stray) => strays.push(stray),
+                Met::There => break true,
+                Met::Absent => break false,
+            }
+        };
         strays.iter().for_each(|stray| self.stray(&directory, stray, is_whole));
         Ok(if is_there { stat_at(&directory, name(path)).ok() } else { None })
     }

@@ -3,29 +3,33 @@
 //! In a directory that the restore has made there is nothing else. Of one that was there, the names are read once, and
 //! met by the entries; what is under a name is looked at then. What becomes of it is decided in `decide`.
 
-use super::attributes::differ;
+mod links;
+mod over;
+mod special;
+mod strays;
+
 use super::decide::{Overwrite, Rules, UNFINISHED_MODE, Verdict, decide};
 use super::directory::Directory;
-use super::existing::{Existing, IMMUTABLE};
-use super::listing::{Listing, Listings};
+use super::existing::Existing;
+use super::listing::Listings;
 use super::owner::Owners;
-use super::remove::remove;
 use super::report::{Attribute, Report};
 use super::shared::{Place, Shared};
-use super::slot::{FileSlot, PART_BYTES, is_temporary, part_name, rename_over, temporary_name};
+use super::slot::FileSlot;
 use super::target::{Target, forget_default_acl, open_beneath};
 use crate::metadata::UNWRITABLE_FLAGS;
 use crate::walk::{Held, Stat, stat_at, stat_open};
-use lifeboat_format::tree::{Attributes, Device, Entry, EntryKind, compare_paths, is_within, name, parent};
-use rustix::fs::{
-    AtFlags, FileType, Mode, OFlags, makedev, mkdirat, mknodat, openat, readlinkat, symlinkat, syncfs, unlinkat,
-};
-use rustix::io::{self, Errno};
+use lifeboat_format::tree::{Attributes, Entry, EntryKind, compare_paths, is_within, name, parent};
+use rustix::fs::{AtFlags, Mode, OFlags, mkdirat, openat, syncfs};
+use rustix::io;
 use rustix::process::geteuid;
+pub(super) use special::is_alike;
+use special::make_special;
 use std::cmp::Ordering;
 use std::collections::HashSet;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
+use strays::Before;
 
 /// How many directories are held open. Shallower ones are closed, and opened again on the way back.
 const OPEN_DIRECTORIES: usize = 128;
@@ -78,9 +82,6 @@ pub struct Writer {
     kept_files: HashSet<[u8; 32]>,
 }
 
-/// So many files that stay as they are remembered. About 4 MiB; when there are more, no further name is made a link.
-const KEPT_FILES_MAX: usize = 100_000;
-
 #[derive(Debug)]
 struct Level {
     directory: Arc<Directory>,
@@ -89,22 +90,6 @@ struct Level {
     before: Option<Before>,
     /// Whether it is restored itself, and not only on the way to what is: then what else is in it may be deleted.
     is_whole: bool,
-}
-
-/// What was in a directory before.
-#[derive(Debug)]
-struct Before {
-    listing: Listing,
-    /// What an interrupted restore has left in it.
-    remains: Vec<Vec<u8>>,
-    /// The parts of entries: they are taken up.
-    parts: HashSet<String>,
-}
-
-impl Before {
-    fn of(listing: Listing) -> Self {
-        Self { listing, remains: Vec::new(), parts: HashSet::new() }
-    }
 }
 
 impl Writer {
@@ -247,92 +232,6 @@ impl Writer {
         Ok(Step::Settled)
     }
 
-    /// What is at a place. Nothing, if the restore has made its directory.
-    fn look(&mut self, place: &Place) -> Result<Option<Stat>, String> {
-        let cannot = |error: std::io::Error| format!("cannot look at what is there: {error}");
-        let Some(Level { before: Some(before), .. }) = self.levels.last_mut() else { return Ok(None) };
-        let mut strays = Vec::new();
-        let is_there = self.listings.meet(&mut before.listing, &place.name, &mut strays).map_err(cannot)?;
-        for stray in strays {
-            self.stray(stray);
-        }
-        if !is_there {
-            return Ok(None);
-        }
-        match stat_at(&place.descriptor, &place.name) {
-            Ok(stat) => Ok(Some(stat)),
-            Err(Errno::NOENT) => Ok(None),
-            Err(error) => Err(cannot(error.into())),
-        }
-    }
-
-    /// What an earlier restore has written of a large file is not a remain.
-    fn take_up_part(&mut self, entry: &Entry) {
-        let Some(Level { before: Some(before), .. }) = self.levels.last_mut() else { return };
-        if let EntryKind::File(content) = &entry.kind
-            && content.bytes >= PART_BYTES
-        {
-            before.parts.insert(part_name(&entry.path));
-        }
-    }
-
-    /// Something that the snapshot does not have.
-    fn stray(&mut self, name: Vec<u8>) {
-        let Some(level) = self.levels.last_mut() else { return };
-        match &mut level.before {
-            // It may be the part of an entry that is still to come.
-            Some(before) if is_temporary(&name) => before.remains.push(name),
-            _ if self.options.delete && level.is_whole && !self.is_damaged => self.delete(&name),
-            _ => {}
-        }
-    }
-
-    fn delete(&mut self, name: &[u8]) {
-        let path =
-            |below: &[u8]| if self.path.is_empty() { below.to_vec() } else { [&self.path, &b"/"[..], below].concat() };
-        let descriptor = self.levels.last().and_then(|level| level.directory.descriptor());
-        let removed = match &descriptor {
-            Some(descriptor) => remove(&mut self.listings, descriptor, name),
-            None => Err(Errno::NOENT),
-        };
-        match removed {
-            Ok(removed) => {
-                self.shared.report().deleted += removed.entries;
-                for (below, reason) in removed.refused {
-                    self.shared.fail(&path(&below), format_args!("cannot be deleted: {reason}"));
-                }
-            }
-            Err(error) => self.shared.fail(&path(name), format_args!("cannot be deleted: {error}")),
-        }
-    }
-
-    /// What is left in a directory when all its entries are made: strays, and the remains of interrupted restores.
-    fn clear_away(&mut self) {
-        loop {
-            let Some(Level { before: Some(before), .. }) = self.levels.last_mut() else { return };
-            match self.listings.next_stray(&mut before.listing) {
-                Ok(Some(name)) => self.stray(name),
-                Ok(None) => break,
-                Err(error) => {
-                    let path = self.path.clone();
-                    self.shared.fail(&path, format_args!("cannot read what else is in it: {error}"));
-                    break;
-                }
-            }
-        }
-        let Some(level) = self.levels.last_mut() else { return };
-        let (Some(before), Some(descriptor)) = (level.before.take(), level.directory.descriptor()) else { return };
-        let is_taken = |name: &&Vec<u8>| std::str::from_utf8(name).is_ok_and(|name| before.parts.contains(name));
-        for name in before.remains.iter().filter(|name| !is_taken(name)) {
-            let own = |stat: Stat| stat.kind == FileType::RegularFile && stat.uid == geteuid().as_raw();
-            if stat_at(&descriptor, name).is_ok_and(own) {
-                // Nobody will miss it, whether or not it can be removed.
-                let _ = unlinkat(&descriptor, &**name, AtFlags::empty());
-            }
-        }
-        self.listings.leave(&before.listing);
-    }
-
     fn make(&mut self, entry: Entry, place: Place) -> Result<Step, String> {
         let attributes = entry.attributes;
         match entry.kind {
@@ -347,88 +246,6 @@ impl Writer {
             }
         }
         Ok(Step::Settled)
-    }
-
-    /// It stays, and nothing of the snapshot is a further name of it.
-    fn keep(&mut self, entry: Entry) {
-        self.shared.report().kept += 1;
-        match entry.kind {
-            EntryKind::Directory => self.kept = Some(entry.path),
-            EntryKind::File(_) if self.kept_files.len() < KEPT_FILES_MAX => {
-                self.kept_files.insert(*blake3::hash(&entry.path).as_bytes());
-            }
-            _ => {}
-        }
-    }
-
-    fn is_kept(&self, path: &[u8]) -> bool {
-        self.kept_files.len() >= KEPT_FILES_MAX || self.kept_files.contains(blake3::hash(path).as_bytes())
-    }
-
-    fn compare(&self, entry: Entry, place: Place, there: &Stat, unread: bool) -> Result<Step, String> {
-        let EntryKind::File(content) = entry.kind else { return Err("it is no file".into()) };
-        let shared = self.shared.clone();
-        Existing::open(shared, place, entry.attributes, content.bytes, there, unread).map(Step::Compare)
-    }
-
-    /// A link, device, FIFO or socket that is what it should be.
-    fn adopt(&self, entry: &Entry, place: &Place, there: &Stat) -> Result<(), String> {
-        let held = open_beneath(&place.descriptor, &place.name, OFlags::PATH);
-        let held = Held::of_place(held.map_err(|error| format!("cannot look at what is there: {error}"))?);
-        if !stat_open(&held).is_ok_and(|now| now.is_same_file(there)) {
-            return Err("it was replaced while it was restored".into());
-        }
-        let wanted = &entry.attributes;
-        match differ(&held, there, wanted, self.shared.owners.of(wanted)) {
-            true if there.links > 1 => {
-                return Err("it has other names too, and other attributes: remove it first".into());
-            }
-            true => self.shared.change_attributes(&held, &place.path, wanted),
-            false => self.shared.report().unchanged += 1,
-        }
-        self.shared.made(0);
-        Ok(())
-    }
-
-    /// Puts an entry in the place of something else.
-    fn replace(&mut self, entry: Entry, place: Place, there: &Stat) -> Result<Step, String> {
-        if there.is_directory() {
-            self.make_room(&place)?;
-            return self.make(entry, place);
-        }
-        if there.kind == FileType::RegularFile && is_protected(&place) {
-            return Err(IMMUTABLE.into());
-        }
-        let unlink = || unlinkat(&place.descriptor, &*place.name, AtFlags::empty());
-        match &entry.kind {
-            EntryKind::Directory | EntryKind::File(_) => {
-                unlink().map_err(|error| format!("cannot remove what is there: {error}"))?;
-                self.make(entry, place)
-            }
-            kind => {
-                let made = temporary_name().and_then(|temporary| {
-                    make_special(kind, &place, temporary.as_bytes())?;
-                    rename_over(&place.descriptor, &temporary, &place.name)
-                });
-                made.map_err(|error| format!("cannot put it in the place of what is there: {error}"))?;
-                self.complete_special(&place, &entry.attributes)?;
-                Ok(Step::Settled)
-            }
-        }
-    }
-
-    /// A directory is in the way of something that is none.
-    fn make_room(&mut self, place: &Place) -> Result<(), String> {
-        if self.options.delete {
-            self.delete(&place.name);
-        }
-        match unlinkat(&place.descriptor, &*place.name, AtFlags::REMOVEDIR) {
-            Ok(()) | Err(Errno::NOENT) => Ok(()),
-            Err(Errno::NOTEMPTY | Errno::EXIST) => {
-                Err("a directory that is not empty is in its place: remove it, or let --delete do it".into())
-            }
-            Err(error) => Err(format!("cannot remove the directory in its place: {error}")),
-        }
     }
 
     /// Whoever made the tree: an entry out of order could name a directory that was completed long ago.
@@ -558,74 +375,6 @@ impl Writer {
         upwards.or_else(|| self.shared.target.open_directory(&self.path).ok().filter(is_same))
     }
 
-    fn complete_special(&self, place: &Place, attributes: &Attributes) -> Result<(), String> {
-        let held = open_beneath(&place.descriptor, &place.name, OFlags::PATH);
-        let held = Held::of_place(held.map_err(|error| format!("cannot open it: {error}"))?);
-        self.shared.made(0);
-        match place.inherits {
-            true => self.shared.change_attributes(&held, &place.path, attributes),
-            false => self.shared.set_attributes(&held, &place.path, attributes),
-        }
-        Ok(())
-    }
-
-    fn link(&mut self, to: &[u8], place: Place, there: Option<Stat>) -> Result<Step, String> {
-        if let Some(there) = there {
-            if there.is_directory() {
-                self.make_room(&place)?;
-            } else if self.stays(to, &there) {
-                self.shared.report().kept += 1;
-                return Ok(Step::Settled);
-            }
-        }
-        if self.is_kept(to) {
-            self.last = None; // It is added again.
-            return Ok(Step::FirstIsAbsent);
-        }
-        let over = there.is_some_and(|there| !there.is_directory());
-        let Some(place) = self.shared.link_later(to, place, over) else { return Ok(Step::Settled) };
-        let above = parent(to).unwrap_or_default();
-        let known = self.link_source.take_if(|(path, _)| path == above);
-        let source = match known {
-            Some((_, source)) => Ok(source),
-            None => self.shared.target.open_directory(above),
-        };
-        let found = source.and_then(|source| {
-            open_beneath(&source, name(to), OFlags::PATH)?;
-            Ok(source)
-        });
-        match found {
-            Ok(source) => {
-                self.shared.link(&source, name(to), &place, over);
-                self.link_source = Some((above.to_vec(), source));
-                Ok(Step::Settled)
-            }
-            Err(error @ (Errno::NOENT | Errno::NOTDIR | Errno::ACCESS)) => {
-                if error == Errno::ACCESS {
-                    self.shared.report().lose(&place.path, Attribute::HardLink, error);
-                }
-                self.last = None; // It is added again.
-                Ok(Step::FirstIsAbsent)
-            }
-            Err(error) => Err(format!("cannot find the file that it is a name of: {error}")),
-        }
-    }
-
-    /// Whether what is at the place of a further name stays as it is.
-    fn stays(&self, to: &[u8], there: &Stat) -> bool {
-        match self.options.rules.overwrite {
-            Overwrite::Always | Overwrite::IfChanged => false,
-            Overwrite::Never => true,
-            Overwrite::IfNewer => {
-                let landed = || {
-                    let above = self.shared.target.open_directory(parent(to).unwrap_or_default()).ok()?;
-                    stat_at(&above, name(to)).ok().map(|first| first.mtime)
-                };
-                self.shared.time_in_flight(to).or_else(landed).is_none_or(|first| first <= there.mtime)
-            }
-        }
-    }
-
     fn set_deferred_flags(&self) -> std::io::Result<()> {
         self.shared.deferred.for_each(|path, flags| {
             if let Err(error) = self.set_unwritable(path, flags) {
@@ -649,41 +398,4 @@ fn begun(slot: FileSlot, bytes: u64) -> Step {
     }
     let _ = slot.finish(); // A failure is in the report.
     Step::Settled
-}
-
-/// Makes a link, device, FIFO or socket.
-fn make_special(kind: &EntryKind, place: &Place, name: &[u8]) -> io::Result<()> {
-    let node = |file_type, device: Device| {
-        let number = makedev(device.major, device.minor);
-        mknodat(&place.descriptor, name, file_type, Mode::RUSR | Mode::WUSR, number)
-    };
-    let none = Device { major: 0, minor: 0 };
-    match kind {
-        EntryKind::Symlink { target } => symlinkat(&**target, &place.descriptor, name),
-        EntryKind::Fifo => node(FileType::Fifo, none),
-        EntryKind::Socket => node(FileType::Socket, none),
-        EntryKind::CharDevice(device) => node(FileType::CharacterDevice, *device),
-        EntryKind::BlockDevice(device) => node(FileType::BlockDevice, *device),
-        EntryKind::Directory | EntryKind::File(_) | EntryKind::HardLink { .. } => Err(Errno::INVAL),
-    }
-}
-
-/// Whether a link leads where this one does, a device is that device, and so on.
-pub(super) fn is_alike(directory: &OwnedFd, name: &[u8], kind: &EntryKind, there: &Stat) -> bool {
-    match (kind, there.kind) {
-        (EntryKind::Symlink { target }, FileType::Symlink) => {
-            readlinkat(directory, name, Vec::new()).is_ok_and(|found| found.to_bytes() == target)
-        }
-        (EntryKind::Fifo, FileType::Fifo) | (EntryKind::Socket, FileType::Socket) => true,
-        (EntryKind::CharDevice(device), FileType::CharacterDevice)
-        | (EntryKind::BlockDevice(device), FileType::BlockDevice) => there.names_device == *device,
-        _ => false,
-    }
-}
-
-/// Whether a file is immutable or append-only.
-fn is_protected(place: &Place) -> bool {
-    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
-    let Ok(file) = open_beneath(&place.descriptor, &place.name, flags) else { return false };
-    stat_open(&file).is_ok_and(|stat| crate::metadata::flags_of(&Held::of_open(file), &stat) & UNWRITABLE_FLAGS != 0)
 }
