@@ -40,6 +40,7 @@ mod writer;
 pub use decide::{Overwrite, Rules};
 pub use engine::restore;
 pub use existing::{Adopted, Existing, Source};
+pub use owner::{Substitute, SubstituteError};
 pub use progress::Progress;
 pub use report::{Attribute, Failure, Loss, Report};
 pub use selection::{Selection, SelectionError};

@@ -81,13 +81,14 @@ impl Existing {
     /// Leaves its content, which was found equal, and sets the attributes that differ.
     pub fn adopt(self) -> Adopted {
         let shared = self.0.flight.shared().clone();
-        let owner = shared.owners.of(&self.0.attributes);
+        let owner = shared.owners.of(&self.0.attributes).ids;
         let path = self.0.flight.path().to_vec();
         if !differ(&self.0.file, &self.0.stat, &self.0.attributes, owner) {
             // Two entries of the tree that are two files there must not be one here.
             if self.0.stat.links > 1 && !shared.claim(&self.0.stat) {
                 return Adopted::MustBeWritten(self);
             }
+            shared.owner_of(&path, &self.0.attributes);
             shared.report().unchanged += 1;
             return self.settle();
         }

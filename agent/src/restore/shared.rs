@@ -4,14 +4,14 @@ use super::attributes::{apply, strip};
 use super::deferred::DeferredFlags;
 use super::directory::Directory;
 use super::flags;
-use super::owner::Owners;
+use super::owner::{Owner, Owners};
 use super::report::Report;
 use super::slot::{rename_over, temporary_name};
 use super::target::Target;
 use crate::metadata::{EARLY_FLAGS, KEPT_FLAGS, UNWRITABLE_FLAGS};
 use crate::walk::{Held, Stat, stat_at};
 use lifeboat_format::tree::{Attributes, Time};
-use rustix::fs::{AtFlags, linkat};
+use rustix::fs::{AtFlags, Gid, Uid, linkat};
 use rustix::io;
 use std::collections::{HashMap, HashSet};
 use std::fmt;
@@ -149,7 +149,7 @@ impl Shared {
 
     /// Gives an entry all its attributes but flags.
     pub fn set_attributes(&self, held: &Held, path: &[u8], attributes: &Attributes) {
-        let owner = self.owners.of(attributes);
+        let owner = self.owner_of(path, attributes);
         apply(held, attributes, owner, &mut |attribute, reason| self.report().lose(path, attribute, reason));
     }
 
@@ -221,6 +221,15 @@ impl Shared {
         let temporary = temporary_name()?;
         linkat(from, name, &place.descriptor, temporary.as_str(), AtFlags::empty())?;
         rename_over(&place.descriptor, &temporary, &place.name)
+    }
+
+    /// Who is to own an entry; that nobody here has the name is in the report.
+    pub fn owner_of(&self, path: &[u8], attributes: &Attributes) -> (Uid, Gid) {
+        let Owner { ids, unknown } = self.owners.of(attributes);
+        for (attribute, reason) in unknown {
+            self.report().lose(path, attribute, reason);
+        }
+        ids
     }
 
     /// The same for an entry that was there: what it should not have is taken away first.

@@ -354,7 +354,7 @@ mod tests {
         let target = Target::open(top).unwrap();
         let descriptor = target.as_fd().try_clone_to_owned().unwrap();
         let stat = stat_open(&descriptor).unwrap();
-        let shared = Arc::new(Shared::new(target, Owners::new(true)));
+        let shared = Arc::new(Shared::new(target, Owners::new(true, Vec::new(), Vec::new())));
         let directory = Arc::new(Directory::new(None, stat, descriptor));
         let descriptor = directory.descriptor().unwrap();
         let created = create_named(&descriptor).unwrap();

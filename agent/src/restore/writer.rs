@@ -12,7 +12,7 @@ use super::decide::{Overwrite, Rules, UNFINISHED_MODE, Verdict, decide};
 use super::directory::Directory;
 use super::existing::Existing;
 use super::listing::Listings;
-use super::owner::Owners;
+use super::owner::{Owners, Substitute};
 use super::report::{Attribute, Report};
 use super::shared::{Place, Shared};
 use super::slot::FileSlot;
@@ -35,10 +35,14 @@ use strays::Before;
 const OPEN_DIRECTORIES: usize = 128;
 
 /// How a restore deals with what differs between hosts.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Options {
     /// Owners by number, even if their names have other numbers here.
     pub numeric_ids: bool,
+    /// Who takes the place of which user.
+    pub users: Vec<Substitute>,
+    /// And of which group.
+    pub groups: Vec<Substitute>,
     /// How it deals with what is there.
     pub rules: Rules,
     /// Whether what the snapshot does not have is removed, in directories that it has.
@@ -103,7 +107,8 @@ impl Writer {
         };
         let directory = Directory::new(None, stat_open(&descriptor)?, descriptor);
         let levels = vec![Level { directory: Arc::new(directory), path_bytes: 0, before, is_whole: false }];
-        let shared = Arc::new(Shared::new(target, Owners::new(options.numeric_ids)));
+        let owners = Owners::new(options.numeric_ids, options.users.clone(), options.groups.clone());
+        let shared = Arc::new(Shared::new(target, owners));
         let (path, last, link_source, kept, is_damaged, kept_files) = Default::default();
         Ok(Self { shared, options, listings, levels, path, last, link_source, kept, is_damaged, kept_files })
     }

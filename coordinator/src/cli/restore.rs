@@ -17,8 +17,8 @@ use clap::{Args, ValueEnum};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use lifeboat_agent::restore::{
-    self as agent, Expected, Ledger, Options, Overwrite, Progress, Report, Rules, Selection, Target, TargetError,
-    Unfinished, Writer, of_disk,
+    self as agent, Expected, Ledger, Options, Overwrite, Progress, Report, Rules, Selection, Substitute, Target,
+    TargetError, Unfinished, Writer, of_disk,
 };
 use lifeboat_format::tree::{Attributes, Entry, EntryKind};
 use lifeboat_proto::status::{ErrorClass, Failure};
@@ -70,6 +70,12 @@ pub struct RestoreArgs {
     /// Do not look beforehand whether there is room
     #[arg(long)]
     no_space_check: bool,
+    /// Give the files of a user to another one, each a name or a number (may be given several times)
+    #[arg(long, value_name = "OLD=NEW", value_parser = Substitute::user)]
+    owner_map: Vec<Substitute>,
+    /// The same for groups
+    #[arg(long, value_name = "OLD=NEW", value_parser = Substitute::group)]
+    group_map: Vec<Substitute>,
     /// Give files to the numbers of their owners, not to the names
     #[arg(long)]
     numeric_ids: bool,
@@ -195,7 +201,9 @@ impl RestoreArgs {
         let include = self.include.iter().map(|pattern| format!(" --include {pattern}"));
         let exclude = self.exclude.iter().map(|pattern| format!(" --exclude {pattern}"));
         let strip = self.strip.iter().map(|parts| format!(" --strip {parts}"));
-        asked.extend(more.chain(include).chain(exclude).chain(strip));
+        let users = self.owner_map.iter().map(|user| format!(" --owner-map {user}"));
+        let groups = self.group_map.iter().map(|group| format!(" --group-map {group}"));
+        asked.extend(more.chain(include).chain(exclude).chain(strip).chain(users).chain(groups));
         for (is_set, flag) in [(self.delete, " --delete"), (self.numeric_ids, " --numeric-ids")] {
             if is_set {
                 asked.push_str(flag);
@@ -258,7 +266,8 @@ fn write(
         Begin::Anew(_) => unfinished(opened, args, &target)?,
     };
     ledger.begin(&unfinished).map_err(remember)?;
-    let options = Options { numeric_ids: args.numeric_ids, rules, delete: args.delete };
+    let (users, groups) = (args.owner_map.clone(), args.group_map.clone());
+    let options = Options { numeric_ids: args.numeric_ids, users, groups, rules, delete: args.delete };
     let writer = Writer::new(target, options).map_err(|error| of_disk(&error))?;
     let report = agent::restore(&opened.reader, &selection, writer, progress)?;
     // What could not be restored can be tried again by the same command.

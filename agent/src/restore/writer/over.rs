@@ -69,12 +69,15 @@ impl Writer {
             return Err("it was replaced while it was restored".into());
         }
         let wanted = &entry.attributes;
-        match differ(&held, there, wanted, self.shared.owners.of(wanted)) {
+        match differ(&held, there, wanted, self.shared.owners.of(wanted).ids) {
             true if there.links > 1 => {
                 return Err("it has other names too, and other attributes: remove it first".into());
             }
             true => self.shared.change_attributes(&held, &place.path, wanted),
-            false => self.shared.report().unchanged += 1,
+            false => {
+                self.shared.owner_of(&place.path, wanted);
+                self.shared.report().unchanged += 1;
+            }
         }
         self.shared.made(0);
         Ok(())
