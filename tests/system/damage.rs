@@ -1,6 +1,6 @@
 //! Restores from a damaged repository: what is lost is named, and all else comes.
 
-use crate::world::{World, noise, said, values};
+use crate::world::{World, noise, said, summary_of};
 use lifeboat_coordinator::cli::demo::compare::compare;
 use std::collections::BTreeSet;
 use std::fs;
@@ -41,7 +41,7 @@ fn what_is_damaged_costs_itself_and_is_named_and_all_else_is_restored() {
             assert!(said(&output).contains("is lost"), "round {round}: {}", said(&output));
             continue;
         }
-        let summary = &values(&output)[0];
+        let summary = &summary_of(&output);
         let losses: Vec<String> = summary["losses"].as_array().unwrap().iter().map(ToString::to_string).collect();
         let is_part = |loss: &&String| loss.contains("this part of the tree cannot be read");
         let parts = losses.iter().filter(is_part).count();

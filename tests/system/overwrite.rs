@@ -1,6 +1,6 @@
 //! Restores into what is there: every kind of entry over every state of its place, with every mode, against a plain model.
 
-use crate::world::{World, said, values};
+use crate::world::{World, said, summary_of};
 use rustix::fs::{AtFlags, CWD, FileType, Mode, Timespec, Timestamps, mknodat, utimensat};
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -246,7 +246,7 @@ fn every_kind_over_every_state_with_every_mode_is_as_the_model_says() {
             let told = restore(&world, &target, mode, delete, &["--dry-run"]);
             assert!(read(&target) == before, "a dry run changes nothing");
             let output = restore(&world, &target, mode, delete, &[]);
-            let (told, done) = (&values(&told)[0], &values(&output)[0]);
+            let (told, done) = (&summary_of(&told), &summary_of(&output));
             for count in ["deleted", "kept"] {
                 assert_eq!(number(told, count), number(done, count), "{mode}, delete {delete}: {told} {done}");
             }
@@ -275,7 +275,7 @@ fn every_kind_over_every_state_with_every_mode_is_as_the_model_says() {
 /// Once more: nothing is to be done.
 fn again(world: &World, target: &Path, mode: &str, delete: bool, model: &Node) {
     let output = restore(world, target, mode, delete, &[]);
-    let summary = &values(&output)[0];
+    let summary = &summary_of(&output);
     assert_eq!(number(summary, "fetched_bytes"), 0, "{mode}, delete {delete}: {}", said(&output));
     assert_eq!(number(summary, "deleted"), 0, "{mode}, delete {delete}: {}", said(&output));
     let mut list = Vec::new();
@@ -299,7 +299,7 @@ fn of_a_large_file_only_what_changed_is_fetched() {
     fs::write(target.join("database"), &changed).unwrap();
     let output = restore(&world, &target, "always", false, &[]);
     assert!(output.status.success(), "{}", said(&output));
-    let summary = &values(&output)[0];
+    let summary = &summary_of(&output);
     let (fetched, reused) = (number(summary, "fetched_bytes"), number(summary, "reused_bytes"));
     assert!(fetched <= 4 << 20, "{summary}");
     assert_eq!(fetched + reused, content.len() as u64, "{summary}");

@@ -106,7 +106,12 @@ pub fn snapshot_of(output: &Output) -> Option<String> {
     values(output).iter().find_map(|value| Some(value.get("snapshot")?.as_str()?.to_owned()))
 }
 
-pub fn values(output: &Output) -> Vec<Value> {
+/// The last value that a restore printed with `--json`; those before tell how far it was.
+pub fn summary_of(output: &Output) -> Value {
+    values(output).pop().unwrap()
+}
+
+fn values(output: &Output) -> Vec<Value> {
     let text = String::from_utf8_lossy(&output.stdout);
     let values: Vec<Value> = text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
     values

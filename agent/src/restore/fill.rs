@@ -192,6 +192,7 @@ fn compare_one(
         Ok(true) => match existing.adopt() {
             Adopted::Settled => {
                 around.progress.reused(content.bytes);
+                around.progress.file();
                 return Ok(None);
             }
             Adopted::MustBeWritten(existing) => existing,
@@ -256,6 +257,7 @@ fn settle(slot: FileSlot, filled: Result<(), FillError>, bytes: u64, around: Sur
     match filled {
         Ok(()) => {
             around.progress.wrote(bytes);
+            around.progress.file();
             // A failure is in the report.
             let _ = slot.finish();
             Ok(())

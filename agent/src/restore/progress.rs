@@ -5,12 +5,18 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// Counts that any thread may read while the restore runs.
 #[derive(Debug, Default)]
 pub struct Progress {
+    files: AtomicU64,
     written: AtomicU64,
     reused: AtomicU64,
     fetched: AtomicU64,
 }
 
 impl Progress {
+    /// A file is what it should be.
+    pub(super) fn file(&self) {
+        self.files.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// So much content was written.
     pub(super) fn wrote(&self, bytes: u64) {
         self.written.fetch_add(bytes, Ordering::Relaxed);
@@ -24,6 +30,11 @@ impl Progress {
     /// Chunks of so much content were fetched.
     pub(super) fn fetched(&self, bytes: u64) {
         self.fetched.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Files with content that are what they should be.
+    pub fn files(&self) -> u64 {
+        self.files.load(Ordering::Relaxed)
     }
 
     /// Bytes of content that are in their place: written, or there before.

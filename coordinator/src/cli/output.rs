@@ -81,6 +81,13 @@ impl Output {
         let _ = writeln!(io::stderr().lock(), "{text}");
     }
 
+    /// A line for programs about what goes on. If nobody reads any more, the work goes on all the same.
+    pub fn tell<T: Serialize>(&self, value: &T) {
+        if let Ok(text) = serde_json::to_string(value) {
+            let _ = writeln!(io::stdout().lock(), "{text}");
+        }
+    }
+
     /// A bar on a terminal, nothing elsewhere. `total` is in bytes; without one it counts and shows the rate.
     pub fn progress(&self, what: &str, total: Option<u64>) -> ProgressBar {
         let bar = match total {
@@ -90,7 +97,7 @@ impl Output {
         let hidden = self.json || !io::stderr().is_terminal();
         bar.set_draw_target(if hidden { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() });
         let template = match total {
-            Some(_) => "{prefix} {wide_bar} {bytes} of {total_bytes}, {bytes_per_sec}, {eta} left",
+            Some(_) => "{prefix} {wide_bar} {bytes} of {total_bytes}, {bytes_per_sec}, {eta} left{msg}",
             None => "{spinner} {prefix} {bytes}, {bytes_per_sec} {wide_msg}",
         };
         if let Ok(style) = ProgressStyle::with_template(template) {

@@ -30,10 +30,12 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How often progress is shown.
 const SHOW_EVERY: Duration = Duration::from_millis(100);
+/// And told to programs.
+const TELL_EVERY: Duration = Duration::from_secs(1);
 
 /// Give files back as they were
 #[derive(Debug, Args)]
@@ -121,6 +123,32 @@ struct Restored {
     losses: Vec<String>,
 }
 
+/// A line for programs, while the restore goes on.
+#[derive(Serialize)]
+struct Told {
+    progress: Moment,
+}
+
+/// How far it has come.
+#[derive(Clone, Copy, Serialize)]
+struct Moment {
+    files: u64,
+    bytes: u64,
+    fetched_bytes: u64,
+    reused_bytes: u64,
+}
+
+impl Moment {
+    fn of(progress: &Progress) -> Self {
+        Self {
+            files: progress.files(),
+            bytes: progress.bytes(),
+            fetched_bytes: progress.fetched_bytes(),
+            reused_bytes: progress.reused_bytes(),
+        }
+    }
+}
+
 /// Runs the command.
 pub async fn restore(args: RestoreArgs, global: &Global, out: &mut Output) -> Result<Done, Failure> {
     let config = global.config()?;
@@ -161,7 +189,17 @@ pub async fn restore(args: RestoreArgs, global: &Global, out: &mut Output) -> Re
         let written = write(&opened, &args, begin, rules, &ledger, &told);
         written.map_err(|failure| what_now(failure, &args.to))
     });
-    let report = shown_while(work, || bar.set_position(progress.bytes())).await;
+    let mut shown_at = Instant::now();
+    let report = shown_while(work, || {
+        let now = Moment::of(&progress);
+        if out.is_json() && shown_at.elapsed() >= TELL_EVERY {
+            shown_at = Instant::now();
+            out.tell(&Told { progress: now });
+        }
+        bar.set_position(now.bytes);
+        bar.set_message(format!("; {} files, {} there already", now.files, size(now.reused_bytes)));
+    })
+    .await;
     bar.finish_and_clear();
     let report = report?;
     let restored = restored(snapshot, &report, &progress, gaps);
@@ -235,7 +273,7 @@ fn say_first(opened: &Opened, begin: &Begin, out: &Output) {
 }
 
 /// Waits for `work`, and calls `show` now and then until it is done.
-async fn shown_while<R>(work: impl Future<Output = R>, show: impl Fn()) -> R {
+async fn shown_while<R>(work: impl Future<Output = R>, mut show: impl FnMut()) -> R {
     let mut ticks = tokio::time::interval(SHOW_EVERY);
     let mut work = std::pin::pin!(work);
     loop {
