@@ -76,18 +76,26 @@ impl DryRun {
     /// For people, in some lines.
     pub fn text(&self) -> String {
         let inodes = self.inodes_free.map(|free| format!(", {free} free")).unwrap_or_default();
-        [
-            format!("would make     {} entries", self.made),
-            format!("would change   {}", self.changed),
-            format!("would delete   {}", self.deleted),
-            format!("cannot restore {} in whose place a directory is that is not empty", self.blocked),
-            format!("lost           {} parts of the tree", self.lost_parts),
-            format!("stay           {} that are as they were, {} that are kept", self.unchanged, self.kept),
-            format!("content        {} to fetch, {} there already", size(self.fetch_bytes), size(self.reused_bytes)),
-            format!("space          {} needed, {} free", size(self.space_needed), size(self.space_free)),
-            format!("inodes         {} needed{inodes}", self.inodes_needed),
-        ]
-        .join("\n")
+        let always = |line| (true, line);
+        let lines = [
+            always(format!("would make     {} entries", self.made)),
+            always(format!("would change   {}", self.changed)),
+            always(format!("would delete   {}", self.deleted)),
+            (
+                self.blocked > 0,
+                format!("cannot restore {} in whose place a directory is that is not empty", self.blocked),
+            ),
+            (self.lost_parts > 0, format!("lost           {} parts of the tree", self.lost_parts)),
+            always(format!("stay           {} that are as they were, {} that are kept", self.unchanged, self.kept)),
+            always(format!(
+                "content        {} to fetch, {} there already",
+                size(self.fetch_bytes),
+                size(self.reused_bytes)
+            )),
+            always(format!("space          {} needed, {} free", size(self.space_needed), size(self.space_free))),
+            always(format!("inodes         {} needed{inodes}", self.inodes_needed)),
+        ];
+        lines.into_iter().filter_map(|(is_shown, line)| is_shown.then_some(line)).collect::<Vec<_>>().join("\n")
     }
 }
 
