@@ -16,5 +16,6 @@ mod recovery;
 mod resume;
 mod selecting;
 mod story;
+mod targets;
 mod trouble;
 mod world;

@@ -14,6 +14,9 @@ use std::sync::Arc;
 /// How many directories are held open.
 const OPEN_DIRECTORIES: usize = 64;
 
+/// Why a mount point stays.
+const MOUNTED: &str = "a file system is mounted there";
+
 /// What was removed, and what was not.
 #[derive(Debug, Default)]
 pub struct Removed {
@@ -111,6 +114,7 @@ impl Removal<'_> {
             Ok(()) => self.removed.entries += 1,
             Err(Errno::NOENT) => {}
             Err(Errno::NOTEMPTY | Errno::EXIST) if stat.is_directory() => return Ok(false),
+            Err(Errno::BUSY) if stat.is_directory() => self.refuse(MOUNTED.to_owned()),
             Err(error) => self.refuse(error.to_string()),
         }
         Ok(true)
@@ -125,7 +129,7 @@ impl Removal<'_> {
                     self.levels[depth - OPEN_DIRECTORIES].descriptor = None;
                 }
             }
-            Ok(None) => self.refuse("a file system is mounted there".to_owned()),
+            Ok(None) => self.refuse(MOUNTED.to_owned()),
             Err(error) => self.refuse(error.to_string()),
         }
     }

@@ -69,18 +69,18 @@ impl fmt::Display for Loss {
     }
 }
 
-/// An entry that was not restored.
+/// An entry that was not restored, or not deleted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failure {
     /// The entry.
     pub path: Vec<u8>,
-    /// Why.
+    /// What did not happen to it, and why.
     pub reason: String,
 }
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "/{}: not restored: {}", Shown(&self.path), self.reason)
+        write!(f, "/{}: {}", Shown(&self.path), self.reason)
     }
 }
 
@@ -121,6 +121,14 @@ impl Report {
     }
 
     pub(super) fn fail(&mut self, path: &[u8], reason: impl fmt::Display) {
+        self.add(path, format_args!("not restored: {reason}"));
+    }
+
+    pub(super) fn fail_to_delete(&mut self, path: &[u8], reason: impl fmt::Display) {
+        self.add(path, format_args!("not deleted: {reason}"));
+    }
+
+    fn add(&mut self, path: &[u8], reason: impl fmt::Display) {
         self.failed_entries += 1;
         if self.failures.len() < NAMED_MAX {
             self.failures.push(Failure { path: path.to_vec(), reason: reason.to_string() });

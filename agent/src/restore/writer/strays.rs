@@ -61,10 +61,10 @@ impl Writer {
             Ok(removed) => {
                 self.shared.report().deleted += removed.entries;
                 for (below, reason) in removed.refused {
-                    self.shared.fail(&path(&below), format_args!("cannot be deleted: {reason}"));
+                    self.shared.report().fail_to_delete(&path(&below), reason);
                 }
             }
-            Err(error) => self.shared.fail(&path(name), format_args!("cannot be deleted: {error}")),
+            Err(error) => self.shared.report().fail_to_delete(&path(name), error),
         }
     }
 

@@ -1,0 +1,88 @@
+//! Targets that are in the way: each ends in a clear message and a state that the same command finishes.
+
+/// As root, because only root mounts, and protects files.
+mod as_root {
+    use crate::disks::as_root::Disk;
+    use crate::world::{World, said, summary_of};
+    use std::fs;
+    use std::process::{Command, Output};
+
+    fn mirror(world: &World, to: &str) -> Output {
+        let address = format!("server:{}", world.source().display());
+        let arguments = ["restore", &address, "--to", to, "--overwrite", "always", "--delete", "--yes", "--json"];
+        world.lab.try_lifeboat(&arguments).unwrap()
+    }
+
+    fn losses(output: &Output) -> String {
+        summary_of(output)["losses"].to_string()
+    }
+
+    fn world() -> World {
+        let world = World::new();
+        for name in ["first", "protected/file", "last"] {
+            world.write(name, name.as_bytes());
+        }
+        world.backed_up();
+        world
+    }
+
+    #[test]
+    fn what_is_immutable_is_named_and_stays_until_it_is_not() {
+        let world = world();
+        let target = world.path("target");
+        fs::create_dir_all(target.join("protected")).unwrap();
+        let file = target.join("protected/file");
+        fs::write(&file, "protected").unwrap();
+        let protect = |how: &str, path| assert!(Command::new("chattr").arg(how).arg(path).status().unwrap().success());
+        protect("+i", &file);
+        let refused = mirror(&world, target.to_str().unwrap());
+        let content = fs::read(&file).unwrap();
+        protect("-i", &file);
+        assert_eq!(refused.status.code(), Some(3), "{}", said(&refused));
+        assert!(losses(&refused).contains("chattr -ia"), "{}", losses(&refused));
+        assert_eq!(content, b"protected");
+        assert_eq!(fs::read(target.join("last")).unwrap(), b"last", "it does not stop the others");
+        let again = mirror(&world, target.to_str().unwrap());
+        assert!(again.status.success(), "{}", said(&again));
+        assert_eq!(fs::read(&file).unwrap(), b"protected/file");
+    }
+
+    #[test]
+    fn what_is_mounted_in_a_target_is_not_deleted() {
+        let world = world();
+        let target = world.path("target");
+        let mounted = target.join("middle/mounted");
+        fs::create_dir_all(&mounted).unwrap();
+        fs::write(target.join("middle/stray"), "").unwrap();
+        let disk = Disk::at(&mounted, 1);
+        fs::write(mounted.join("of somebody"), "precious").unwrap();
+        let refused = mirror(&world, target.to_str().unwrap());
+        assert_eq!(refused.status.code(), Some(3), "{}", said(&refused));
+        assert!(losses(&refused).contains("a file system is mounted there"), "{}", losses(&refused));
+        assert_eq!(fs::read(mounted.join("of somebody")).unwrap(), b"precious");
+        assert!(!target.join("middle/stray").exists());
+        drop(disk);
+        let again = mirror(&world, target.to_str().unwrap());
+        assert!(again.status.success(), "{}", said(&again));
+        assert!(!target.join("middle").exists());
+    }
+
+    #[test]
+    fn a_target_that_is_read_only_is_said_so() {
+        let world = world();
+        let small = world.path("small");
+        fs::create_dir_all(&small).unwrap();
+        let _disk = Disk::at(&small, 1);
+        let remount = |how: &str| {
+            let mount = Command::new("mount").args(["-o", &format!("remount,{how}")]).arg(&small).status().unwrap();
+            assert!(mount.success());
+        };
+        remount("ro");
+        let target = small.join("target");
+        let refused = mirror(&world, target.to_str().unwrap());
+        remount("rw");
+        crate::world::refused(&refused, &["Read-only file system", "target"]);
+        let again = mirror(&world, target.to_str().unwrap());
+        assert!(again.status.success(), "{}", said(&again));
+    }
+}
