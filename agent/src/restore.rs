@@ -1,13 +1,16 @@
 //! Writes entries of a tree below a target directory, with everything that was kept of them.
 //!
-//! `engine` walks the tree and hands entries, in order, to `writer`. Directories, links and devices are made at once; a
-//! file is a [`FileSlot`], which the workers of `fill` fill with what `fetch` has verified, and finish. A directory gets
-//! its own attributes when all that belongs into it is there.
+//! `selection` says what is restored and where to, and `visit` walks the tree accordingly; `engine` hands its entries, in
+//! order, to `writer`, which looks at what is there and asks `decide` what becomes of it. Directories, links and devices
+//! are made at once; a file is a [`FileSlot`], which the workers of `fill` fill with what `fetch` has verified, and finish;
+//! a file that is there is [`Existing`], which they compare first. A directory gets its own attributes when all that
+//! belongs into it is there. `survey` tells the same beforehand, and `unfinished` remembers what did not come to its end.
 //!
 //! # Invariants
 //! * Nothing outside the target is written, linked or changed (INV-47): every step goes by descriptor, beneath the
-//!   target, through no link; and while the restore runs, nobody else may enter the target.
-//! * A file gets its name when its content and attributes are complete (INV-16).
+//!   target, through no link. A target that was empty is closed to others besides, until the restore has ended.
+//! * A file gets its name when its content and attributes are complete (INV-16). What is there is never written to: a new
+//!   file takes its place.
 //! * An attribute that could not be set is a named [`Loss`], an entry that could not be made a named [`Failure`];
 //!   neither stops the others.
 //! * Memory does not grow with the number of entries; descriptors do not with their depth.
