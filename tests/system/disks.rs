@@ -46,14 +46,20 @@ pub mod as_root {
         copy
     }
 
-    #[test]
-    fn a_full_repository_is_named_and_keeps_what_it_acknowledged() {
-        let disk = std::cell::OnceCell::new();
+    /// With a source of 4 MiB that is not backed up yet.
+    fn with_a_repository_of_24_mib() -> (World, Disk) {
+        let mut disk = None;
         let world = World::prepared(&std::env::temp_dir(), |directory| {
             fs::create_dir(directory.join("repository")).unwrap();
-            assert!(disk.set(Disk::at(&directory.join("repository"), 24)).is_ok());
+            disk = Some(Disk::at(&directory.join("repository"), 24));
         });
         world.write("first", &noise(1, 4 * MIB));
+        (world, disk.unwrap())
+    }
+
+    #[test]
+    fn a_full_repository_is_named_and_keeps_what_it_acknowledged() {
+        let (world, disk) = with_a_repository_of_24_mib();
         let (before, first) = (world.backed_up(), original(&world, "first-state"));
         world.write("second", &noise(2, 40 * MIB));
         let output = world.backup();
@@ -61,7 +67,7 @@ pub mod as_root {
         let repository = world.lab.path("repository");
         refused(&output, &["no space left in the repository", &repository, "free space there or enlarge it"]);
         world.assert_restores(&before, &first, "while-full");
-        disk.get().unwrap().grow(96);
+        disk.grow(96);
         let after = world.backed_up();
         world.assert_restores(&before, &first, "older");
         world.assert_restores(&after, &world.source(), "newer");
@@ -75,12 +81,7 @@ pub mod as_root {
 
     #[test]
     fn inv_65_with_a_full_repository_everything_is_listed_and_restored() {
-        let disk = std::cell::OnceCell::new();
-        let world = World::prepared(&std::env::temp_dir(), |directory| {
-            fs::create_dir(directory.join("repository")).unwrap();
-            assert!(disk.set(Disk::at(&directory.join("repository"), 24)).is_ok());
-        });
-        world.write("first", &noise(1, 4 * MIB));
+        let (world, disk) = with_a_repository_of_24_mib();
         let (before, first) = (world.backed_up(), original(&world, "first-state"));
         world.write("second", &noise(2, 40 * MIB));
         let lists_and_restores = |when: &str| {
@@ -99,7 +100,7 @@ pub mod as_root {
         world.lab.serve().unwrap();
         lists_and_restores("full-after-a-start");
         fs::remove_file(world.path("repository/stranger")).unwrap();
-        disk.get().unwrap().grow(96);
+        disk.grow(96);
         let after = world.backed_up();
         world.assert_restores(&after, &world.source(), "newer");
     }

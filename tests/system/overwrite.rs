@@ -108,6 +108,11 @@ fn make_source(source: &Path) {
     fs::hard_link(links.join("a"), links.join("b")).unwrap();
     fs::hard_link(links.join("a"), links.join("c")).unwrap();
     set_time(&links, TIME);
+    let apart = source.join("apart");
+    fs::create_dir(&apart).unwrap();
+    make(&apart.join("a"), "file", TIME, false);
+    fs::hard_link(apart.join("a"), apart.join("b")).unwrap();
+    set_time(&apart, TIME);
     set_time(source, TIME);
 }
 
@@ -131,6 +136,11 @@ fn make_target(target: &Path) {
     fs::create_dir(&links).unwrap();
     make(&links.join("b"), "file", TIME - 1000, true);
     fs::hard_link(links.join("b"), links.join("d")).unwrap();
+    // A first name that is newer than in the snapshot, and a further one that is older.
+    let apart = target.join("apart");
+    fs::create_dir(&apart).unwrap();
+    make(&apart.join("a"), "file", TIME + 1000, true);
+    make(&apart.join("b"), "file", TIME - 1000, true);
 }
 
 /// What must stand at a place: `tree` is that of the snapshot, `there` what was there. None: nothing.

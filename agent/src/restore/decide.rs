@@ -63,11 +63,12 @@ pub fn decide(entry: &Entry, there: Option<&Stat>, is_alike: bool, own: bool, ru
     let goes_on = rules.goes_on_since.is_some_and(|since| there.ctime >= since);
     let is_newer = mtime > there.mtime;
     if let (EntryKind::Directory, FileType::Directory) = (&entry.kind, there.kind) {
-        let unfinished = own && there.mode == UNFINISHED_MODE;
+        // Made by the earlier restore, or completed by it though something in it was missing.
+        let is_ours = own && (there.mode == UNFINISHED_MODE || goes_on && there.mtime == mtime);
         let attributes = match rules.overwrite {
             Overwrite::Always | Overwrite::IfChanged => true,
-            Overwrite::IfNewer => is_newer || unfinished,
-            Overwrite::Never => unfinished,
+            Overwrite::IfNewer => is_newer || is_ours,
+            Overwrite::Never => is_ours,
         };
         return Verdict::Enter { attributes };
     }
@@ -152,6 +153,19 @@ mod tests {
         assert_eq!(ALL.map(|mode| of(mode, &there)), [enter(true), enter(true), enter(false), enter(false)]);
         let unfinished = Stat { mode: UNFINISHED_MODE, ..there };
         assert_eq!(ALL.map(|mode| of(mode, &unfinished)), [enter(true); 4]);
+    }
+
+    #[test]
+    fn inv_16_a_directory_that_an_interrupted_restore_completed_gets_its_time_again() {
+        let of = |mode, ctime, mtime| {
+            let rules = Rules { overwrite: mode, goes_on_since: Some(NEW) };
+            let there = stat(FileType::Directory, mtime, ctime);
+            decide(&entry(EntryKind::Directory, OLD), Some(&there), false, true, &rules)
+        };
+        let enter = |attributes| Verdict::Enter { attributes };
+        assert_eq!(ALL.map(|mode| of(mode, NEW, OLD)), [enter(true); 4]);
+        assert_eq!(of(Overwrite::Never, OLD, OLD), enter(false), "it was there before");
+        assert_eq!(of(Overwrite::Never, NEW, NEW), enter(false), "somebody else changed it");
     }
 
     #[test]

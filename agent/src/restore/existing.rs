@@ -58,11 +58,6 @@ impl Existing {
         Ok(Self(Box::new(There { flight, attributes, bytes, file: Held::of_open(file), stat, unread })))
     }
 
-    /// Its path in the tree.
-    pub fn path(&self) -> &[u8] {
-        self.0.flight.path()
-    }
-
     /// Whether size and time are enough to take its content as equal.
     pub fn is_equal_unread(&self) -> bool {
         self.0.unread
@@ -105,14 +100,15 @@ impl Existing {
         self.settle()
     }
 
-    /// A new file that will take its place; and this one, from which content may be taken.
-    pub fn rewrite(self) -> Result<(FileSlot, Held), String> {
+    /// A new file that will take its place; and this one, from which content may be taken. None if that cannot be: the
+    /// report says why.
+    pub fn rewrite(self) -> Option<(FileSlot, Held)> {
         if flags_of(&self.0.file, &self.0.stat) & UNWRITABLE_FLAGS != 0 {
             self.0.flight.fail(IMMUTABLE);
-            return Err(IMMUTABLE.into());
+            return None;
         }
         let There { flight, attributes, bytes, file, .. } = *self.0;
-        FileSlot::over(flight, attributes, bytes).map(|slot| (slot, file))
+        FileSlot::begin(flight, attributes, bytes, true).map(|slot| (slot, file))
     }
 
     /// It cannot be compared: the report says why.

@@ -207,7 +207,7 @@ fn compare_one(
             return Ok(None);
         }
     };
-    Ok(existing.rewrite().ok()) // A failure is in the report.
+    Ok(existing.rewrite())
 }
 
 fn compare_large(existing: Existing, content: &FileContent, around: Surroundings<'_>) -> Result<(), Failure> {

@@ -20,6 +20,8 @@ pub struct Listing {
     names: Names,
     /// The next name, if there is one.
     next: Option<Vec<u8>>,
+    /// The name that was met last.
+    met: Option<Vec<u8>>,
 }
 
 /// What was met on the way to a name.
@@ -43,17 +45,24 @@ impl Listings {
     /// The names in a directory that was just opened for reading.
     pub fn read(&mut self, directory: impl AsFd) -> io::Result<Listing> {
         let names = self.reader.read(directory, &mut self.spool)?;
-        let mut listing = Listing { names, next: Some(Vec::new()) };
+        let mut listing = Listing { names, next: Some(Vec::new()), met: None };
         self.step(&mut listing)?;
         Ok(listing)
     }
 
-    /// Goes on to `name`, or to the first stray before it: then it is to be called again.
+    /// Goes on to `name`, or to the first stray before it: then it is to be called again. A name that was met may be
+    /// asked for once more.
     pub fn meet(&mut self, listing: &mut Listing, name: &[u8]) -> io::Result<Met> {
+        if listing.met.as_deref() == Some(name) {
+            return Ok(Met::There);
+        }
         let order = listing.next.as_deref().map(|next| next.cmp(name));
         match order {
             Some(Ordering::Less) => Ok(self.step(listing)?.map_or(Met::Absent, Met::Stray)),
-            Some(Ordering::Equal) => self.step(listing).map(|_| Met::There),
+            Some(Ordering::Equal) => {
+                listing.met = self.step(listing)?;
+                Ok(Met::There)
+            }
             Some(Ordering::Greater) | None => Ok(Met::Absent),
         }
     }
@@ -89,9 +98,14 @@ mod tests {
         let mut listings = Listings::new().unwrap();
         let mut listing = listings.read(std::fs::File::open(place.path()).unwrap()).unwrap();
         let stray = |name: &[u8]| Met::Stray(name.to_vec());
-        for (name, met) in
-            [(&b"b"[..], stray(b"a")), (b"b", Met::There), (b"d", stray(b"c")), (b"d", Met::Absent), (b"e", Met::There)]
-        {
+        for (name, met) in [
+            (&b"b"[..], stray(b"a")),
+            (b"b", Met::There),
+            (b"b", Met::There),
+            (b"d", stray(b"c")),
+            (b"d", Met::Absent),
+            (b"e", Met::There),
+        ] {
             assert_eq!(listings.meet(&mut listing, name).unwrap(), met);
         }
         assert_eq!(listings.next_stray(&mut listing).unwrap(), Some(b"g".to_vec()));

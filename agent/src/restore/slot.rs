@@ -4,7 +4,7 @@
 //! *part* meanwhile, named after its path: who restores again finds it, checks what is in it and goes on there.
 
 use super::existing::{IMMUTABLE, Source};
-use super::shared::{Flight, Place, Shared};
+use super::shared::{Flight, Place};
 use super::target::{BENEATH, open_beneath};
 use crate::metadata::EARLY_FLAGS;
 use crate::walk::{Held, Shown, stat_open};
@@ -17,7 +17,6 @@ use rustix::io::{self, Errno, pwrite};
 use rustix::process::geteuid;
 use std::fmt;
 use std::os::fd::OwnedFd;
-use std::sync::Arc;
 
 /// Zeros are written from here.
 const ZEROS: &[u8] = &[0; 64 << 10];
@@ -71,30 +70,22 @@ struct Temporary {
 type Created = (OwnedFd, Option<Temporary>);
 
 impl FileSlot {
-    /// A file of `bytes` zeros without a name, or the part of it that an earlier restore left.
-    pub(super) fn begin(shared: Arc<Shared>, place: Place, attributes: Attributes, bytes: u64) -> Result<Self, String> {
-        let created = match bytes >= PART_BYTES {
-            true => create_part(&place),
-            false => create(&place.descriptor),
-        };
-        let created = created.map_err(|error| cannot_create(&place, error))?;
-        Self::begin_with(Flight::begin(shared, place, attributes.mtime), attributes, bytes, created, false)
-    }
-
-    /// The same for a file that will take the place of one that is there.
-    pub(super) fn over(flight: Flight, attributes: Attributes, bytes: u64) -> Result<Self, String> {
+    /// A file of `bytes` zeros without a name, or the part of it that an earlier restore left; `over` if it will take the
+    /// place of one that is there. None if it cannot be made: the report says why.
+    pub(super) fn begin(flight: Flight, attributes: Attributes, bytes: u64, over: bool) -> Option<Self> {
         let place = flight.place();
         let created = match bytes >= PART_BYTES {
             true => create_part(place),
             // A file without a name cannot be put over another one.
-            false => create_named(&place.descriptor),
+            false if over => create_named(&place.descriptor),
+            false => create(&place.descriptor),
         };
         match created {
-            Ok(created) => Self::begin_with(flight, attributes, bytes, created, true),
+            Ok(created) => Self::begin_with(flight, attributes, bytes, created, over),
             Err(error) => {
                 let reason = cannot_create(place, error);
-                flight.fail(&reason);
-                Err(reason)
+                flight.fail(reason);
+                None
             }
         }
     }
@@ -105,20 +96,16 @@ impl FileSlot {
         bytes: u64,
         (file, temporary): Created,
         over: bool,
-    ) -> Result<Self, String> {
+    ) -> Option<Self> {
         let file = Held::of_open(file);
         let work = Work { flight, file, temporary, over, attributes, bytes };
-        if let Err(error) = work.prepare() {
-            let reason = format!("cannot give it {bytes} bytes: {error}");
-            work.fail(&reason);
-            return Err(reason);
+        match work.prepare() {
+            Ok(()) => Some(Self { work: Some(Box::new(work)) }),
+            Err(error) => {
+                work.fail(format_args!("cannot give it {bytes} bytes: {error}"));
+                None
+            }
         }
-        Ok(Self { work: Some(Box::new(work)) })
-    }
-
-    /// Its path in the tree.
-    pub fn path(&self) -> &[u8] {
-        self.work.as_ref().map_or(b"", |work| work.flight.path())
     }
 
     /// What an earlier restore has written into it, if it did.
@@ -343,11 +330,13 @@ fn create_at(directory: &OwnedFd, name: &str, flags: OFlags) -> io::Result<Owned
 mod tests {
     use super::super::directory::Directory;
     use super::super::owner::Owners;
+    use super::super::shared::Shared;
     use super::super::target::Target;
     use super::*;
     use crate::walk::stat_open;
     use std::os::fd::AsFd;
     use std::path::Path;
+    use std::sync::Arc;
 
     /// A slot for `file` in a target, as on a file system without nameless files.
     fn slot(top: &Path) -> (Arc<Shared>, FileSlot) {

@@ -14,7 +14,7 @@ use super::existing::Existing;
 use super::listing::Listings;
 use super::owner::{Owners, Substitute};
 use super::report::{Attribute, Report};
-use super::shared::{Place, Shared};
+use super::shared::{Flight, Place, Shared};
 use super::slot::FileSlot;
 use super::target::{Target, forget_default_acl, open_beneath};
 use crate::metadata::UNWRITABLE_FLAGS;
@@ -173,15 +173,10 @@ impl Writer {
         self.shared.fail(path, reason);
     }
 
-    /// Waits for slots that are still out.
-    pub fn wait(&self) {
-        self.shared.wait_for_landing();
-    }
-
     /// Ends early: directories stay as they are, and what the snapshot does not have is not touched. Another restore
     /// goes on from there. Waits for slots that are still out.
     pub fn stop(self) {
-        self.wait();
+        self.shared.wait_for_landing();
     }
 
     /// Completes all directories, then sets what must come last, then sees to it that everything is on disk. Waits
@@ -242,8 +237,9 @@ impl Writer {
         match entry.kind {
             EntryKind::Directory => self.make_directory(&place, attributes)?,
             EntryKind::File(content) => {
-                let slot = FileSlot::begin(self.shared.clone(), place, attributes, content.bytes)?;
-                return Ok(begun(slot, content.bytes));
+                let flight = Flight::begin(self.shared.clone(), place, attributes.mtime);
+                let slot = FileSlot::begin(flight, attributes, content.bytes, false);
+                return Ok(slot.map_or(Step::Settled, |slot| begun(slot, content.bytes)));
             }
             kind => {
                 make_special(&kind, &place, &place.name).map_err(|error| format!("cannot make it: {error}"))?;

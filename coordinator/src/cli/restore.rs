@@ -168,7 +168,7 @@ pub async fn restore(args: RestoreArgs, global: &Global, out: &mut Output) -> Re
         out.value(&told, DryRun::text)?;
         return Ok(Done::Whole);
     }
-    let (opened, args) = blocking(move || {
+    let (opened, args, selection) = blocking(move || {
         let selection = selection(&opened, &args)?;
         if args.delete && !args.yes {
             before::ask_to_delete(&opened, &selection, &args, rules)?;
@@ -176,7 +176,7 @@ pub async fn restore(args: RestoreArgs, global: &Global, out: &mut Output) -> Re
         if args.overwrite.is_none() && rules.goes_on_since.is_none() && !args.no_space_check {
             before::refuse_without_room(&opened, &selection, &args)?;
         }
-        Ok((opened, args))
+        Ok((opened, args, selection))
     })
     .await?;
     let whole = opened.address.path.is_empty();
@@ -186,7 +186,7 @@ pub async fn restore(args: RestoreArgs, global: &Global, out: &mut Output) -> Re
     let progress = Arc::new(Progress::default());
     let told = progress.clone();
     let work = blocking(move || {
-        let written = write(&opened, &args, begin, rules, &ledger, &told);
+        let written = write(&opened, &args, &selection, begin, rules, &ledger, &told);
         written.map_err(|failure| what_now(failure, &args.to))
     });
     let mut shown_at = Instant::now();
@@ -287,13 +287,13 @@ async fn shown_while<R>(work: impl Future<Output = R>, mut show: impl FnMut()) -
 fn write(
     opened: &Opened,
     args: &RestoreArgs,
+    selection: &Selection,
     begin: Begin,
     rules: Rules,
     ledger: &Ledger,
     progress: &Progress,
 ) -> Result<Report, Failure> {
     let remember = |error| Failure::of(ErrorClass::Internal, &error);
-    let selection = selection(opened, args)?;
     let expected = match &begin {
         Begin::Anew(expected) => expected.clone(),
         Begin::GoOn(unfinished) => Expected::Unfinished(unfinished.before.clone()),
@@ -307,7 +307,7 @@ fn write(
     let (users, groups) = (args.owner_map.clone(), args.group_map.clone());
     let options = Options { numeric_ids: args.numeric_ids, users, groups, rules, delete: args.delete };
     let writer = Writer::new(target, options).map_err(|error| of_disk(&error))?;
-    let report = agent::restore(&opened.reader, &selection, writer, progress)?;
+    let report = agent::restore(&opened.reader, selection, writer, progress)?;
     // What could not be restored can be tried again by the same command.
     if report.failed_entries == 0 {
         ledger.end(&args.to).map_err(remember)?;
