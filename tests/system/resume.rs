@@ -5,7 +5,7 @@ use lifeboat_coordinator::cli::demo::compare::compare;
 use lifeboat_coordinator::cli::demo::lab::Side;
 use std::fs;
 use std::path::Path;
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -171,5 +171,57 @@ fn a_target_that_holds_the_repository_or_lies_in_it_is_refused() {
         let output =
             world.lab.try_lifeboat(&["restore", &address, "--to", to.to_str().unwrap(), "--overwrite", "always"]);
         refused(&output.unwrap(), &["belongs to this coordinator", "name another directory"]);
+    }
+}
+
+/// As root, because only root gives files to others.
+mod as_root {
+    use super::*;
+    use std::os::unix::fs::chown;
+    use std::time::SystemTime;
+
+    /// A power cut may leave of a file its size and time without its content, and of a directory all but a name.
+    #[test]
+    fn inv_16_what_a_restore_gave_to_others_is_checked_when_it_goes_on() {
+        const ANOTHER: u32 = 1234;
+        let world = World::new();
+        let set_time = |path: &Path, time| fs::File::open(path).unwrap().set_modified(time).unwrap();
+        let long_ago = SystemTime::UNIX_EPOCH + Duration::from_secs(1_600_000_000);
+        world.write("blocked/file", b"content");
+        world.write("of-another/file", b"content");
+        world.write("of-another/lost", b"content");
+        let directory = world.source().join("of-another");
+        for path in [directory.join("file"), directory.join("lost"), directory.clone()] {
+            chown(&path, Some(ANOTHER), Some(ANOTHER)).unwrap();
+            set_time(&path, long_ago);
+        }
+        world.backed_up();
+        for mode in ["always", "if-changed", "if-newer", "never"] {
+            let target = world.path(mode);
+            // Nothing can be made in it, so the restore does not come to its end.
+            let blocked = target.join("blocked");
+            fs::create_dir_all(&blocked).unwrap();
+            let change_flags = |change| {
+                assert!(Command::new("chattr").args([change, blocked.to_str().unwrap()]).status().unwrap().success());
+            };
+            change_flags("+i");
+            let restore = || {
+                let address = format!("server:{}", world.source().display());
+                let to = target.to_str().unwrap();
+                world.lab.try_lifeboat(&["restore", &address, "--to", to, "--overwrite", mode]).unwrap()
+            };
+            assert_eq!(restore().status.code(), Some(3), "{mode}");
+            let restored = target.join("of-another");
+            fs::write(restored.join("file"), b"\0\0\0\0\0\0\0").unwrap();
+            set_time(&restored.join("file"), long_ago);
+            fs::remove_file(restored.join("lost")).unwrap();
+            set_time(&restored, long_ago);
+            change_flags("-i");
+            let output = restore();
+            assert!(output.status.success(), "{mode}: {}", said(&output));
+            let differences = compare(&directory, &restored).unwrap().differences;
+            let named: Vec<_> = differences.iter().map(ToString::to_string).collect();
+            assert!(named.is_empty(), "{mode}: {named:?}");
+        }
     }
 }

@@ -56,7 +56,7 @@ pub enum Verdict {
 }
 
 /// Decides on an entry that is no hard link. `is_alike` says of a symbolic link or device whether it leads to the same
-/// place; `own` whether this user made what is there.
+/// place; `own` whether what is there belongs to this user, or to whom the entry is to belong: so a restore leaves it.
 pub fn decide(entry: &Entry, there: Option<&Stat>, is_alike: bool, own: bool, rules: &Rules) -> Verdict {
     let Some(there) = there else { return Verdict::Make };
     let mtime = entry.attributes.mtime;

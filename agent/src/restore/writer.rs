@@ -218,7 +218,9 @@ impl Writer {
         if let EntryKind::HardLink { to } = &entry.kind {
             return self.link(to, place, there);
         }
-        let own = there.is_some_and(|there| there.uid == geteuid().as_raw());
+        // What an earlier restore has completed belongs to its owner by now.
+        let becomes = || self.shared.owners.of(&entry.attributes).ids.0;
+        let own = there.is_some_and(|there| there.uid == geteuid().as_raw() || there.uid == becomes().as_raw());
         let is_alike = there.is_some_and(|there| is_alike(&place.descriptor, &place.name, &entry.kind, &there));
         let verdict = decide(&entry, there.as_ref(), is_alike, own, &self.options.rules);
         match (verdict, there) {
