@@ -6,7 +6,7 @@
 
 use jiff::civil::{Date, DateTime};
 use jiff::tz::TimeZone;
-use jiff::{Timestamp, ToSpan};
+use jiff::{Span, Timestamp, ToSpan};
 use std::ffi::OsStr;
 use std::fmt;
 use std::os::unix::ffi::OsStrExt;
@@ -20,23 +20,57 @@ const PREFIX_DIGITS_MIN: usize = 6;
 pub enum When {
     /// The newest snapshot that is whole and not suspect.
     Latest,
-    /// The newest one committed before the day before today ended, in the coordinator's time zone.
+    /// The newest one committed before the day before today ended, in the reader's time zone.
     Yesterday,
-    /// The newest one committed before this day ended, in the coordinator's time zone.
+    /// The newest one committed before this day ended, in the reader's time zone.
     Day(Date),
-    /// The newest one committed no later than this, in the coordinator's time zone.
+    /// The newest one committed no later than this, in the reader's time zone.
     Local(DateTime),
+    /// The newest one committed no later than so long ago, by the reader's calendar: `-3d`.
+    Ago {
+        /// How many units.
+        count: u16,
+        /// Of which.
+        unit: Unit,
+    },
     /// The newest one committed no later than this.
     Instant(Timestamp),
     /// The one whose id begins with these digits, lower case.
     Snapshot(String),
 }
 
+/// What [`When::Ago`] counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unit {
+    /// `min`
+    Minutes,
+    /// `h`
+    Hours,
+    /// `d`: the same time of another day, however long the days between were.
+    Days,
+    /// `w`
+    Weeks,
+    /// `mo`
+    Months,
+    /// `y`
+    Years,
+}
+
+/// How units are written.
+const UNITS: [(&str, Unit); 6] = [
+    ("min", Unit::Minutes),
+    ("h", Unit::Hours),
+    ("d", Unit::Days),
+    ("w", Unit::Weeks),
+    ("mo", Unit::Months),
+    ("y", Unit::Years),
+];
+
 /// Text that was meant as a WHEN and is none.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "{text:?} is not a moment: allowed are latest, yesterday, 2026-11-01, \"2026-11-01 09:00\", 2026-11-01T09:00:00Z, \
-     or six and more digits of a snapshot's id"
+     -3d (also min, h, w, mo, y), or six and more digits of a snapshot's id"
 )]
 pub struct WhenError {
     text: String,
@@ -53,8 +87,16 @@ impl FromStr for When {
             _ if is_prefix => return Ok(Self::Snapshot(text.to_ascii_lowercase())),
             _ => {}
         }
-        read_time(text).ok_or_else(|| WhenError { text: text.to_owned() })
+        read_ago(text).or_else(|| read_time(text)).ok_or_else(|| WhenError { text: text.to_owned() })
     }
+}
+
+/// `-3d`.
+fn read_ago(text: &str) -> Option<When> {
+    let text = text.strip_prefix('-')?;
+    let (count, unit) = text.split_at(text.find(|letter: char| !letter.is_ascii_digit())?);
+    let (_, unit) = UNITS.into_iter().find(|(name, _)| *name == unit)?;
+    Some(When::Ago { count: count.parse().ok()?, unit })
 }
 
 /// A day, a local time to the minute or the second, or RFC 3339. jiff reads much more; what people meant as a file's
@@ -91,8 +133,27 @@ impl fmt::Display for When {
             Self::Day(day) => day.fmt(f),
             Self::Local(time) => time.fmt(f),
             Self::Instant(time) => time.fmt(f),
+            Self::Ago { count, unit } => {
+                let name = UNITS.into_iter().find_map(|(name, other)| (other == *unit).then_some(name));
+                write!(f, "-{count}{}", name.unwrap_or_default())
+            }
             Self::Snapshot(prefix) => f.write_str(prefix),
         }
+    }
+}
+
+impl When {
+    /// Whether what it means depends on a time zone.
+    pub fn is_local(&self) -> bool {
+        matches!(self, Self::Yesterday | Self::Day(_) | Self::Local(_) | Self::Ago { .. })
+    }
+
+    /// The last moment that it means, in a zone; none where it names no moment.
+    ///
+    /// # Errors
+    /// It lies outside what a calendar can express.
+    pub fn end(&self, zone: &TimeZone, now: Timestamp) -> Result<Option<Timestamp>, ChooseError> {
+        end_of(self, zone, now).map_err(|_| ChooseError::Calendar { when: self.to_string() })
     }
 }
 
@@ -241,7 +302,7 @@ pub fn choose<'a>(
             [..] => Err(ChooseError::Ambiguous { prefix: prefix.clone(), count: found.len() }),
         };
     }
-    let end = end_of(when, zone, now).map_err(|_| ChooseError::Calendar { when: when.to_string() })?;
+    let end = when.end(zone, now)?;
     let meant = |snapshot: &&Candidate| snapshot.regular && end.is_none_or(|end| snapshot.committed <= end);
     let mut sets: Vec<_> = candidates.iter().filter(meant).map(|snapshot| snapshot.source_set.clone()).collect();
     sets.sort();
@@ -263,6 +324,18 @@ fn end_of(when: &When, zone: &TimeZone, now: Timestamp) -> Result<Option<Timesta
         When::Yesterday => day_end(now.to_zoned(zone.clone()).date().yesterday()?).map(Some),
         When::Day(day) => day_end(*day).map(Some),
         When::Local(time) => Ok(Some(time.to_zoned(zone.clone())?.timestamp())),
+        When::Ago { count, unit } => {
+            let span = Span::new();
+            let span = match unit {
+                Unit::Minutes => span.try_minutes(*count),
+                Unit::Hours => span.try_hours(*count),
+                Unit::Days => span.try_days(*count),
+                Unit::Weeks => span.try_weeks(*count),
+                Unit::Months => span.try_months(*count),
+                Unit::Years => span.try_years(*count),
+            }?;
+            Ok(Some(now.to_zoned(zone.clone()).checked_sub(span)?.timestamp()))
+        }
         When::Instant(time) => Ok(Some(*time)),
     }
 }

@@ -8,6 +8,10 @@ mod backup;
 mod cat;
 pub mod demo;
 mod diff;
+mod dump;
+mod elsewhere;
+mod entry;
+mod find;
 mod host;
 mod init;
 mod ls;
@@ -18,6 +22,7 @@ mod restore;
 mod serve;
 mod snapshots;
 mod token;
+mod versions;
 
 use crate::config::{self, Config, ConfigError};
 use clap::{Args, CommandFactory, Parser, Subcommand};
@@ -75,7 +80,10 @@ enum Command {
     Snapshots(snapshots::SnapshotsArgs),
     Ls(ls::LsArgs),
     Cat(cat::CatArgs),
+    Find(find::FindArgs),
+    Versions(versions::VersionsArgs),
     Diff(diff::DiffArgs),
+    Dump(dump::DumpArgs),
     Restore(restore::RestoreArgs),
     /// Look after the repository itself
     #[command(subcommand)]
@@ -138,7 +146,10 @@ impl Command {
             Self::Snapshots(args) => snapshots::snapshots(args, global, out).await,
             Self::Ls(args) => ls::ls(args, global, out).await,
             Self::Cat(args) => cat::cat(args, global, out).await,
+            Self::Find(args) => find::find(args, global, out).await,
+            Self::Versions(args) => versions::versions(args, global, out).await,
             Self::Diff(args) => diff::diff(args, global, out).await,
+            Self::Dump(args) => dump::dump(args, global, out).await,
             Self::Restore(args) => restore::restore(args, global, out).await,
             Self::Repository(command) => command.run(global, out).await,
             Self::Completions { shell } => print(&completions(shell)),

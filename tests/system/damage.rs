@@ -75,6 +75,42 @@ fn what_is_damaged_costs_itself_and_is_named_and_all_else_is_restored() {
     println!("{in_tree} times the tree was damaged, {in_content} times content");
 }
 
+/// The content of one version is damaged; the versions before and after it are whole.
+#[test]
+fn a_damaged_file_names_the_snapshots_that_hold_another_version_of_it_whole() {
+    let world = World::new();
+    let mut ids = Vec::new();
+    let mut new_packs = Vec::new();
+    for night in 0..3 {
+        let before: BTreeSet<PathBuf> = packs(&world).into_iter().collect();
+        world.write("dir/large", &noise(night, 3_000_000));
+        world.write("same", b"in all of them");
+        ids.push(world.backed_up());
+        new_packs = if night == 1 {
+            packs(&world).into_iter().filter(|pack| !before.contains(pack)).collect()
+        } else {
+            new_packs
+        };
+    }
+    let largest = new_packs.iter().max_by_key(|pack| fs::metadata(pack).unwrap().len()).unwrap();
+    let mut content = fs::read(largest).unwrap();
+    let middle = content.len() / 2;
+    content[middle] ^= 1;
+    fs::write(largest, content).unwrap();
+    let target = world.path("target");
+    let address = format!("server:{}@{}", world.source().display(), ids[1]);
+    let output = world.lab.try_lifeboat(&["restore", &address, "--to", target.to_str().unwrap()]).unwrap();
+    let text = said(&output);
+    assert_eq!(output.status.code(), Some(3), "{text}");
+    let file = world.source().join("dir/large");
+    for night in [0, 2] {
+        let line = format!("another version of {} is whole in @{}", file.display(), &ids[night][..12]);
+        assert!(text.contains(&line), "{line:?} is not in {text}");
+    }
+    assert_eq!(fs::read(target.join("same")).unwrap(), b"in all of them");
+    assert!(!target.join("dir/large").exists());
+}
+
 /// A mirror deletes nothing where it cannot know what belongs there.
 #[test]
 fn a_mirror_of_a_damaged_tree_deletes_nothing_after_the_damage() {

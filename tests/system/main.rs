@@ -7,6 +7,8 @@ mod clocks;
 mod crashes;
 mod damage;
 mod disks;
+mod dump;
+mod finding;
 mod half_way;
 mod identity;
 mod judges;

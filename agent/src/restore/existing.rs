@@ -116,6 +116,13 @@ impl Existing {
         self.0.flight.fail(reason);
     }
 
+    /// The same, because the content of the snapshot is damaged in the repository.
+    pub fn lose(self, reason: impl std::fmt::Display) {
+        let flight = &self.0.flight;
+        flight.shared().report().damaged(flight.path());
+        self.fail(reason);
+    }
+
     fn settle(self) -> Adopted {
         if self.0.bytes >= PART_BYTES {
             let place = self.0.flight.place();

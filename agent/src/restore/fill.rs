@@ -202,6 +202,10 @@ fn compare_one(
             existing.fail(&failure);
             return Err(failure);
         }
+        Err(error @ CompareError::Fetch(FetchError::Lost { .. } | FetchError::Format(_))) => {
+            existing.lose(error);
+            return Ok(None);
+        }
         Err(error) => {
             existing.fail(error);
             return Ok(None);
@@ -276,6 +280,13 @@ fn settle(slot: FileSlot, filled: Result<(), FillError>, bytes: u64, around: Sur
                 return Err(failure);
             }
             slot.fail(FillError::Write(error));
+            Ok(())
+        }
+        Err(
+            error @ (FillError::Fetch(FetchError::Lost { .. } | FetchError::Format(_))
+            | FillError::Compare(CompareError::Fetch(FetchError::Lost { .. } | FetchError::Format(_)))),
+        ) => {
+            slot.lose(error);
             Ok(())
         }
         Err(error) => {

@@ -105,6 +105,8 @@ pub struct Report {
     pub failed_entries: u64,
     /// The first thousand of them.
     pub failures: Vec<Failure>,
+    /// Which files are among them because their content is damaged in the repository; a thousand at most.
+    pub damaged: Vec<Vec<u8>>,
 }
 
 impl Report {
@@ -113,15 +115,24 @@ impl Report {
         self.failed_entries == 0 && self.lost_attributes.is_empty()
     }
 
-    pub(super) fn lose(&mut self, path: &[u8], attribute: Attribute, reason: impl fmt::Display) {
+    /// Counts an attribute that an entry lost.
+    pub fn lose(&mut self, path: &[u8], attribute: Attribute, reason: impl fmt::Display) {
         *self.lost_attributes.entry(attribute.kind()).or_default() += 1;
         if self.losses.len() < NAMED_MAX {
             self.losses.push(Loss { path: path.to_vec(), attribute, reason: reason.to_string() });
         }
     }
 
-    pub(super) fn fail(&mut self, path: &[u8], reason: impl fmt::Display) {
+    /// Counts an entry that was not restored.
+    pub fn fail(&mut self, path: &[u8], reason: impl fmt::Display) {
         self.add(path, format_args!("not restored: {reason}"));
+    }
+
+    /// Names a file whose content is damaged in the repository.
+    pub fn damaged(&mut self, path: &[u8]) {
+        if self.damaged.len() < NAMED_MAX {
+            self.damaged.push(path.to_vec());
+        }
     }
 
     pub(super) fn fail_to_delete(&mut self, path: &[u8], reason: impl fmt::Display) {

@@ -8,7 +8,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 /// Paths of the tree, with all below them, and what of that is left out.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Selection {
     /// In the order of their places in the target; none lies within another.
     roots: Vec<Vec<u8>>,
@@ -107,6 +107,15 @@ impl Selection {
         without(path, self.strip)
     }
 
+    /// The path in the tree of what has this place.
+    pub fn origin(&self, place: &[u8]) -> Option<Vec<u8>> {
+        let root = self.roots.iter().rfind(|root| self.place(root).is_some_and(|above| is_within(place, &above)))?;
+        let depth = self.place(root).map_or(0, |above| parts(&above));
+        let below = without(place, depth).filter(|below| !below.is_empty());
+        let parts = [Some(root.clone()).filter(|root| !root.is_empty()), below];
+        Some(parts.into_iter().flatten().collect::<Vec<_>>().join(&b'/'))
+    }
+
     /// What becomes of an entry at or below one of the paths, whose directories were not left out.
     pub fn fate(&self, path: &[u8], is_directory: bool) -> Fate {
         if path.is_empty() {
@@ -182,6 +191,14 @@ mod tests {
         let stripped = selection(&["var/www", "srv/git"], 1, &[], &[]).unwrap();
         assert_eq!(roots(&stripped), ["srv/git", "var/www"], "git before www");
         assert_eq!(stripped.place(b"var/www/a"), Some(b"www/a".to_vec()));
+        for selection in
+            [&whole, &stripped, &Selection::one(b"var/www".to_vec(), true), &Selection::one(Vec::new(), true)]
+        {
+            for path in [&b"var/www/a/b"[..], b"var/www"] {
+                assert_eq!(selection.origin(&selection.place(path).unwrap()), Some(path.to_vec()));
+            }
+        }
+        assert_eq!(stripped.origin(b"other"), None);
         assert_eq!(Selection::one(b"etc/ssl".to_vec(), true).place(b"etc/ssl/a"), Some(b"a".to_vec()));
         assert_eq!(Selection::one(b"etc/ssl".to_vec(), true).place(b"etc/ssl"), Some(Vec::new()));
         assert_eq!(Selection::one(b"etc/hosts".to_vec(), false).place(b"etc/hosts"), Some(b"hosts".to_vec()));

@@ -171,6 +171,14 @@ impl FileSlot {
         }
     }
 
+    /// The same, because the content is damaged in the repository.
+    pub fn lose(self, reason: impl fmt::Display) {
+        if let Some(work) = &self.work {
+            work.flight.shared().report().damaged(work.flight.path());
+        }
+        self.fail(reason);
+    }
+
     /// The restore ends before the content is complete: a part stays for the next one.
     pub fn put_off(mut self, reason: impl fmt::Display) {
         if let Some(work) = self.work.take() {

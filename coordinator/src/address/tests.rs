@@ -23,6 +23,9 @@ fn the_parts_of_an_address_are_found() {
     assert_eq!(parse("mail-1:/etc@2026-11-01"), address("mail-1", "etc", day));
     assert_eq!(parse("mail-1:/etc@2026-11-01 09:00"), address("mail-1", "etc", local));
     assert_eq!(parse("mail-1:/etc@2026-11-01T09:00:00+02:00"), address("mail-1", "etc", instant));
+    let ago = |count, unit| When::Ago { count, unit };
+    assert_eq!(parse("mail-1:/etc@-3d"), address("mail-1", "etc", ago(3, Unit::Days)));
+    assert_eq!(parse("mail-1@-18mo"), address("mail-1", "", ago(18, Unit::Months)));
     assert_eq!(parse("mail-1:/etc@4BE1D07C"), address("mail-1", "etc", When::Snapshot("4be1d07c".into())));
 }
 
@@ -33,6 +36,8 @@ fn what_follows_the_last_at_sign_is_a_moment_only_if_it_reads_as_one() {
     assert_eq!(parse("h:/logs@2026-11"), address("h", "logs@2026-11", When::Latest));
     assert_eq!(parse("h:/x@12:00"), address("h", "x@12:00", When::Latest));
     assert_eq!(parse("h:/x@abc"), address("h", "x@abc", When::Latest));
+    assert_eq!(parse("h:/x@-3"), address("h", "x@-3", When::Latest));
+    assert_eq!(parse("h:/x@-70000d"), address("h", "x@-70000d", When::Latest));
 }
 
 #[test]
@@ -70,7 +75,8 @@ proptest! {
     fn a_moment_reads_back_from_what_it_shows(seconds in -60_000_000_000i64..250_000_000_000) {
         let instant = Timestamp::from_second(seconds).unwrap();
         let local = instant.to_zoned(TimeZone::UTC).datetime();
-        for when in [When::Day(local.date()), When::Local(local), When::Instant(instant)] {
+        let units = UNITS.map(|(_, unit)| When::Ago { count: seconds as u16, unit });
+        for when in [When::Day(local.date()), When::Local(local), When::Instant(instant)].into_iter().chain(units) {
             prop_assume!((1000..=9999).contains(&local.year()));
             prop_assert_eq!(when.to_string().parse(), Ok(when));
         }
@@ -100,6 +106,9 @@ fn a_moment_means_the_newest_snapshot_that_was_committed_by_then() {
     assert_eq!(chosen(&list, "2026-11-01"), Some(1));
     assert_eq!(chosen(&list, "2026-11-02 02:10"), Some(2));
     assert_eq!(chosen(&list, "2026-10-31"), None);
+    assert_eq!((chosen(&list, "-12h"), chosen(&list, "-13h")), (Some(4), Some(2)));
+    assert_eq!(chosen(&list, "-1d"), Some(2));
+    assert_eq!(chosen(&list, "-60000y"), None);
     list[3].regular = false;
     assert_eq!(chosen(&list, "latest"), Some(3), "a suspect one is chosen only by its id");
     assert_eq!(chosen(&list, &list[3].id.clone()), Some(4));

@@ -32,6 +32,9 @@ impl From<FetchError> for CatError {
 /// Runs the command.
 pub async fn cat(args: CatArgs, global: &Global, out: &mut Output) -> Result<Done, Failure> {
     let opened = args.address.open("cat", LOOK, global).await?;
+    if args.address.is_local()? {
+        opened.say_which("", out);
+    }
     let mut out = std::mem::replace(out, Output::new(out.is_json()));
     blocking(move || {
         let content = file_content(&opened, opened.entry()?)?;
@@ -53,12 +56,8 @@ pub async fn cat(args: CatArgs, global: &Global, out: &mut Output) -> Result<Don
 /// What is in the file, or in the file that this is a further name of.
 fn file_content(opened: &Opened, entry: Entry) -> Result<FileContent, Failure> {
     let shown = Shown(&entry.path).to_string();
-    let kind = match entry.kind {
-        EntryKind::HardLink { to } => opened.tree().lookup(&to)?.map(|first| first.kind),
-        kind => Some(kind),
-    };
-    match kind {
-        Some(EntryKind::File(content)) => Ok(content),
+    match opened.file_of(entry)?.kind {
+        EntryKind::File(content) => Ok(content),
         _ => Err(Failure::new(ErrorClass::Usage, format!("/{shown} is not a regular file"))),
     }
 }

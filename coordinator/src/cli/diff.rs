@@ -1,15 +1,17 @@
-//! `lifeboat diff`: what changed between two moments, at a cost of what changed.
+//! `lifeboat diff A B`: what changed between two snapshots, at a cost of what changed.
 
-use super::output::{Output, Row};
-use super::reading::{self, AddressArgs, LOOK, blocking};
-use super::{Done, Global, admin};
+use super::entry::differences;
+use super::output::Output;
+use super::reading::{AddressArgs, LOOK, Opened, Snapshots, blocking};
+use super::{Done, Global};
 use crate::address::{Address, When};
 use clap::Args;
 use lifeboat_agent::restore::fetch::{FetchError, NodeReader};
 use lifeboat_agent::walk::Shown;
-use lifeboat_format::tree::{Change, Entry, EntryKind, Node, NodeRef, NodeSource, diff as diff_trees, is_within};
-use lifeboat_proto::status::Failure;
+use lifeboat_format::tree::{Change, Diff, Node, NodeRef, NodeSource, diff as diff_trees, is_within};
+use lifeboat_proto::status::{ErrorClass, Failure};
 use serde::Serialize;
+use std::ffi::OsString;
 
 /// Show what changed between two moments
 #[derive(Debug, Args)]
@@ -17,12 +19,9 @@ pub struct DiffArgs {
     /// The earlier one
     #[command(flatten)]
     address: AddressArgs,
-    /// The later one
-    #[arg(long, value_name = "WHEN", default_value = "latest")]
-    to: When,
-    /// The source set of the later one, where the server has several
-    #[arg(long, value_name = "NAME", default_value = "", hide = true)]
-    to_set: String,
+    /// The later one: another moment of the same files, or the same path of another server
+    #[arg(value_name = "WHEN|HOST:PATH[@WHEN]", default_value = "latest", allow_hyphen_values = true)]
+    other: OsString,
 }
 
 #[derive(Serialize)]
@@ -32,21 +31,8 @@ struct ChangeRow {
     what: Vec<&'static str>,
 }
 
-impl Row for ChangeRow {
-    const HEADERS: &'static [&'static str] = &["", "PATH", "WHAT"];
-
-    fn cells(&self) -> Vec<String> {
-        let sign = match self.change {
-            "added" => "+",
-            "removed" => "-",
-            _ => "M",
-        };
-        vec![sign.to_owned(), self.path.clone(), self.what.join(", ")]
-    }
-}
-
 /// Nodes of two trees. A node that both hold is the same; whichever reader knows the way to it reads it.
-struct Either(NodeReader, NodeReader);
+pub struct Either(NodeReader, NodeReader);
 
 impl NodeSource for Either {
     type Error = FetchError;
@@ -59,22 +45,36 @@ impl NodeSource for Either {
     }
 }
 
+/// What leads from one snapshot to another.
+pub fn changes(before: &Opened, after: &Opened) -> Diff<Either> {
+    diff_trees(Either(before.reader.nodes(), after.reader.nodes()), before.reader.root(), after.reader.root())
+}
+
 /// Runs the command.
 pub async fn diff(args: DiffArgs, global: &Global, out: &mut Output) -> Result<Done, Failure> {
-    let before = args.address.open("diff", LOOK, global).await?;
-    let config = global.config()?;
-    let mut admin = admin::connect(&config).await?;
-    let later = Address { when: args.to, ..before.address.clone() };
-    let set = if args.to_set.is_empty() { &before.snapshot.source_set } else { &args.to_set };
-    let after = reading::open(later, set, "diff", LOOK, &config, &mut admin).await?;
-    out.say(format_args!("from {} to {}", before.short_id(), after.short_id()));
+    let first = args.address.address()?;
+    let mut snapshots = args.address.snapshots(global).await?;
+    let before = snapshots.open_at(&first, "diff", LOOK).await?;
+    let second = second(&first, &args.other)?;
+    let after = match second.host == first.host {
+        true => {
+            // The list was cut to --set, or had only one.
+            snapshots.list.retain(|snapshot| snapshot.source_set == before.snapshot.source_set);
+            snapshots.open_at(&second, "diff", LOOK).await?
+        }
+        false => {
+            let mut others = Snapshots::of(&second.host, &before.snapshot.source_set, global).await?;
+            others.open_at(&second, "diff", LOOK).await?
+        }
+    };
+    before.say_which("from ", out);
+    after.say_which("to   ", out);
     let mut out = std::mem::replace(out, Output::new(out.is_json()));
     blocking(move || {
-        let source = Either(before.reader.nodes(), after.reader.nodes());
-        let changes = diff_trees(source, before.reader.root(), after.reader.root());
-        for change in changes {
-            let row = row(change?, &before.address.path);
-            row.map_or(Ok(()), |row| show(row, &mut out))?;
+        for change in changes(&before, &after) {
+            if let Some(row) = row(change?, &before.path) {
+                out.value(&row, ChangeRow::text)?;
+            }
         }
         Ok(())
     })
@@ -82,8 +82,29 @@ pub async fn diff(args: DiffArgs, global: &Global, out: &mut Output) -> Result<D
     Ok(Done::Whole)
 }
 
-fn show(row: ChangeRow, out: &mut Output) -> Result<(), Failure> {
-    out.value(&row, |row| row.cells().join("  ").trim_end().to_owned())
+/// The later address: it may be a moment alone.
+fn second(first: &Address, typed: &OsString) -> Result<Address, Failure> {
+    if let Some(when) = typed.to_str().and_then(|text| text.trim_start_matches('@').parse::<When>().ok()) {
+        return Ok(Address { when, ..first.clone() });
+    }
+    let address = Address::parse(typed, None).map_err(|error| Failure::of(ErrorClass::Usage, &error))?;
+    if address.path != first.path {
+        let problem = format!("/{} and /{} are two paths", Shown(&first.path), Shown(&address.path));
+        return Err(Failure::new(ErrorClass::Usage, problem).hint("name the same path of two snapshots"));
+    }
+    Ok(address)
+}
+
+impl ChangeRow {
+    fn text(&self) -> String {
+        let sign = match self.change {
+            "added" => '+',
+            "removed" => '-',
+            _ => 'M',
+        };
+        let what = if self.what.is_empty() { String::new() } else { format!("  ({})", self.what.join(", ")) };
+        format!("{sign} {}{what}", self.path)
+    }
 }
 
 /// The change in a line, if it lies below `path`, and is one to whom restores: that a small file was put into another
@@ -102,54 +123,17 @@ fn row(change: Change, path: &[u8]) -> Option<ChangeRow> {
     })
 }
 
-fn differences(before: &Entry, after: &Entry) -> Vec<&'static str> {
-    let (old, new) = (&before.attributes, &after.attributes);
-    let content = match (&before.kind, &after.kind) {
-        // Where a small file lies in its bundle may change without its content.
-        (EntryKind::File(old), EntryKind::File(new)) => old.bytes != new.bytes || !same_content(old, new),
-        (old, new) => old != new,
-    };
-    [
-        ("content", content),
-        ("mode", old.mode != new.mode),
-        ("owner", (old.uid, &old.owner) != (new.uid, &new.owner)),
-        ("group", (old.gid, &old.group) != (new.gid, &new.group)),
-        ("time", old.mtime != new.mtime),
-        ("extended attributes", old.xattrs != new.xattrs),
-        ("flags", old.flags != new.flags),
-    ]
-    .into_iter()
-    .filter_map(|(what, differs)| differs.then_some(what))
-    .collect()
-}
-
-fn same_content(old: &lifeboat_format::tree::FileContent, new: &lifeboat_format::tree::FileContent) -> bool {
-    use lifeboat_format::tree::Body;
-    match (&old.body, &new.body) {
-        (Body::Bundled { hash: old, .. }, Body::Bundled { hash: new, .. }) => old == new,
-        (old, new) => old == new,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use lifeboat_format::id::{ChunkId, Scope};
-    use lifeboat_format::key::ContentHash;
-    use lifeboat_format::tree::{Attributes, Body, ChunkRef, FileContent};
-
-    fn bundled(offset: u32, hash: u8) -> Box<Entry> {
-        let (id, content) = (ChunkId::from_bytes([1; 32]), ContentHash::from_bytes([1; 32]));
-        let chunk = ChunkRef { id, scope: Scope::new(1), content, bytes: 100 };
-        let body = Body::Bundled { chunk, offset, hash: [hash; 16] };
-        let kind = EntryKind::File(FileContent { bytes: 7, body });
-        Box::new(Entry { path: b"file".to_vec(), kind, attributes: Attributes::default() })
-    }
 
     #[test]
-    fn another_place_in_a_bundle_is_no_change_and_other_content_is() {
-        let changed = |before, after| row(Change::Changed { before, after }, b"").map(|row| row.what);
-        assert_eq!(changed(bundled(0, 1), bundled(50, 1)), None);
-        assert_eq!(changed(bundled(0, 1), bundled(0, 2)), Some(vec!["content"]));
+    fn the_later_one_is_a_moment_or_the_same_path_elsewhere() {
+        let first = Address::parse("web1:/etc@-3d".as_ref(), None).unwrap();
+        let of = |text: &str| second(&first, &text.into());
+        assert_eq!(of("latest").unwrap(), Address { when: When::Latest, ..first.clone() });
+        assert_eq!(of("@-1d").unwrap().when, "-1d".parse().unwrap());
+        assert_eq!(of("web2:/etc").unwrap().host, "web2");
+        assert_eq!(of("web1:/var").unwrap_err().to_string(), "/etc and /var are two paths");
     }
 }

@@ -4,7 +4,6 @@ use super::output::{Output, Row, ago, from_ns, moment, outcome_name, size, span}
 use super::{Done, Global, admin};
 use clap::{Args, Subcommand};
 use jiff::Timestamp;
-use jiff::tz::TimeZone;
 use lifeboat_proto::status::{ErrorClass, Failure};
 use lifeboat_proto::v1;
 use serde::Serialize;
@@ -32,13 +31,12 @@ impl HostCommand {
         };
         let request = v1::ListHostsRequest { name };
         let hosts = admin::connect(&config).await?.list_hosts(request).await?.into_inner().hosts;
-        let zone = &config.time_zone;
         match self {
-            Self::List => list(&hosts, zone, out),
+            Self::List => list(&hosts, out),
             Self::Show(args) => {
                 let unknown = || Failure::new(ErrorClass::NotFound, format!("there is no host {:?}", args.host));
                 let host = hosts.first().ok_or_else(|| unknown().hint("`lifeboat host list` shows them all"))?;
-                show(host, zone, out)
+                show(host, out)
             }
         }
     }
@@ -58,19 +56,17 @@ struct HostRow {
     running: bool,
     connected: bool,
     clock_ahead_seconds: i64,
-    #[serde(skip)]
-    zone: TimeZone,
 }
 
 impl Row for HostRow {
     const HEADERS: &'static [&'static str] = &["HOST", "SET", "LAST BACKUP", "", "LAST ATTEMPT", "NEXT", "AGENT"];
 
     fn cells(&self) -> Vec<String> {
-        let next = if self.running { "running".to_owned() } else { moment(self.next, &self.zone) };
+        let next = if self.running { "running".to_owned() } else { moment(self.next) };
         vec![
             self.host.clone(),
             self.source_set.clone().unwrap_or_else(|| "–".into()),
-            moment(self.last, &self.zone),
+            moment(self.last),
             self.last.map(|last| ago(last, Timestamp::now())).unwrap_or_default(),
             self.last_outcome.unwrap_or("none yet").to_owned(),
             next,
@@ -89,7 +85,7 @@ fn clock(ahead_seconds: i64) -> Option<String> {
     (minutes != 0).then(|| format!("{} {which}", span(minutes * 60)))
 }
 
-fn row(host: &v1::Host, set: Option<&v1::HostSourceSet>, zone: &TimeZone) -> HostRow {
+fn row(host: &v1::Host, set: Option<&v1::HostSourceSet>) -> HostRow {
     HostRow {
         host: host.name.clone(),
         number: host.number,
@@ -102,16 +98,15 @@ fn row(host: &v1::Host, set: Option<&v1::HostSourceSet>, zone: &TimeZone) -> Hos
         running: set.is_some_and(|set| !set.running_job.is_empty()),
         connected: host.connected,
         clock_ahead_seconds: host.clock_ahead_seconds,
-        zone: zone.clone(),
     }
 }
 
-fn list(hosts: &[v1::Host], zone: &TimeZone, out: &mut Output) -> Result<Done, Failure> {
+fn list(hosts: &[v1::Host], out: &mut Output) -> Result<Done, Failure> {
     let rows: Vec<_> = hosts
         .iter()
         .flat_map(|host| {
-            let none = host.source_sets.is_empty().then(|| row(host, None, zone));
-            host.source_sets.iter().map(|set| row(host, Some(set), zone)).chain(none)
+            let none = host.source_sets.is_empty().then(|| row(host, None));
+            host.source_sets.iter().map(|set| row(host, Some(set))).chain(none)
         })
         .collect();
     out.table(&rows)?;
@@ -121,42 +116,42 @@ fn list(hosts: &[v1::Host], zone: &TimeZone, out: &mut Output) -> Result<Done, F
     Ok(Done::Whole)
 }
 
-fn show(host: &v1::Host, zone: &TimeZone, out: &mut Output) -> Result<Done, Failure> {
+fn show(host: &v1::Host, out: &mut Output) -> Result<Done, Failure> {
     if out.is_json() {
-        out.table(&host.source_sets.iter().map(|set| row(host, Some(set), zone)).collect::<Vec<_>>())?;
+        out.table(&host.source_sets.iter().map(|set| row(host, Some(set))).collect::<Vec<_>>())?;
         return Ok(Done::Whole);
     }
-    let seen = if host.connected { "connected".to_owned() } else { moment(from_ns(host.last_seen_ns), zone) };
+    let seen = if host.connected { "connected".to_owned() } else { moment(from_ns(host.last_seen_ns)) };
     let lines = [
         ("host", format!("{} (number {})", host.name, host.number)),
         ("site", host.site.clone()),
-        ("enrolled", moment(from_ns(host.enrolled_ns), zone)),
+        ("enrolled", moment(from_ns(host.enrolled_ns))),
         ("agent", format!("{} {}", host.agent_version, seen).trim().to_owned()),
         ("fingerprint", host.fingerprint.clone()),
         ("clock", clock(host.clock_ahead_seconds).map(|clock| format!("{clock}; set it right")).unwrap_or_default()),
-        ("certificate until", moment(from_ns(host.certificate_ends_ns), zone)),
+        ("certificate until", moment(from_ns(host.certificate_ends_ns))),
     ];
     for (what, value) in lines.iter().filter(|(_, value)| !value.is_empty()) {
         out.line(format_args!("{what:<18} {value}"))?;
     }
-    host.source_sets.iter().try_for_each(|set| show_set(host, set, zone, out))?;
+    host.source_sets.iter().try_for_each(|set| show_set(host, set, out))?;
     Ok(Done::Whole)
 }
 
-fn show_set(host: &v1::Host, set: &v1::HostSourceSet, zone: &TimeZone, out: &mut Output) -> Result<(), Failure> {
-    let row = row(host, Some(set), zone);
+fn show_set(host: &v1::Host, set: &v1::HostSourceSet, out: &mut Output) -> Result<(), Failure> {
+    let row = row(host, Some(set));
     out.line(format_args!("\nsource set {}: {} snapshots", set.name, set.snapshot_count))?;
     if let Some(last) = &set.last {
-        let (bytes, when) = (size(last.content_bytes), moment(row.last, zone));
+        let (bytes, when) = (size(last.content_bytes), moment(row.last));
         out.line(format_args!("  last backup     {when}, {} files, {bytes}, {} gaps", last.files, last.gap_count))?;
         if last.suspect {
             out.line(format_args!("  suspect         {}", last.suspect_reason))?;
         }
     }
-    let attempt = moment(from_ns(set.last_attempt_ns), zone);
+    let attempt = moment(from_ns(set.last_attempt_ns));
     out.line(format_args!("  last attempt    {attempt}, {}", row.last_outcome.unwrap_or("none yet")))?;
     if let Some(message) = &row.last_message {
         out.line(format_args!("                  {message}"))?;
     }
-    out.line(format_args!("  next            {}", moment(row.next, zone)))
+    out.line(format_args!("  next            {}", moment(row.next)))
 }

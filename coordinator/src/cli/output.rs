@@ -125,12 +125,24 @@ pub fn size(bytes: u64) -> String {
     HumanBytes(bytes).to_string()
 }
 
-/// A moment, to the minute, in the given zone; a dash for none.
-pub fn moment(time: Option<Timestamp>, zone: &TimeZone) -> String {
+/// A moment, to the minute, in the reader's zone; a dash for none.
+pub fn moment(time: Option<Timestamp>) -> String {
     match time {
-        Some(time) => time.to_zoned(zone.clone()).strftime("%Y-%m-%d %H:%M").to_string(),
+        Some(time) => time.to_zoned(zone()).strftime("%Y-%m-%d %H:%M").to_string(),
         None => "–".to_owned(),
     }
+}
+
+/// The reader's time zone: in it, times are read and shown.
+pub fn zone() -> TimeZone {
+    TimeZone::system()
+}
+
+/// What it is called; UTC where the system names none.
+pub fn zone_name() -> String {
+    let zone = zone();
+    let offset = || zone.to_fixed_offset().map_or_else(|_| "this machine".to_owned(), |offset| format!("UTC{offset}"));
+    if zone.is_unknown() { "UTC".to_owned() } else { zone.iana_name().map_or_else(offset, str::to_owned) }
 }
 
 /// How long ago, in one unit.
@@ -189,7 +201,8 @@ mod tests {
 
     #[test]
     fn no_time_is_shown_as_none() {
-        assert_eq!(moment(from_ns(0), &TimeZone::UTC), "–");
-        assert_eq!(moment(from_ns(1_000_000_000), &TimeZone::UTC), "1970-01-01 00:00");
+        assert_eq!(moment(from_ns(0)), "–");
+        let long_ago = from_ns(1_000_000_000).unwrap().to_zoned(zone());
+        assert_eq!(moment(Some(long_ago.timestamp())), long_ago.strftime("%Y-%m-%d %H:%M").to_string());
     }
 }

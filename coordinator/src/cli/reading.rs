@@ -3,20 +3,21 @@
 //! The operator's key signs an order; the coordinator opens the snapshot for a key that is made here for this one
 //! command and forgotten with it. What is read after that is checked here, record by record.
 
-use super::Global;
 use super::admin::{self, Admin};
-use super::output::{from_ns, hex};
+use super::output::{Output, ago, from_ns, hex, moment, zone, zone_name};
+use super::{Done, Global, elsewhere};
 use crate::address::{self, Address, AddressError, Candidate, When};
 use crate::config::Config;
 use crate::vault;
 use clap::Args;
 use jiff::{SignedDuration, Timestamp};
-use lifeboat_agent::restore::fetch::{GrantReader, NodeReader};
+use lifeboat_agent::restore::fetch::{FetchError, GrantReader, NodeReader};
+use lifeboat_agent::walk::Shown;
 use lifeboat_format::envelope::Identity;
 use lifeboat_format::grant::{GrantOrder, SignedOrder};
 use lifeboat_format::id::{RepositoryId, SnapshotId};
 use lifeboat_format::journal::event::GrantTarget;
-use lifeboat_format::tree::{Entry, TreeReader};
+use lifeboat_format::tree::{Entry, EntryKind, TreeReader, is_within};
 use lifeboat_proto::convert::array;
 use lifeboat_proto::status::{ErrorClass, Failure};
 use lifeboat_proto::v1::{self, Outcome};
@@ -24,13 +25,13 @@ use std::ffi::OsString;
 use tokio::runtime::Handle;
 
 /// How files are named on the command line.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub struct AddressArgs {
     /// Which files, of which server, when: mail-1:/etc@yesterday
     #[arg(value_name = "HOST:PATH[@WHEN]")]
     address: OsString,
     /// The moment or snapshot; then nothing behind an @ in the address is taken for one
-    #[arg(long, value_name = "WHEN")]
+    #[arg(long, value_name = "WHEN", allow_hyphen_values = true)]
     at: Option<When>,
     /// The source set, where the server has several
     #[arg(long, value_name = "NAME", default_value = "")]
@@ -41,8 +42,8 @@ pub struct AddressArgs {
 pub struct Opened {
     /// Reads it.
     pub reader: GrantReader,
-    /// What was asked for.
-    pub address: Address,
+    /// The path that was asked for, as the tree has it.
+    pub path: Vec<u8>,
     /// The snapshot that it is.
     pub snapshot: v1::SnapshotInfo,
     /// What the backup could not read, escaped.
@@ -61,12 +62,22 @@ impl AddressArgs {
             .map_err(|error: AddressError| Failure::of(ErrorClass::Usage, &error))
     }
 
+    /// Whether what it means depends on a time zone.
+    pub fn is_local(&self) -> Result<bool, Failure> {
+        Ok(self.address()?.when.is_local())
+    }
+
+    /// The snapshots among which it chooses.
+    pub async fn snapshots(&self, global: &Global) -> Result<Snapshots, Failure> {
+        Snapshots::of(&self.address()?.host, &self.set, global).await
+    }
+
     /// Finds the snapshot and has it opened. `purpose` is for the journal.
     pub async fn open(&self, purpose: &str, life: SignedDuration, global: &Global) -> Result<Opened, Failure> {
         self.open_at(None, purpose, life, global).await
     }
 
-    /// The same, at another moment than the one that was typed.
+    /// The same, at another moment than the one that was typed. The path must be there.
     pub async fn open_at(
         &self,
         when: Option<When>,
@@ -74,13 +85,13 @@ impl AddressArgs {
         life: SignedDuration,
         global: &Global,
     ) -> Result<Opened, Failure> {
-        let config = global.config()?;
-        let mut admin = admin::connect(&config).await?;
         let mut address = self.address()?;
         if let Some(when) = when {
             address.when = when;
         }
-        open(address, &self.set, purpose, life, &config, &mut admin).await
+        let mut snapshots = self.snapshots(global).await?;
+        let opened = snapshots.open_at(&address, purpose, life).await?;
+        elsewhere::check(opened, &mut snapshots).await
     }
 
     /// What was typed.
@@ -96,33 +107,68 @@ impl AddressArgs {
     }
 }
 
-/// Finds the snapshot that an address means and has it opened.
-pub async fn open(
-    address: Address,
-    source_set: &str,
-    purpose: &str,
-    life: SignedDuration,
-    config: &Config,
-    admin: &mut Admin,
-) -> Result<Opened, Failure> {
-    let list = admin::list_snapshots(admin, &address.host, source_set).await?;
-    let repository = RepositoryId::from_bytes(array("repository", &list.repository)?);
-    let candidates = list.snapshots.iter().map(candidate).collect::<Result<Vec<_>, _>>()?;
-    let chosen = address::choose(&address.host, &address.when, &candidates, &config.time_zone, Timestamp::now());
-    let chosen = chosen.map_err(|error| Failure::of(ErrorClass::NotFound, &error))?;
-    let snapshot = chosen.id.parse().map_err(|error| Failure::of(ErrorClass::Internal, &error))?;
-    let identity = Identity::generate();
-    let order = order(repository, snapshot, &identity, purpose, life)?;
-    let operator =
-        vault::read_operator(&config.operator_key()).map_err(|error| Failure::of(ErrorClass::Refused, &error))?;
-    let signed = SignedOrder::sign(&order, &[&operator]).map_err(|error| Failure::of(ErrorClass::Internal, &error))?;
-    let granted = admin.grant(v1::GrantCommand { order: signed.to_bytes().into() }).await?.into_inner();
-    let channel = admin::channel(&config.socket).await?;
-    let runtime = Handle::current();
-    let grant = granted.grant;
-    let reader = blocking(move || Ok(GrantReader::open(channel, runtime, &grant, &identity)?)).await?;
-    let snapshot = granted.snapshot.unwrap_or_default();
-    Ok(Opened { reader, address, snapshot, gaps: granted.gaps })
+/// The snapshots of one host, or of all, each of which can be opened.
+pub struct Snapshots {
+    config: Config,
+    admin: Admin,
+    repository: RepositoryId,
+    /// What there is, newest first.
+    pub list: Vec<v1::SnapshotInfo>,
+}
+
+impl Snapshots {
+    /// Those of a host and a source set; of all where a name is empty.
+    pub async fn of(host: &str, source_set: &str, global: &Global) -> Result<Self, Failure> {
+        let config = global.config()?;
+        let mut admin = admin::connect(&config).await?;
+        let list = admin::list_snapshots(&mut admin, host, source_set).await?;
+        let repository = RepositoryId::from_bytes(array("repository", &list.repository)?);
+        Ok(Self { config, admin, repository, list: list.snapshots })
+    }
+
+    /// The one of a host that is meant.
+    pub fn choose(&self, host: &str, when: &When) -> Result<&v1::SnapshotInfo, Failure> {
+        choose(host, when, &self.list)
+    }
+
+    /// Has the one opened that an address means.
+    pub async fn open_at(&mut self, address: &Address, purpose: &str, life: SignedDuration) -> Result<Opened, Failure> {
+        let snapshot = self.choose(&address.host, &address.when)?.clone();
+        self.open(&snapshot, &address.path, purpose, life).await
+    }
+
+    /// Has one of them opened, to read `path` in it.
+    pub async fn open(
+        &mut self,
+        snapshot: &v1::SnapshotInfo,
+        path: &[u8],
+        purpose: &str,
+        life: SignedDuration,
+    ) -> Result<Opened, Failure> {
+        let id = SnapshotId::from_bytes(array("snapshot", &snapshot.snapshot)?);
+        let identity = Identity::generate();
+        let order = order(self.repository, id, &identity, purpose, life)?;
+        let operator = vault::read_operator(&self.config.operator_key())
+            .map_err(|error| Failure::of(ErrorClass::Refused, &error))?;
+        let signed =
+            SignedOrder::sign(&order, &[&operator]).map_err(|error| Failure::of(ErrorClass::Internal, &error))?;
+        let granted = self.admin.grant(v1::GrantCommand { order: signed.to_bytes().into() }).await?.into_inner();
+        let channel = admin::channel(&self.config.socket).await?;
+        let runtime = Handle::current();
+        let grant = granted.grant;
+        let reader = blocking(move || Ok(GrantReader::open(channel, runtime, &grant, &identity)?)).await?;
+        let snapshot = granted.snapshot.unwrap_or_default();
+        Ok(Opened { reader, path: path.to_vec(), snapshot, gaps: granted.gaps })
+    }
+}
+
+/// The one of `list`, all of `host`, that is meant.
+pub fn choose<'a>(host: &str, when: &When, list: &'a [v1::SnapshotInfo]) -> Result<&'a v1::SnapshotInfo, Failure> {
+    let candidates = list.iter().map(candidate).collect::<Result<Vec<_>, _>>()?;
+    let chosen = address::choose(host, when, &candidates, &zone(), Timestamp::now());
+    let chosen = chosen.map_err(|error| Failure::of(ErrorClass::NotFound, &error))?.number;
+    let gone = || Failure::new(ErrorClass::Internal, "the chosen snapshot is not in the list");
+    list.iter().find(|snapshot| snapshot.number == chosen).ok_or_else(gone)
 }
 
 fn candidate(snapshot: &v1::SnapshotInfo) -> Result<Candidate, Failure> {
@@ -166,25 +212,82 @@ impl Opened {
         TreeReader::new(self.reader.nodes(), self.reader.root())
     }
 
-    /// The entry that the address names. Blocks.
+    /// The entry that was asked for. Blocks.
     pub fn entry(&self) -> Result<Entry, Failure> {
-        self.entry_at(&self.address.path)
+        self.entry_at(&self.path)
     }
 
     /// The entry at a path. Blocks.
     pub fn entry_at(&self, path: &[u8]) -> Result<Entry, Failure> {
-        let found = self.tree().lookup(path)?;
-        found.ok_or_else(|| {
-            let shown = lifeboat_agent::walk::Shown(path);
-            let what = format!("there is no /{shown} in snapshot {}", self.short_id());
-            Failure::new(ErrorClass::NotFound, what).hint("`lifeboat ls` shows what there is")
-        })
+        match self.tree().lookup(path)? {
+            Some(entry) => Ok(entry),
+            None => Err(elsewhere::nearest(self, path)?),
+        }
+    }
+
+    /// The entry itself, or for a further name of a file that file under this name. Blocks.
+    pub fn file_of(&self, entry: Entry) -> Result<Entry, Failure> {
+        let EntryKind::HardLink { to } = &entry.kind else { return Ok(entry) };
+        let absent = || {
+            let what = format!("the file that /{} is a name of is not in the snapshot", Shown(&entry.path));
+            Failure::new(ErrorClass::Damaged, what)
+        };
+        let first = self.tree().lookup(to)?.ok_or_else(absent)?;
+        Ok(Entry { path: entry.path, ..first })
+    }
+
+    /// Gives `take` what is at and below a path, in order. Parts of the tree that cannot be read are said. Blocks.
+    pub fn each(
+        &self,
+        path: &[u8],
+        out: &mut Output,
+        mut take: impl FnMut(Entry, &mut Output) -> Result<(), Failure>,
+    ) -> Result<Done, Failure> {
+        let (mut tree, mut done) = (self.tree(), Done::Whole);
+        tree.seek(path);
+        while let Some(entry) = tree.next() {
+            match entry {
+                Ok(entry) if !is_within(&entry.path, path) => break,
+                Ok(entry) => take(entry, out)?,
+                Err(why @ (FetchError::Lost { .. } | FetchError::Format(_))) => {
+                    let Some(last) = tree.pass_over_broken() else { return Err(why.into()) };
+                    done = Done::WithLosses;
+                    out.say(format_args!("the part up to /{} cannot be read: {why}", Shown(&last)));
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(done)
     }
 
     /// The first digits of the snapshot's id.
     pub fn short_id(&self) -> String {
-        hex(&self.snapshot.snapshot).chars().take(12).collect()
+        short_id(&self.snapshot)
     }
+
+    /// Says which snapshot it is, from when, how old, how whole, and which zone the times are in.
+    pub fn say_which(&self, before: &str, out: &Output) {
+        let v1::SnapshotInfo { host_name, source_set, gap_count, .. } = &self.snapshot;
+        let committed = from_ns(self.snapshot.committed_ns);
+        let age = committed.map(|time| ago(time, Timestamp::now())).unwrap_or_default();
+        let state = match (self.snapshot.suspect, gap_count) {
+            (true, _) => "suspect".to_owned(),
+            (false, 0) => "complete".to_owned(),
+            (false, 1) => "with 1 gap".to_owned(),
+            (false, gaps) => format!("with {gaps} gaps"),
+        };
+        out.say(format_args!(
+            "{before}snapshot {} of {host_name}, set {source_set}, from {} ({age}), {state}; times are those of {}",
+            self.short_id(),
+            moment(committed),
+            zone_name(),
+        ));
+    }
+}
+
+/// The first digits of a snapshot's id.
+pub fn short_id(snapshot: &v1::SnapshotInfo) -> String {
+    hex(&snapshot.snapshot).chars().take(12).collect()
 }
 
 /// Runs what reads, writes or waits, beside the runtime.

@@ -7,19 +7,19 @@
 mod before;
 mod begin;
 
-use super::output::{Output, ago, from_ns, hex, moment, size};
-use super::reading::{AddressArgs, Opened, RESTORE, blocking};
-use super::{Done, Global};
+use super::output::{Output, hex, size};
+use super::reading::{AddressArgs, Opened, RESTORE, blocking, short_id};
+use super::{Done, Global, elsewhere};
 use crate::address::{AddressError, When, clean_path};
 use before::DryRun;
 use begin::Begin;
 use clap::{Args, ValueEnum};
 use jiff::Timestamp;
-use jiff::tz::TimeZone;
 use lifeboat_agent::restore::{
     self as agent, Expected, Ledger, Options, Overwrite, Progress, Report, Rules, Selection, Substitute, Target,
     TargetError, Unfinished, Writer, of_disk,
 };
+use lifeboat_agent::walk::Shown;
 use lifeboat_format::tree::{Attributes, Entry, EntryKind};
 use lifeboat_proto::status::{ErrorClass, Failure};
 use lifeboat_proto::v1;
@@ -42,18 +42,8 @@ const TELL_EVERY: Duration = Duration::from_secs(1);
 pub struct RestoreArgs {
     #[command(flatten)]
     address: AddressArgs,
-    /// More paths of the same snapshot. Several come with all their directories: /etc becomes DIR/etc
-    #[arg(value_name = "PATH")]
-    more: Vec<OsString>,
-    /// Only what matches, such as *.conf or /srv/www/ (gitignore syntax; may be given several times)
-    #[arg(long, value_name = "PATTERN")]
-    include: Vec<String>,
-    /// All but what matches
-    #[arg(long, value_name = "PATTERN")]
-    exclude: Vec<String>,
-    /// Leave out so many directories at the beginning of each path
-    #[arg(long, value_name = "N")]
-    strip: Option<usize>,
+    #[command(flatten)]
+    selection: SelectionArgs,
     /// Where to: a directory, which is new or empty unless --overwrite is given
     #[arg(long, value_name = "DIR")]
     to: PathBuf,
@@ -81,6 +71,23 @@ pub struct RestoreArgs {
     /// Give files to the numbers of their owners, not to the names
     #[arg(long)]
     numeric_ids: bool,
+}
+
+/// Which files of a snapshot, and under which names.
+#[derive(Debug, Args)]
+pub struct SelectionArgs {
+    /// More paths of the same snapshot. Several come with all their directories: /etc becomes DIR/etc
+    #[arg(value_name = "PATH")]
+    more: Vec<OsString>,
+    /// Only what matches, such as *.conf or /srv/www/ (gitignore syntax; may be given several times)
+    #[arg(long, value_name = "PATTERN")]
+    include: Vec<String>,
+    /// All but what matches
+    #[arg(long, value_name = "PATTERN")]
+    exclude: Vec<String>,
+    /// Leave out so many directories at the beginning of each path
+    #[arg(long, value_name = "N")]
+    strip: Option<usize>,
 }
 
 /// What is written over what.
@@ -121,6 +128,15 @@ struct Restored {
     failed_entries: u64,
     gaps: u64,
     losses: Vec<String>,
+    /// Damaged files, and other snapshots that hold them whole.
+    elsewhere: Vec<Elsewhere>,
+}
+
+/// Where else a damaged file is.
+#[derive(Serialize)]
+struct Elsewhere {
+    path: String,
+    snapshot: String,
 }
 
 /// A line for programs, while the restore goes on.
@@ -161,15 +177,16 @@ pub async fn restore(args: RestoreArgs, global: &Global, out: &mut Output) -> Re
         Begin::GoOn(unfinished) => Some(When::Snapshot(unfinished.snapshot.clone())),
     };
     let opened = args.address.open_at(snapshot, "restore", RESTORE, global).await?;
-    say_first(&opened, &begin, out);
+    let goes_on = if matches!(begin, Begin::GoOn(_)) { "going on with " } else { "" };
+    opened.say_which(goes_on, out);
     let rules = rules(&args, &begin);
     if args.dry_run {
-        let told = blocking(move || before::dry_run(&opened, &selection(&opened, &args)?, &args, rules)).await?;
+        let told = blocking(move || before::dry_run(&opened, &args.selection.of(&opened)?, &args, rules)).await?;
         out.value(&told, DryRun::text)?;
         return Ok(Done::Whole);
     }
     let (opened, args, selection) = blocking(move || {
-        let selection = selection(&opened, &args)?;
+        let selection = args.selection.of(&opened)?;
         if args.delete && !args.yes {
             before::ask_to_delete(&opened, &selection, &args, rules)?;
         }
@@ -179,10 +196,10 @@ pub async fn restore(args: RestoreArgs, global: &Global, out: &mut Output) -> Re
         Ok((opened, args, selection))
     })
     .await?;
-    let whole = opened.address.path.is_empty();
+    let whole = opened.path.is_empty();
     let bar = out.progress("restore", whole.then_some(opened.snapshot.content_bytes));
-    let gaps = opened.snapshot.gap_count;
-    let (snapshot, named_gaps) = (opened.short_id(), opened.gaps.clone());
+    let (asked, named_gaps, selected) = (args.address.clone(), opened.gaps.clone(), selection.clone());
+    let snapshot = opened.snapshot.clone();
     let progress = Arc::new(Progress::default());
     let told = progress.clone();
     let work = blocking(move || {
@@ -202,8 +219,21 @@ pub async fn restore(args: RestoreArgs, global: &Global, out: &mut Output) -> Re
     .await;
     bar.finish_and_clear();
     let report = report?;
-    let restored = restored(snapshot, &report, &progress, gaps);
-    say_losses(&restored, &report, &named_gaps, out);
+    let mut restored = restored(&snapshot, &report, &progress);
+    if !report.damaged.is_empty() {
+        let paths: Vec<_> = report.damaged.iter().filter_map(|place| selected.origin(place)).collect();
+        let mut snapshots = asked.snapshots(global).await?;
+        let found = elsewhere::whole(&snapshot, &paths, &mut snapshots).await?;
+        let told = |(path, snapshot): (Vec<u8>, String)| Elsewhere { path: format!("/{}", Shown(&path)), snapshot };
+        restored.elsewhere = found.into_iter().map(told).collect();
+    }
+    say_losses(&report, restored.gaps, &named_gaps, out);
+    restored.elsewhere.iter().for_each(|Elsewhere { path, snapshot }| {
+        out.say(format_args!("another version of {path} is whole in {snapshot}"));
+    });
+    if !report.is_complete() && rustix::process::geteuid().as_raw() != 0 {
+        out.say("hint: owners, devices and some attributes can only be restored by root");
+    }
     let complete = report.is_complete();
     out.value(&restored, summary)?;
     Ok(if complete { Done::Whole } else { Done::WithLosses })
@@ -235,10 +265,11 @@ impl RestoreArgs {
         if let Some(which) = which {
             asked.push_str(&format!(" --overwrite {}", which.get_name()));
         }
-        let more = self.more.iter().map(|path| format!(" {}", path.display()));
-        let include = self.include.iter().map(|pattern| format!(" --include {pattern}"));
-        let exclude = self.exclude.iter().map(|pattern| format!(" --exclude {pattern}"));
-        let strip = self.strip.iter().map(|parts| format!(" --strip {parts}"));
+        let SelectionArgs { more, include, exclude, strip } = &self.selection;
+        let more = more.iter().map(|path| format!(" {}", path.display()));
+        let include = include.iter().map(|pattern| format!(" --include {pattern}"));
+        let exclude = exclude.iter().map(|pattern| format!(" --exclude {pattern}"));
+        let strip = strip.iter().map(|parts| format!(" --strip {parts}"));
         let users = self.owner_map.iter().map(|user| format!(" --owner-map {user}"));
         let groups = self.group_map.iter().map(|group| format!(" --group-map {group}"));
         asked.extend(more.chain(include).chain(exclude).chain(strip).chain(users).chain(groups));
@@ -249,27 +280,6 @@ impl RestoreArgs {
         }
         asked
     }
-}
-
-/// Which snapshot it is, before anything is written.
-fn say_first(opened: &Opened, begin: &Begin, out: &Output) {
-    let v1::SnapshotInfo { host_name, source_set, committed_ns, gap_count, .. } = &opened.snapshot;
-    let committed = from_ns(*committed_ns);
-    let age = committed.map(|time| ago(time, Timestamp::now())).unwrap_or_default();
-    let state = match gap_count {
-        0 => "complete".to_owned(),
-        1 => "with 1 gap".to_owned(),
-        gaps => format!("with {gaps} gaps"),
-    };
-    let goes_on = match begin {
-        Begin::Anew(_) => "",
-        Begin::GoOn(_) => "going on with ",
-    };
-    out.say(format_args!(
-        "{goes_on}snapshot {} of {host_name}, set {source_set}, from {} ({age}), {state}",
-        opened.short_id(),
-        moment(committed, &TimeZone::system()),
-    ));
 }
 
 /// Waits for `work`, and calls `show` now and then until it is done.
@@ -323,26 +333,29 @@ fn rules(args: &RestoreArgs, begin: &Begin) -> Rules {
     Rules { overwrite: args.overwrite.map(Overwrite::from).unwrap_or_default(), goes_on_since }
 }
 
-/// What is restored, and where to. Every path must be there.
-fn selection(opened: &Opened, args: &RestoreArgs) -> Result<Selection, Failure> {
-    // Of the root it is known, even if the part of the tree that holds it is lost.
-    let first = match opened.address.path.as_slice() {
-        b"" => Entry { path: Vec::new(), kind: EntryKind::Directory, attributes: Attributes::default() },
-        _ => opened.entry()?,
-    };
-    if args.more.is_empty() && args.include.is_empty() && args.exclude.is_empty() && args.strip.is_none() {
-        return Ok(Selection::one(first.path, matches!(first.kind, EntryKind::Directory)));
+impl SelectionArgs {
+    /// What is restored, and where to. Every path must be there. Blocks.
+    pub fn of(&self, opened: &Opened) -> Result<Selection, Failure> {
+        let Self { more, include, exclude, strip } = self;
+        // Of the root it is known, even if the part of the tree that holds it is lost.
+        let first = match opened.path.as_slice() {
+            b"" => Entry { path: Vec::new(), kind: EntryKind::Directory, attributes: Attributes::default() },
+            _ => opened.entry()?,
+        };
+        if more.is_empty() && include.is_empty() && exclude.is_empty() && strip.is_none() {
+            return Ok(Selection::one(first.path, matches!(first.kind, EntryKind::Directory)));
+        }
+        let mut roots = vec![first.path.clone()];
+        for path in more {
+            let parent = || AddressError::Parent { text: path.to_string_lossy().into_owned() };
+            let path = clean_path(path.as_bytes()).ok_or_else(|| Failure::of(ErrorClass::Usage, &parent()))?;
+            roots.push(opened.entry_at(&path)?.path);
+        }
+        let depth = || Selection::depth(&first.path, matches!(first.kind, EntryKind::Directory));
+        let strip = strip.unwrap_or_else(|| if more.is_empty() { depth() } else { 0 });
+        let selection = Selection::new(roots, strip, include, exclude);
+        selection.map_err(|error| Failure::of(ErrorClass::Usage, &error))
     }
-    let mut roots = vec![first.path.clone()];
-    for path in &args.more {
-        let parent = || AddressError::Parent { text: path.to_string_lossy().into_owned() };
-        let path = clean_path(path.as_bytes()).ok_or_else(|| Failure::of(ErrorClass::Usage, &parent()))?;
-        roots.push(opened.entry_at(&path)?.path);
-    }
-    let depth = || Selection::depth(&first.path, matches!(first.kind, EntryKind::Directory));
-    let strip = args.strip.unwrap_or_else(|| if args.more.is_empty() { depth() } else { 0 });
-    let selection = Selection::new(roots, strip, &args.include, &args.exclude);
-    selection.map_err(|error| Failure::of(ErrorClass::Usage, &error))
 }
 
 /// What will be remembered of this restore until it is complete.
@@ -384,10 +397,10 @@ fn what_now(failure: Failure, target: &Path) -> Failure {
     }
 }
 
-fn restored(snapshot: String, report: &Report, progress: &Progress, gaps: u64) -> Restored {
+fn restored(snapshot: &v1::SnapshotInfo, report: &Report, progress: &Progress) -> Restored {
     let failures = report.failures.iter().map(ToString::to_string);
     Restored {
-        snapshot,
+        snapshot: short_id(snapshot),
         entries: report.entries,
         unchanged: report.unchanged,
         kept: report.kept,
@@ -397,18 +410,17 @@ fn restored(snapshot: String, report: &Report, progress: &Progress, gaps: u64) -
         reused_bytes: progress.reused_bytes(),
         lost_attributes: report.lost_attributes.values().sum(),
         failed_entries: report.failed_entries,
-        gaps,
+        gaps: snapshot.gap_count,
+        elsewhere: Vec::new(),
         losses: failures.chain(report.losses.iter().map(ToString::to_string)).collect(),
     }
 }
 
-fn say_losses(restored: &Restored, report: &Report, named_gaps: &[String], out: &Output) {
-    if restored.gaps > 0 {
-        out.say(format_args!("the backup itself had {} gaps; they are not in it:", restored.gaps));
+/// Says what a backup did not have, and what did not come back of it.
+pub fn say_losses(report: &Report, gaps: u64, named_gaps: &[String], out: &Output) {
+    if gaps > 0 {
+        out.say(format_args!("the backup itself had {gaps} gaps; they are not in it:"));
         named_gaps.iter().for_each(|gap| out.say(format_args!("  {gap}")));
-    }
-    if report.is_complete() {
-        return;
     }
     if report.failed_entries > 0 {
         out.say(format_args!("{} entries were not restored", report.failed_entries));
@@ -416,13 +428,11 @@ fn say_losses(restored: &Restored, report: &Report, named_gaps: &[String], out: 
     for (kind, count) in &report.lost_attributes {
         out.say(format_args!("{count} entries lost their {kind}"));
     }
-    restored.losses.iter().for_each(|loss| out.say(format_args!("  {loss}")));
-    let named = restored.losses.len() as u64;
-    let unnamed = (restored.lost_attributes + restored.failed_entries).saturating_sub(named);
+    report.failures.iter().for_each(|failure| out.say(format_args!("  {failure}")));
+    report.losses.iter().for_each(|loss| out.say(format_args!("  {loss}")));
+    let named = (report.failures.len() + report.losses.len()) as u64;
+    let unnamed = (report.lost_attributes.values().sum::<u64>() + report.failed_entries).saturating_sub(named);
     if unnamed > 0 {
         out.say(format_args!("  and {unnamed} more"));
-    }
-    if rustix::process::geteuid().as_raw() != 0 {
-        out.say("hint: owners, devices and some attributes can only be restored by root");
     }
 }

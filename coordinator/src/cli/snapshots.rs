@@ -4,7 +4,6 @@ use super::output::{Output, Row, from_ns, hex, moment, outcome_name, size};
 use super::{Done, Global, admin};
 use clap::Args;
 use jiff::Timestamp;
-use jiff::tz::TimeZone;
 use lifeboat_proto::status::Failure;
 use lifeboat_proto::v1;
 use serde::Serialize;
@@ -32,8 +31,6 @@ struct SnapshotRow {
     content_bytes: u64,
     sent_bytes: u64,
     gaps: u64,
-    #[serde(skip)]
-    zone: TimeZone,
 }
 
 impl Row for SnapshotRow {
@@ -50,7 +47,7 @@ impl Row for SnapshotRow {
             self.snapshot.chars().take(12).collect(),
             self.host.clone(),
             self.source_set.clone(),
-            moment(self.committed, &self.zone),
+            moment(self.committed),
             outcome,
             self.files.to_string(),
             size(self.content_bytes),
@@ -75,7 +72,6 @@ pub async fn snapshots(args: SnapshotsArgs, global: &Global, out: &mut Output) -
         content_bytes: snapshot.content_bytes,
         sent_bytes: snapshot.sent_bytes,
         gaps: snapshot.gap_count,
-        zone: config.time_zone.clone(),
     };
     out.table(&list.snapshots.into_iter().map(row).collect::<Vec<_>>())?;
     Ok(Done::Whole)

@@ -54,7 +54,7 @@ async fn create(args: CreateArgs, global: &Global, out: &mut Output) -> Result<D
     let made = Made { token: made.token, expires: expires.map(|time| time.to_string()) };
     out.value(&made, |made| made.token.clone())?;
     if !out.is_json() {
-        let until = moment(expires, &config.time_zone);
+        let until = moment(expires);
         out.say(format_args!("Good until {until}. Paste it on the server: lifeboat-agent enrol --service"));
     }
     Ok(Done::Whole)

@@ -1,0 +1,90 @@
+//! `lifeboat dump ADDRESS --format tar|zip`: a part of a snapshot as one stream, for whatever unpacks it elsewhere.
+//!
+//! What the format cannot carry, or is lost, is named at the end, and the exit code is 3. A stream that ended early is
+//! no whole archive, and whoever unpacks it says so.
+
+mod acl;
+mod content;
+mod tar;
+mod walk;
+mod zip;
+
+use super::output::{Output, size};
+use super::reading::{AddressArgs, RESTORE, blocking};
+use super::restore::{SelectionArgs, say_losses};
+use super::{Done, Global};
+use clap::{Args, ValueEnum};
+use content::Stop;
+use lifeboat_agent::restore::Report;
+use lifeboat_proto::status::{ErrorClass, Failure};
+use std::io::{self, BufWriter, IsTerminal};
+use tar::Tar;
+use walk::walk;
+use zip::Zip;
+
+/// What is written at once.
+const BUFFER_BYTES: usize = 1 << 20;
+
+/// Write files as an archive to standard output
+#[derive(Debug, Args)]
+pub struct DumpArgs {
+    #[command(flatten)]
+    address: AddressArgs,
+    #[command(flatten)]
+    selection: SelectionArgs,
+    /// As what: a tar carries everything, a zip opens everywhere
+    #[arg(long, value_name = "FORMAT")]
+    format: Format,
+}
+
+/// A kind of archive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// pax: with extended attributes, ACLs, links and holes
+    Tar,
+    /// With owners by number and times to the second; without extended attributes, ACLs, hard links and devices
+    Zip,
+}
+
+/// Runs the command.
+pub async fn dump(args: DumpArgs, global: &Global, out: &mut Output) -> Result<Done, Failure> {
+    if io::stdout().is_terminal() {
+        let failure = Failure::new(ErrorClass::Usage, "an archive is not for a terminal");
+        return Err(failure.hint("send it to a file or a program: lifeboat dump … > FILE"));
+    }
+    let opened = args.address.open("dump", RESTORE, global).await?;
+    opened.say_which("", out);
+    let whole = opened.path.is_empty();
+    let bar = out.progress("dump", whole.then_some(opened.snapshot.content_bytes));
+    let (gaps, named_gaps) = (opened.snapshot.gap_count, opened.gaps.clone());
+    let shown = bar.clone();
+    let report = blocking(move || {
+        let selection = args.selection.of(&opened)?;
+        let stdout = BufWriter::with_capacity(BUFFER_BYTES, io::stdout());
+        let show = |report: &Report| {
+            shown.set_position(report.bytes);
+            shown.set_message(format!("; {} entries", report.entries));
+        };
+        let ended = |ended: io::Result<()>| ended.map_err(|error| Failure::from(Stop::Write(error)));
+        match args.format {
+            Format::Tar => {
+                let mut archive = Tar::new(stdout);
+                let report = walk(&opened.reader, &selection, &mut archive, show)?;
+                ended(archive.finish())?;
+                Ok(report)
+            }
+            Format::Zip => {
+                let mut archive = Zip::new(stdout).map_err(|error| Failure::from(Stop::Write(error)))?;
+                let report = walk(&opened.reader, &selection, &mut archive, show)?;
+                ended(archive.finish())?;
+                Ok(report)
+            }
+        }
+    })
+    .await;
+    bar.finish_and_clear();
+    let report = report?;
+    say_losses(&report, gaps, &named_gaps, out);
+    out.say(format_args!("wrote {} entries, {}", report.entries, size(report.bytes)));
+    Ok(if report.is_complete() { Done::Whole } else { Done::WithLosses })
+}

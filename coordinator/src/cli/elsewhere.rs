@@ -1,0 +1,159 @@
+//! What is said of a path that a snapshot does not have, or not whole: the nearest that is there, and the snapshots
+//! that have it.
+
+use super::output::{from_ns, moment};
+use super::reading::{LOOK, Opened, Snapshots, blocking, short_id};
+use crate::address::When;
+use lifeboat_agent::restore::content;
+use lifeboat_agent::restore::fetch::{FetchError, NodeReader};
+use lifeboat_agent::walk::Shown;
+use lifeboat_format::tree::{EntryKind, TreeReader, name};
+use lifeboat_proto::status::{ErrorClass, Failure};
+use lifeboat_proto::v1::{self, Outcome};
+
+/// So many snapshots on either side are looked at.
+const LOOKED_AT_MAX: usize = 16;
+/// So many damaged files are looked for.
+const DAMAGED_MAX: usize = 20;
+/// Longer files are not read only to find out whether they are whole.
+const READ_BYTES_MAX: u64 = 1 << 30;
+/// So many names of a directory are compared.
+const NAMES_MAX: usize = 20_000;
+/// Names that are less alike than this are not meant; from 0 to 1, by the edits that lead from one to the other.
+const ALIKE_MIN: f64 = 0.6;
+
+/// Makes sure that what was asked for is there; else says where it is.
+pub async fn check(opened: Opened, snapshots: &mut Snapshots) -> Result<Opened, Failure> {
+    let (opened, found) = blocking(move || {
+        // Of the root it is known, even if the part of the tree that holds it is lost.
+        let is_there = opened.path.is_empty() || opened.tree().lookup(&opened.path)?.is_some();
+        let found = if is_there { Ok(()) } else { Err(nearest(&opened, &opened.path)?) };
+        Ok((opened, found))
+    })
+    .await?;
+    let Err(failure) = found else { return Ok(opened) };
+    let elsewhere = elsewhere(&opened, snapshots).await?;
+    Err(if elsewhere.is_empty() { failure } else { failure.hint(format!("it is in {}", elsewhere.join(", and in "))) })
+}
+
+/// That a path is not in a snapshot, with the nearest that is. Blocks.
+pub fn nearest(opened: &Opened, path: &[u8]) -> Result<Failure, Failure> {
+    let mut what = format!("there is no /{} in snapshot {}", Shown(path), opened.short_id());
+    let nearest = walk_towards(&mut opened.tree(), path)?;
+    if !nearest.is_empty() {
+        what.push_str(&format!("; the nearest is /{}", Shown(&nearest)));
+    }
+    let failure = Failure::new(ErrorClass::NotFound, what);
+    let after_at = path.iter().rposition(|byte| *byte == b'@').map(|at| String::from_utf8_lossy(&path[at + 1..]));
+    let not_a_moment = after_at.and_then(|text| text.parse::<When>().err());
+    Ok(match not_a_moment {
+        Some(error) => failure.hint(error.to_string()),
+        None => failure.hint("`lifeboat ls` shows what there is, `lifeboat find` searches"),
+    })
+}
+
+/// As far as one comes on the way to `path`; where a part of it is not there, by the name that is most alike.
+fn walk_towards(tree: &mut TreeReader<NodeReader>, path: &[u8]) -> Result<Vec<u8>, FetchError> {
+    let mut there = Vec::new();
+    for part in path.split(|byte| *byte == b'/') {
+        let below = |name: &[u8]| if there.is_empty() { name.to_vec() } else { [&there[..], name].join(&b'/') };
+        let next = match tree.lookup(&below(part))? {
+            Some(entry) => Some(entry.path),
+            None => most_alike(tree, &there, part)?,
+        };
+        match next {
+            Some(next) => there = next,
+            None => break,
+        }
+    }
+    Ok(there)
+}
+
+fn most_alike(
+    tree: &mut TreeReader<NodeReader>,
+    directory: &[u8],
+    wanted: &[u8],
+) -> Result<Option<Vec<u8>>, FetchError> {
+    let wanted = String::from_utf8_lossy(wanted);
+    let mut best = (ALIKE_MIN, None);
+    for entry in tree.list(directory).take(NAMES_MAX) {
+        let path = entry?.path;
+        let alike = strsim::normalized_damerau_levenshtein(&wanted, &String::from_utf8_lossy(name(&path)));
+        if alike >= best.0 {
+            best = (alike, Some(path));
+        }
+    }
+    Ok(best.1)
+}
+
+/// The snapshots of the same source set before and after one, the nearest first.
+fn neighbours(of: &v1::SnapshotInfo, list: &[v1::SnapshotInfo]) -> [Vec<v1::SnapshotInfo>; 2] {
+    let same_set = |other: &&v1::SnapshotInfo| {
+        other.host == of.host
+            && other.source_set == of.source_set
+            && other.outcome() != Outcome::Checkpoint
+            && other.number != of.number
+    };
+    // Newest first, as the list is.
+    let (later, earlier): (Vec<_>, Vec<_>) =
+        list.iter().filter(same_set).cloned().partition(|other| other.number > of.number);
+    let nearest = |side: Vec<_>| side.into_iter().take(LOOKED_AT_MAX).collect();
+    [nearest(earlier), nearest(later.into_iter().rev().collect())]
+}
+
+/// The next snapshots of the same source set that have the path: an earlier one and a later one.
+async fn elsewhere(opened: &Opened, snapshots: &mut Snapshots) -> Result<Vec<String>, Failure> {
+    let mut found = Vec::new();
+    for side in neighbours(&opened.snapshot, &snapshots.list) {
+        for snapshot in side {
+            let other = snapshots.open(&snapshot, &opened.path, "search", LOOK).await?;
+            let has_it = blocking(move || Ok(other.tree().lookup(&other.path)?.is_some())).await;
+            if has_it.unwrap_or(false) {
+                found.push(shown(&snapshot));
+                break;
+            }
+        }
+    }
+    Ok(found)
+}
+
+fn shown(snapshot: &v1::SnapshotInfo) -> String {
+    format!("@{}, from {}", short_id(snapshot), moment(from_ns(snapshot.committed_ns)))
+}
+
+/// For files whose content is damaged in a snapshot: the nearest earlier and later snapshots that hold another version
+/// of them, read to its end to be sure. Files that are too large to read for this are left out.
+pub async fn whole(
+    damaged: &v1::SnapshotInfo,
+    paths: &[Vec<u8>],
+    snapshots: &mut Snapshots,
+) -> Result<Vec<(Vec<u8>, String)>, Failure> {
+    let mut found = Vec::new();
+    for side in neighbours(damaged, &snapshots.list) {
+        let mut wanted: Vec<Vec<u8>> = paths.iter().take(DAMAGED_MAX).cloned().collect();
+        for snapshot in side {
+            if wanted.is_empty() {
+                break;
+            }
+            let other = snapshots.open(&snapshot, b"", "search", LOOK).await?;
+            let asked = std::mem::take(&mut wanted);
+            let (there, missing) =
+                blocking(move || Ok(asked.into_iter().partition(|path| is_whole(&other, path)))).await?;
+            let there: Vec<Vec<u8>> = there;
+            found.extend(there.into_iter().map(|path| (path, shown(&snapshot))));
+            wanted = missing;
+        }
+    }
+    Ok(found)
+}
+
+/// Whether every byte of a file can be had.
+fn is_whole(opened: &Opened, path: &[u8]) -> bool {
+    let entry = opened.tree().lookup(path).ok().flatten().and_then(|entry| opened.file_of(entry).ok());
+    match entry.map(|entry| entry.kind) {
+        Some(EntryKind::File(content)) if content.bytes <= READ_BYTES_MAX => {
+            content::read::<FetchError>(&opened.reader, &content, |_, _| Ok(true), |_, _| Ok(())).is_ok()
+        }
+        _ => false,
+    }
+}

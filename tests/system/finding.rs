@@ -1,0 +1,149 @@
+//! Finding a file again: by name, by moment, by version, and when it was typed wrong or was deleted.
+
+use crate::world::{World, refused, said};
+use serde_json::Value;
+use std::fs;
+use std::process::Output;
+
+/// Three nights: a file that changes twice, one that is deleted before the last, one that comes with it.
+struct Nights {
+    world: World,
+    source: String,
+    ids: [String; 3],
+}
+
+fn nights() -> Nights {
+    let world = World::new();
+    world.write("etc/nginx/nginx.conf", b"one");
+    world.write("etc/deleted.conf", b"deleted");
+    world.write("etc/large.bin", &[7; 100_000]);
+    let first = world.backed_up();
+    world.write("etc/nginx/nginx.conf", b"two, and longer");
+    let second = world.backed_up();
+    world.write("etc/nginx/nginx.conf", b"one");
+    fs::remove_file(world.source().join("etc/deleted.conf")).unwrap();
+    world.write("etc/new.conf", b"new");
+    fs::hard_link(world.source().join("etc/large.bin"), world.source().join("etc/second.bin")).unwrap();
+    let third = world.backed_up();
+    let source = world.source().display().to_string();
+    Nights { world, source, ids: [first, second, third] }
+}
+
+impl Nights {
+    fn run(&self, arguments: &[&str]) -> Output {
+        let filled: Vec<String> = arguments.iter().map(|argument| argument.replace('^', &self.source)).collect();
+        self.world.lab.try_lifeboat(&filled.iter().map(String::as_str).collect::<Vec<_>>()).unwrap()
+    }
+
+    fn lines(&self, arguments: &[&str]) -> Vec<String> {
+        let output = self.run(arguments);
+        assert!(output.status.success(), "{arguments:?}: {}", said(&output));
+        String::from_utf8(output.stdout).unwrap().lines().map(str::to_owned).collect()
+    }
+
+    fn json(&self, arguments: &[&str]) -> Vec<Value> {
+        let lines = self.lines(&[arguments, &["--json"]].concat());
+        lines.iter().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+
+    /// The first letters of the names of the nights that are meant.
+    fn found(&self, arguments: &[&str]) -> Vec<(String, usize)> {
+        let night = |id: &Value| 1 + self.ids.iter().position(|known| id == known).unwrap();
+        let path = |row: &Value| row["path"].as_str().unwrap().strip_prefix(&self.source).unwrap().to_owned();
+        self.json(arguments).iter().map(|row| (path(row), night(&row["snapshot"]))).collect()
+    }
+}
+
+fn pairs(pairs: &[(&str, usize)]) -> Vec<(String, usize)> {
+    pairs.iter().map(|(path, night)| ((*path).to_owned(), *night)).collect()
+}
+
+#[test]
+fn a_directory_is_listed_short_long_and_with_all_below_it() {
+    let nights = nights();
+    assert_eq!(nights.lines(&["ls", "server:^/etc"]), ["large.bin", "new.conf", "nginx/", "second.bin"]);
+    let long = nights.lines(&["ls", "-l", "server:^/etc/new.conf"]);
+    assert!(long[0].starts_with("-rw-r--r-- ") && long[0].ends_with(" new.conf"), "{long:?}");
+    let all = nights.lines(&["ls", "-R", "server:^/etc"]);
+    let below = format!("{}/etc/nginx/nginx.conf", &nights.source[1..]);
+    assert!(all.contains(&below) && all.len() == 6, "{all:?}");
+    let which = said(&nights.run(&["ls", "server:^/etc@-0min"]));
+    assert!(which.contains(&nights.ids[2][..12]) && which.contains("times are those of"), "{which}");
+}
+
+#[test]
+fn every_version_of_a_file_is_shown_also_that_it_was_deleted() {
+    let nights = nights();
+    let rows = nights.json(&["versions", "server:^/etc/nginx/nginx.conf"]);
+    let told: Vec<_> = rows.iter().map(|row| (row["bytes"].as_u64(), row["snapshot"].as_str().unwrap())).collect();
+    let [first, second, third] = nights.ids.each_ref().map(String::as_str);
+    assert_eq!(told, [(Some(3), third), (Some(15), second), (Some(3), first)]);
+    let rows = nights.json(&["versions", "server:^/etc/deleted.conf"]);
+    let told: Vec<_> = rows.iter().map(|row| (row["deleted"].as_bool(), row["snapshot"].as_str().unwrap())).collect();
+    assert_eq!(told, [(Some(true), third), (Some(false), second)], "two nights had it alike");
+    assert_ne!(rows[1]["from"], rows[1]["until"]);
+    let until = nights.json(&["versions", &format!("server:^/etc/deleted.conf@{first}")]);
+    assert_eq!(until.len(), 1);
+    refused(&nights.run(&["versions", "server:^/etc/never.conf"]), &["there is no", "never.conf"]);
+}
+
+#[test]
+fn a_search_goes_over_one_many_and_all_snapshots_and_shows_each_version_once() {
+    let nights = nights();
+    let (nginx, deleted, new) = ("/etc/nginx/nginx.conf", "/etc/deleted.conf", "/etc/new.conf");
+    assert_eq!(nights.found(&["find", "*.conf"]), pairs(&[(new, 3), (nginx, 3)]), "the newest of all servers");
+    assert_eq!(
+        nights.found(&["find", "*.conf", "server", "--all"]),
+        pairs(&[(new, 3), (nginx, 3), (deleted, 2), (nginx, 2), (nginx, 1)])
+    );
+    assert_eq!(nights.found(&["find", "*.conf", "--since", "-1h"]).len(), 5);
+    let first = format!("server:^/etc@{}", nights.ids[0]);
+    assert_eq!(nights.found(&["find", "*.conf", &first]), pairs(&[(deleted, 1), (nginx, 1)]));
+    assert_eq!(nights.found(&["find", "^/etc/*.conf"]), pairs(&[(new, 3)]), "a star ends at a slash");
+    let large = [("/etc/large.bin", 3), ("/etc/second.bin", 3)];
+    assert_eq!(nights.found(&["find", "*", "--larger", "50 kB"]), pairs(&large), "under all its names");
+    assert_eq!(nights.found(&["find", "*", "server:^/etc/nginx", "--kind", "directory"]), pairs(&[("/etc/nginx", 3)]));
+    assert_eq!(nights.found(&["find", "*.conf", "--modified-before", "-1d"]), []);
+    let line = nights.lines(&["find", "NEW.conf", "-i"]).pop().unwrap();
+    let address = line.split_whitespace().last().unwrap();
+    assert_eq!(nights.lines(&["cat", address]), ["new"], "what is found can be given to another command");
+    refused(&nights.run(&["find", "*", "nobody"]), &["there is no host"]);
+    refused(&nights.run(&["find", "a[", "server"]), &["a["]);
+}
+
+#[test]
+fn a_path_that_is_not_there_names_the_nearest_and_the_snapshots_that_had_it() {
+    let nights = nights();
+    let [first, second, third] = nights.ids.each_ref().map(|id| &id[..12]);
+    for command in [&["cat"][..], &["ls"], &["restore", "--to", "/nowhere"]] {
+        let typed = [command, &["server:^/etc/ngnix/nginx.cnf"]].concat();
+        refused(&nights.run(&typed), &["the nearest is", "/etc/nginx/nginx.conf"]);
+    }
+    refused(&nights.run(&["cat", "server:^/etc/deleted.conf"]), &[third, &format!("it is in @{second}, from ")]);
+    let too_early = format!("server:^/etc/new.conf@{first}");
+    refused(&nights.run(&["ls", &too_early]), &[first, &format!("it is in @{third}, from ")]);
+    refused(&nights.run(&["ls", "server:^/etc@yesterdy"]), &["\"yesterdy\" is not a moment", "-3d"]);
+    refused(&nights.run(&["ls", "server:^/etc@-3d"]), &["server has no snapshot at -3d"]);
+}
+
+#[test]
+fn two_moments_are_compared_and_two_servers() {
+    let nights = nights();
+    let [first, second, third] = nights.ids.each_ref().map(String::as_str);
+    let changed = |arguments: &[&str]| {
+        let rows = nights.json(&[&["diff"], arguments].concat());
+        let row = |row: &Value| format!("{} {}", row["change"].as_str().unwrap(), row["path"].as_str().unwrap());
+        rows.iter().map(|value| row(value).replace(&nights.source, "")).collect::<Vec<_>>()
+    };
+    let nginx = "changed /etc/nginx/nginx.conf";
+    let conf = |arguments: &[&str]| {
+        let mut changes = changed(arguments);
+        changes.retain(|change| change.ends_with(".conf"));
+        changes
+    };
+    assert_eq!(conf(&[&format!("server:^@{first}"), second]), [nginx]);
+    assert_eq!(conf(&[&format!("server:^@{first}")]), ["removed /etc/deleted.conf", "added /etc/new.conf", nginx]);
+    assert_eq!(conf(&[&format!("server:^/etc/nginx@{second}"), &format!("server:^/etc/nginx@{third}")]), [nginx]);
+    assert_eq!(changed(&[&format!("server:^@{third}"), "latest"]), [""; 0]);
+    refused(&nights.run(&["diff", "server:^/etc", "server:^/var"]), &["are two paths"]);
+}
