@@ -44,7 +44,7 @@ pub use decide::{Overwrite, Rules};
 pub use engine::restore;
 pub use existing::{Adopted, Existing, Source};
 pub use fill::small_chunks;
-pub use owner::{Substitute, SubstituteError};
+pub use owner::{Owners, Substitute, SubstituteError};
 pub use progress::Progress;
 pub use report::{Attribute, Failure, Loss, Report};
 pub use selection::{Selection, SelectionError};

@@ -15,6 +15,7 @@ mod find;
 mod host;
 mod init;
 mod ls;
+mod mount;
 pub mod output;
 mod reading;
 mod repository;
@@ -85,6 +86,7 @@ enum Command {
     Diff(diff::DiffArgs),
     Dump(dump::DumpArgs),
     Restore(restore::RestoreArgs),
+    Mount(mount::MountArgs),
     /// Look after the repository itself
     #[command(subcommand)]
     Repository(repository::RepositoryCommand),
@@ -150,6 +152,7 @@ impl Command {
             Self::Versions(args) => versions::versions(args, global, out).await,
             Self::Diff(args) => diff::diff(args, global, out).await,
             Self::Dump(args) => dump::dump(args, global, out).await,
+            Self::Mount(args) => mount::mount(args, global, out).await,
             Self::Restore(args) => restore::restore(args, global, out).await,
             Self::Repository(command) => command.run(global, out).await,
             Self::Completions { shell } => print(&completions(shell)),

@@ -48,7 +48,7 @@ pub use inner::{Child, Inner, Totals};
 pub use leaf::Leaf;
 pub use node::{ChunkRef, Node, NodeRef};
 pub use path::{check_path, compare_paths, is_within, name, parent};
-pub use walk::TreeReader;
+pub use walk::{TreeReader, child_towards};
 
 /// How many bytes a path may have. Two of them, the least that an inner node holds, fit into one node.
 pub const PATH_BYTES_MAX: usize = 3 << 20;

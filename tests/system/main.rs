@@ -12,6 +12,7 @@ mod finding;
 mod half_way;
 mod identity;
 mod judges;
+mod mount;
 mod overwrite;
 mod proof;
 mod recovery;

@@ -29,6 +29,7 @@ use lifeboat_proto::status::{ErrorClass, Failure};
 use lifeboat_proto::v1;
 use records::Records;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use tonic::Request;
@@ -89,6 +90,7 @@ pub struct GrantReader {
     root: NodeRef,
     scopes: Arc<Vec<(Scope, OpenKeys)>>,
     homes: Arc<Mutex<Homes>>,
+    patience: Duration,
 }
 
 impl GrantReader {
@@ -106,9 +108,15 @@ impl GrantReader {
             root: NodeRef { id: root.id, scope: root.scope, content: root_content, height: root.height },
             scopes: Arc::new(scopes),
             homes: Arc::default(),
+            patience: ANSWER_TIME,
             runtime,
             channel,
         })
+    }
+
+    /// The same reader, which waits no longer than this for an answer.
+    pub fn with_patience(self, patience: Duration) -> Self {
+        Self { patience, ..self }
     }
 
     /// Where the tree begins.
@@ -146,7 +154,7 @@ impl GrantReader {
     async fn ask_for(&self, homes: &[Option<Home>]) -> Result<Vec<Asked>, Failure> {
         let mut records = Vec::with_capacity(homes.len());
         for part in homes.chunks(READ_LINKS_MAX) {
-            records.extend(ask::links(self.channel.clone(), self.session, part).await?);
+            records.extend(ask::links(self.channel.clone(), self.session, part, self.patience).await?);
         }
         Ok(records)
     }
@@ -239,7 +247,7 @@ impl NodeReader {
         let what = || format!("node {}", reference.id);
         if reference.id == self.reader.root.id {
             let reader = &self.reader;
-            let asked = reader.runtime.block_on(ask::root(reader.channel.clone(), reader.session))?;
+            let asked = reader.runtime.block_on(ask::root(reader.channel.clone(), reader.session, reader.patience))?;
             return asked.record(what);
         }
         let wanted = self.ahead(reference).ok_or_else(|| FetchError::NotLinked { what: what() })?;

@@ -67,6 +67,17 @@ impl AddressArgs {
         Ok(self.address()?.when.is_local())
     }
 
+    /// Whether a moment was typed, be it the newest.
+    pub fn names_moment(&self) -> bool {
+        let is_typed = |text: &str| text.rsplit_once('@').is_some_and(|(_, when)| when.parse::<When>().is_ok());
+        self.at.is_some() || self.address.to_str().is_some_and(is_typed)
+    }
+
+    /// The source set that was typed; nothing for all.
+    pub fn source_set(&self) -> &str {
+        &self.set
+    }
+
     /// The snapshots among which it chooses.
     pub async fn snapshots(&self, global: &Global) -> Result<Snapshots, Failure> {
         Snapshots::of(&self.address()?.host, &self.set, global).await
@@ -124,6 +135,12 @@ impl Snapshots {
         let list = admin::list_snapshots(&mut admin, host, source_set).await?;
         let repository = RepositoryId::from_bytes(array("repository", &list.repository)?);
         Ok(Self { config, admin, repository, list: list.snapshots })
+    }
+
+    /// What there is now.
+    pub async fn read_again(&mut self, host: &str, source_set: &str) -> Result<Vec<v1::SnapshotInfo>, Failure> {
+        self.list = admin::list_snapshots(&mut self.admin, host, source_set).await?.snapshots;
+        Ok(self.list.clone())
     }
 
     /// The one of a host that is meant.

@@ -43,6 +43,8 @@ pub(super) struct Cursor {
     levels: Vec<Level>,
     /// The greatest path that was passed.
     passed: Option<Vec<u8>>,
+    /// How many entries were passed, opened or not.
+    passed_entries: u64,
 }
 
 enum Level {
@@ -53,7 +55,7 @@ enum Level {
 impl Cursor {
     /// The start of the tree below `root`, which is opened.
     pub fn open<S: NodeSource>(source: &mut S, root: &NodeRef) -> Result<Self, S::Error> {
-        let mut cursor = Self { levels: vec![], passed: None };
+        let mut cursor = Self { levels: vec![], passed: None, passed_entries: 0 };
         let node = source.node(root)?;
         cursor.enter(root, node)?;
         Ok(cursor)
@@ -64,17 +66,25 @@ impl Cursor {
         self.levels.last().and_then(Level::head)
     }
 
+    /// How many entries of the tree stand before this place.
+    pub fn passed_entries(&self) -> u64 {
+        self.passed_entries
+    }
+
     /// Goes past what stands here, and takes it if it is an entry.
     pub fn pass(&mut self) -> Option<Entry> {
         let entry = match self.levels.last_mut()? {
             Level::Leaf(entries) => entries.next(),
             Level::Inner(children) => {
-                self.passed = children.next().map(|child| child.last_path);
+                let child = children.next()?;
+                self.passed_entries = self.passed_entries.saturating_add(child.totals.entries);
+                self.passed = Some(child.last_path);
                 None
             }
         };
         if let Some(entry) = &entry {
             self.passed.get_or_insert_default().clone_from(&entry.path);
+            self.passed_entries = self.passed_entries.saturating_add(1);
         }
         self.leave_ended();
         entry

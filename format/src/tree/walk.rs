@@ -27,17 +27,19 @@ enum Bound {
     At(Vec<u8>),
     After(Vec<u8>),
     AfterSubtree(Vec<u8>),
+    Number(u64),
 }
 
 impl Bound {
-    /// Whether `path`, and so every path before it, stands before the bound.
-    fn is_after(&self, path: &[u8]) -> bool {
+    /// Whether `path`, and so every path before it, stands before the bound; `end` is how many paths that are.
+    fn is_after(&self, path: &[u8], end: u64) -> bool {
         let is_less = |bound| compare_paths(path, bound) == Ordering::Less;
         match self {
             Bound::None => false,
             Bound::At(bound) => is_less(bound),
             Bound::After(bound) => compare_paths(path, bound) != Ordering::Greater,
             Bound::AfterSubtree(bound) => is_within(path, bound) || is_less(bound),
+            Bound::Number(number) => end <= *number,
         }
     }
 }
@@ -53,6 +55,18 @@ impl<S: NodeSource> TreeReader<S> {
         self.cursor = None;
         self.bound = Bound::At(path.to_vec());
         self.broken = false;
+    }
+
+    /// Goes to the entry before which there are `number` others, forth or back.
+    pub fn seek_number(&mut self, number: u64) {
+        self.cursor = None;
+        self.bound = Bound::Number(number);
+        self.broken = false;
+    }
+
+    /// How many entries of the tree stand before the one that came last, read or passed over.
+    pub fn number(&self) -> u64 {
+        self.cursor.as_ref().map_or(0, |cursor| cursor.passed_entries().saturating_sub(1))
     }
 
     /// Goes on to the first entry after `path` and everything below it; never back.
@@ -124,12 +138,12 @@ fn next_after<S: NodeSource>(
     reached: &mut Option<Vec<u8>>,
 ) -> Result<Option<Entry>, S::Error> {
     loop {
-        let (path, is_entry) = match cursor.head() {
+        let (path, entries, is_entry) = match cursor.head() {
             None => return Ok(None),
-            Some(Head::Entry(entry)) => (&entry.path, true),
-            Some(Head::Node(child)) => (&child.last_path, false),
+            Some(Head::Entry(entry)) => (&entry.path, 1, true),
+            Some(Head::Node(child)) => (&child.last_path, child.totals.entries, false),
         };
-        if bound.is_after(path) {
+        if bound.is_after(path, cursor.passed_entries().saturating_add(entries)) {
             cursor.pass();
         } else if is_entry {
             return Ok(cursor.pass());
@@ -141,7 +155,7 @@ fn next_after<S: NodeSource>(
 }
 
 /// The path right in `directory` through which one gets to `path`, which lies within; none to the directory itself.
-fn child_towards<'a>(path: &'a [u8], directory: &[u8]) -> Option<&'a [u8]> {
+pub fn child_towards<'a>(path: &'a [u8], directory: &[u8]) -> Option<&'a [u8]> {
     let begin = if directory.is_empty() { 0 } else { directory.len() + 1 };
     let rest = path.get(begin..).filter(|rest| !rest.is_empty())?;
     let length = rest.iter().position(|byte| *byte == b'/').unwrap_or(rest.len());
@@ -191,6 +205,29 @@ mod tests {
             let from = |at: &[u8]| compare_paths(at, &path) != Ordering::Less;
             prop_assert_eq!(all(&mut reader), kept(&entries, from));
         }
+    }
+
+    #[test]
+    fn each_entry_has_a_number_by_which_it_is_found_again() {
+        let entries: Vec<_> = (0..20_000).map(|number| file(&format!("d/{number:06}"), 1)).collect();
+        let (mut memory, root) = build(&entries);
+        let mut reader = TreeReader::new(&mut memory, root);
+        for number in [0, 1, 255, 7_777, 19_999] {
+            assert_eq!(reader.lookup(&entries[number].path).unwrap().as_ref(), Some(&entries[number]));
+            assert_eq!(reader.number(), number as u64);
+            reader.seek_number(number as u64);
+            assert_eq!(reader.next().unwrap().unwrap(), entries[number]);
+            assert_eq!(reader.number(), number as u64);
+        }
+        reader.seek_number(20_000);
+        assert!(reader.next().is_none());
+        drop(reader);
+        memory.opened = 0;
+        let mut reader = TreeReader::new(&mut memory, root);
+        reader.seek_number(12_345);
+        assert_eq!(reader.next().unwrap().unwrap(), entries[12_345]);
+        drop(reader);
+        assert!(memory.opened <= 4, "{}", memory.opened);
     }
 
     #[test]

@@ -9,6 +9,8 @@ use lifeboat_proto::convert::restore::{Answer, Ask, LinksOf, answer};
 use lifeboat_proto::status::{ErrorClass, Failure};
 use lifeboat_proto::v1;
 use std::collections::HashMap;
+use std::time::Duration;
+use tokio::time::timeout;
 use tonic::transport::Channel;
 
 /// What came for one place.
@@ -34,10 +36,10 @@ impl Asked {
 }
 
 /// Asks for the granted root.
-pub async fn root(channel: Channel, session: [u8; 16]) -> Result<Asked, Failure> {
+pub async fn root(channel: Channel, session: [u8; 16], patience: Duration) -> Result<Asked, Failure> {
     let ask = Ask { session: Some(session), sequence: 1, root: true, links_of: Vec::new() };
     let mut answered = Asked::Lost("the coordinator gave no answer for the root".to_owned());
-    converse(channel, ask, |_, _, asked| {
+    converse(channel, ask, patience, |_, _, asked| {
         answered = asked;
         true
     })
@@ -46,7 +48,12 @@ pub async fn root(channel: Channel, session: [u8; 16]) -> Result<Asked, Failure>
 }
 
 /// Asks for these places, at most [`lifeboat_proto::limits::READ_LINKS_MAX`]; answers in their order.
-pub async fn links(channel: Channel, session: [u8; 16], homes: &[Option<Home>]) -> Result<Vec<Asked>, Failure> {
+pub async fn links(
+    channel: Channel,
+    session: [u8; 16],
+    homes: &[Option<Home>],
+    patience: Duration,
+) -> Result<Vec<Asked>, Failure> {
     let question = Question::of(homes);
     let unanswered = |home: &Option<Home>| match home {
         Some(_) => Asked::Lost("the coordinator gave no answer for it".to_owned()),
@@ -57,7 +64,7 @@ pub async fn links(channel: Channel, session: [u8; 16], homes: &[Option<Home>]) 
         return Ok(answers);
     }
     let ask = Ask { session: Some(session), sequence: 1, root: false, links_of: question.links_of };
-    converse(channel, ask, |item, link, asked| match question.places.get(&(item, link)) {
+    converse(channel, ask, patience, |item, link, asked| match question.places.get(&(item, link)) {
         Some(places) => {
             places.iter().for_each(|place| answers[*place] = asked.clone());
             true
@@ -96,12 +103,24 @@ impl Question {
     }
 }
 
-/// Asks, and hands each answer with its item and link to `take`, which says whether it was asked for.
-async fn converse(channel: Channel, ask: Ask, mut take: impl FnMut(u32, u32, Asked) -> bool) -> Result<(), Failure> {
+/// Asks, and hands each answer with its item and link to `take`, which says whether it was asked for. It waits for no
+/// answer longer than `patience`.
+async fn converse(
+    channel: Channel,
+    ask: Ask,
+    patience: Duration,
+    mut take: impl FnMut(u32, u32, Asked) -> bool,
+) -> Result<(), Failure> {
     let sequence = ask.sequence;
+    let silent = |_| {
+        let what = format!("the coordinator has not answered for {} s", patience.as_secs());
+        Failure::new(ErrorClass::Unreachable, what)
+    };
     let question = tokio_stream::once(v1::ReadRequest::from(ask));
-    let mut answers = restore_client(channel).read(question).await.map_err(explain)?.into_inner();
-    while let Some(message) = answers.message().await.map_err(explain)? {
+    let mut client = restore_client(channel);
+    let begun = timeout(patience, client.read(question)).await.map_err(silent)?;
+    let mut answers = begun.map_err(explain)?.into_inner();
+    while let Some(message) = timeout(patience, answers.message()).await.map_err(silent)?.map_err(explain)? {
         let (of, answer) = answer(message)?;
         let expected = match answer {
             _ if of != sequence => false,

@@ -1,0 +1,109 @@
+//! `lifeboat mount HOST[@WHEN] DIR`: snapshots as directories, read-only, through FUSE.
+//!
+//! Only what is looked at is fetched. The command runs until it is unmounted or interrupted.
+
+mod cache;
+mod file_system;
+mod number;
+mod snapshot;
+mod top;
+
+use super::output::{Output, zone_name};
+use super::reading::AddressArgs;
+use super::{Done, Global};
+use crate::address::When;
+use clap::Args;
+use file_system::Mount;
+use fuser::Session;
+use lifeboat_proto::status::{ErrorClass, Failure};
+use snapshot::Source;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use tokio::runtime::Handle;
+use tokio::signal::unix::{SignalKind, signal};
+use top::Top;
+
+/// Show snapshots as directories
+#[derive(Debug, Args)]
+pub struct MountArgs {
+    #[command(flatten)]
+    address: AddressArgs,
+    /// Where: an empty directory. Without a WHEN it will hold a directory for each snapshot
+    directory: PathBuf,
+    /// Let other users look in too, as far as the modes of the files allow it
+    #[arg(long)]
+    allow_other: bool,
+}
+
+/// Runs the command.
+pub async fn mount(args: MountArgs, global: &Global, out: &mut Output) -> Result<Done, Failure> {
+    let address = args.address.address()?;
+    if !address.path.is_empty() {
+        let failure = Failure::new(ErrorClass::Usage, "a mount shows whole snapshots, not a path in them");
+        return Err(failure.hint(format!("lifeboat mount {} {}", address.host, args.directory.display())));
+    }
+    check_directory(&args.directory)?;
+    let snapshots = args.address.snapshots(global).await?;
+    let newest = snapshots.choose(&address.host, &address.when);
+    let is_one = address.when != When::Latest || args.address.names_moment();
+    let list = snapshots.list.clone();
+    let one = if is_one { Some(newest?.clone()) } else { None };
+    let source_set = args.address.source_set().to_owned();
+    let source = Arc::new(Source::new(snapshots, Handle::current()));
+    let top = match one {
+        Some(info) => Top::one(info, source),
+        None if list.is_empty() => {
+            return Err(Failure::new(ErrorClass::NotFound, format!("{} has no snapshot", address.host)));
+        }
+        None => Top::all(address.host.clone(), source_set, list, source),
+    };
+    let config = file_system::config(&format!("lifeboat:{}", address.host), args.allow_other);
+    let shown = args.directory.display();
+    let session =
+        Session::new(Mount::new(top), &args.directory, &config).map_err(|error| cannot(&args.directory, &error))?;
+    out.say(format_args!("{} is mounted at {shown}; times are those of {}", address.host, zone_name()));
+    out.say(format_args!("umount {shown}, or Ctrl-C here, ends it"));
+    serve(session, &args.directory).await
+}
+
+/// Waits for the end: somebody unmounts, or a signal says so.
+async fn serve(mut session: Session<Mount>, directory: &Path) -> Result<Done, Failure> {
+    let cannot = |error: io::Error| cannot(directory, &error);
+    let mut unmounter = session.unmount_callable();
+    let mut ended = tokio::task::spawn_blocking(move || session.run());
+    let (mut interrupt, mut terminate) =
+        (signal(SignalKind::interrupt()).map_err(cannot)?, signal(SignalKind::terminate()).map_err(cannot)?);
+    loop {
+        tokio::select! {
+            ended = &mut ended => {
+                let ended = ended.map_err(|error| Failure::of(ErrorClass::Internal, &error))?;
+                return ended.map(|()| Done::Whole).map_err(cannot);
+            }
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+        if let Err(error) = unmounter.unmount() {
+            eprintln!("cannot unmount {}: {error}; who uses it must leave it first", directory.display());
+        }
+    }
+}
+
+fn check_directory(directory: &Path) -> Result<(), Failure> {
+    let entries = std::fs::read_dir(directory).map_err(|error| cannot(directory, &error))?;
+    if entries.count() > 0 {
+        let failure = Failure::new(ErrorClass::Usage, format!("{} is not empty", directory.display()));
+        return Err(failure.hint("name an empty directory"));
+    }
+    Ok(())
+}
+
+fn cannot(directory: &Path, error: &io::Error) -> Failure {
+    let failure = Failure::new(ErrorClass::Usage, format!("cannot mount at {}: {error}", directory.display()));
+    match error.kind() {
+        io::ErrorKind::NotFound if directory.exists() => failure.hint("the kernel has no FUSE: modprobe fuse"),
+        io::ErrorKind::NotFound => failure.hint("name an empty directory"),
+        io::ErrorKind::PermissionDenied => failure.hint("only root may, or install fusermount3 (package fuse3)"),
+        _ => failure,
+    }
+}
