@@ -7,10 +7,12 @@
 mod amount;
 mod document;
 mod file;
+mod place;
 mod rules;
 
 pub use amount::{ByteRate, ByteSize};
 pub use file::{load, write_default};
+pub use place::{PlaceError, RestorePlace, STAGING, place};
 pub use rules::{never, rules};
 
 use lifeboat_proto::convert::SourceSetName;

@@ -16,7 +16,9 @@
 //! * Memory does not grow with the number of entries; descriptors do not with their depth.
 
 mod attributes;
+mod begin;
 mod compare;
+pub mod conduct;
 pub mod content;
 mod decide;
 mod deferred;
@@ -27,10 +29,12 @@ pub mod fetch;
 mod fill;
 mod flags;
 mod listing;
+mod own;
 mod owner;
 mod progress;
 mod remove;
 mod report;
+mod room;
 mod selection;
 mod shared;
 mod slot;
@@ -40,13 +44,16 @@ mod unfinished;
 mod visit;
 mod writer;
 
+pub use begin::{Begin, begin};
 pub use decide::{Overwrite, Rules};
 pub use engine::restore;
 pub use existing::{Adopted, Existing, Source};
 pub use fill::small_chunks;
+pub use own::Own;
 pub use owner::{Owners, Substitute, SubstituteError};
 pub use progress::Progress;
 pub use report::{Attribute, Failure, Loss, Report};
+pub use room::{Room, refuse_without_room};
 pub use selection::{Selection, SelectionError};
 pub use slot::{FileSlot, WriteError};
 pub use survey::{Questions, Survey, survey};

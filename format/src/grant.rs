@@ -5,6 +5,10 @@
 //! says which root may be served to whom until when, so a coordinator can serve exactly that without any key, and
 //! a host can check, before it obeys, that people it knows gave the order.
 
+mod terms;
+
+pub use terms::{Existing, RestoreTerms, SignedTerms, TERMS_BYTES_MAX};
+
 use crate::codec::{Decoder, Encoder};
 use crate::envelope::{Identity, Recipient, Role, unwrap, wrap};
 use crate::error::FormatError;

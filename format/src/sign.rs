@@ -24,6 +24,8 @@ pub enum Purpose {
     TrustFile,
     /// An operator orders a grant.
     GrantOrder,
+    /// An operator says what is restored by an order, and how.
+    RestoreTerms,
     /// Whoever can open a snapshot hands its opened root to one target.
     Grant,
 }
@@ -37,6 +39,7 @@ impl Purpose {
             Self::Pack => "lifeboat 1 pack",
             Self::TrustFile => "lifeboat 1 trust file",
             Self::GrantOrder => "lifeboat 1 order for a grant",
+            Self::RestoreTerms => "lifeboat 1 terms of a restore",
             Self::Grant => "lifeboat 1 grant",
         }
     }

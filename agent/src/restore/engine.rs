@@ -56,6 +56,7 @@ struct Walk<'a> {
     writer: Writer,
     jobs: SyncSender<Job>,
     stopped: &'a Mutex<Option<Failure>>,
+    progress: &'a Progress,
     /// So many files make a batch.
     batch_files: usize,
     files: Vec<(FileSlot, FileContent)>,
@@ -91,6 +92,7 @@ fn with_workers(
             writer,
             jobs,
             stopped,
+            progress,
             batch_files,
             files,
             chunks,
@@ -135,6 +137,7 @@ impl Visitor for Walk<'_> {
     }
 
     fn entry(&mut self, entry: Entry, in_tree: Vec<u8>) -> Result<(), Failure> {
+        self.progress.check()?;
         if let Some(failure) = &*self.stopped.lock().unwrap_or_else(PoisonError::into_inner) {
             return Err(failure.clone());
         }

@@ -231,6 +231,7 @@ fn write_large(
 ) -> Result<(), Failure> {
     let Surroundings { reader, progress, .. } = around;
     let is_missing = |offset: u64, chunk: &ChunkRef| -> Result<bool, FillError> {
+        progress.check().map_err(FetchError::from)?;
         let of = |source: Source<'_>| compare::take(reader, source, offset, chunk).map_err(CompareError::from);
         let is_left = slot.left().map(of).transpose()?.flatten().is_some();
         if !is_left {

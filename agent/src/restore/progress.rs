@@ -1,6 +1,7 @@
-//! How far a restore has come, for whoever shows it.
+//! How far a restore has come, for whoever shows it; and whether it is to go on.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use lifeboat_proto::status::{ErrorClass, Failure};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// Counts that any thread may read while the restore runs.
 #[derive(Debug, Default)]
@@ -9,9 +10,23 @@ pub struct Progress {
     written: AtomicU64,
     reused: AtomicU64,
     fetched: AtomicU64,
+    stop: AtomicBool,
 }
 
 impl Progress {
+    /// Asks the restore to end soon. What it has written stays, and another one goes on there.
+    pub fn stop(&self) {
+        self.stop.store(true, Ordering::Relaxed);
+    }
+
+    /// A failure if it was asked to end.
+    pub(super) fn check(&self) -> Result<(), Failure> {
+        match self.stop.load(Ordering::Relaxed) {
+            true => Err(Failure::new(ErrorClass::Busy, "the restore was stopped before its end")),
+            false => Ok(()),
+        }
+    }
+
     /// A file is what it should be.
     pub(super) fn file(&self) {
         self.files.fetch_add(1, Ordering::Relaxed);

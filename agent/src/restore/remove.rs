@@ -4,6 +4,7 @@
 //! and must be the same.
 
 use super::listing::{Listing, Listings};
+use super::own::{OURS, Own};
 use super::target::open_beneath;
 use crate::walk::{Stat, stat_at, stat_open};
 use rustix::fs::{AtFlags, Mode, OFlags, openat, unlinkat};
@@ -36,8 +37,8 @@ struct Level {
 }
 
 /// Removes what is under a name in a directory, with all below it.
-pub fn remove(listings: &mut Listings, directory: &Arc<OwnedFd>, name: &[u8]) -> io::Result<Removed> {
-    let mut removal = Removal { listings, removed: Removed::default(), levels: Vec::new(), path: name.to_vec() };
+pub fn remove(listings: &mut Listings, directory: &Arc<OwnedFd>, name: &[u8], own: &Own) -> io::Result<Removed> {
+    let mut removal = Removal { listings, own, removed: Removed::default(), levels: Vec::new(), path: name.to_vec() };
     if removal.is_gone(directory, name)? {
         return Ok(removal.removed);
     }
@@ -96,6 +97,7 @@ pub fn count(listings: &mut Listings, directory: &OwnedFd, name: &[u8]) -> u64 {
 
 struct Removal<'a> {
     listings: &'a mut Listings,
+    own: &'a Own,
     removed: Removed,
     levels: Vec<Level>,
     path: Vec<u8>,
@@ -109,6 +111,10 @@ impl Removal<'_> {
             Err(Errno::NOENT) => return Ok(true),
             Err(error) => return Err(error),
         };
+        if self.own.has(&stat) {
+            self.refuse(OURS.to_owned());
+            return Ok(true);
+        }
         let flags = if stat.is_directory() { AtFlags::REMOVEDIR } else { AtFlags::empty() };
         match unlinkat(directory, name, flags) {
             Ok(()) => self.removed.entries += 1,
@@ -201,7 +207,7 @@ mod tests {
 
     fn removed(place: &Path, name: &[u8]) -> Removed {
         let directory = Arc::new(OwnedFd::from(fs::File::open(place).unwrap()));
-        remove(&mut Listings::new().unwrap(), &directory, name).unwrap()
+        remove(&mut Listings::new().unwrap(), &directory, name, &Own::default()).unwrap()
     }
 
     #[test]

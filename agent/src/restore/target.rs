@@ -1,16 +1,19 @@
 //! The directory that a restore writes into, and the only way to a place in it.
 
+use super::own::Own;
 use crate::walk::stat_open;
 use lifeboat_proto::status::{ErrorClass, Failure};
 use rustix::fs::{
     CWD, FlockOperation, Mode, OFlags, RawDir, ResolveFlags, XattrFlags, fchmod, fchown, fgetxattr, flock,
-    fremovexattr, fsetxattr, openat, openat2,
+    fremovexattr, fsetxattr, mkdirat, openat, openat2,
 };
 use rustix::io::{self, Errno};
 use rustix::process::geteuid;
 use serde::{Deserialize, Serialize};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 /// Neither `..` nor a link of any kind leads anywhere.
@@ -28,6 +31,12 @@ pub enum TargetError {
     /// Something is in it.
     #[error("{path:?} is not empty")]
     NotEmpty {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// It belongs to Lifeboat itself.
+    #[error("{path:?} lies where Lifeboat keeps its own")]
+    Ours {
         /// The directory.
         path: PathBuf,
     },
@@ -100,6 +109,48 @@ impl Target {
         std::fs::create_dir_all(path).map_err(|error| failed("make", error))?;
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let root = openat(CWD, path, flags, Mode::empty()).map_err(|error| failed("open", error.into()))?;
+        Self::take(root, path, expected)
+    }
+
+    /// The same for a directory that somebody else names, below one that root has named: on the way below that no link is
+    /// followed, and no directory of our own is entered or taken.
+    pub fn open_below(base: &Path, below: &Path, own: &Own, expected: Expected) -> Result<Self, TargetError> {
+        let path = base.join(below);
+        let failed = |action, source: std::io::Error| TargetError::System { action, path: path.clone(), source };
+        let make = std::fs::DirBuilder::new().recursive(true).mode(0o755).create(base);
+        make.map_err(|error| failed("make", error))?;
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let mut root = openat(CWD, base, flags, Mode::empty()).map_err(|error| failed("open", error.into()))?;
+        for part in below.components() {
+            if own.holds(&root) {
+                return Err(TargetError::Ours { path });
+            }
+            let name = part.as_os_str().as_bytes();
+            match mkdirat(&root, name, Mode::RWXU) {
+                Ok(()) | Err(Errno::EXIST) => {}
+                Err(error) => return Err(failed("make", error.into())),
+            }
+            let next = open_beneath(&root, name, OFlags::RDONLY | OFlags::DIRECTORY);
+            root = next.map_err(|error| failed("open", error.into()))?;
+        }
+        if own.holds(&root) {
+            return Err(TargetError::Ours { path });
+        }
+        Self::take(root, &path, expected)
+    }
+
+    /// A directory below one that root has named, if it is there: to look at it.
+    pub fn look_below(base: &Path, below: &Path) -> Option<OwnedFd> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let mut root = openat(CWD, base, flags, Mode::empty()).ok()?;
+        for part in below.components() {
+            root = open_beneath(&root, part.as_os_str().as_bytes(), OFlags::RDONLY | OFlags::DIRECTORY).ok()?;
+        }
+        Some(root)
+    }
+
+    fn take(root: OwnedFd, path: &Path, expected: Expected) -> Result<Self, TargetError> {
+        let failed = |action, source: std::io::Error| TargetError::System { action, path: path.to_owned(), source };
         // Some file systems have no locks; there nobody is kept out.
         if flock(&root, FlockOperation::NonBlockingLockExclusive) == Err(Errno::WOULDBLOCK) {
             return Err(TargetError::InUse { path: path.to_owned() });
@@ -143,6 +194,11 @@ impl Target {
             self.before = None;
         }
         Ok(())
+    }
+
+    /// Its inode.
+    pub fn inode(&self) -> io::Result<u64> {
+        Ok(stat_open(&self.root)?.inode)
     }
 
     /// Whether nothing was in it.
@@ -269,6 +325,30 @@ mod tests {
         for path in [&b".."[..], b"a/../..", b"a/up", b"a/up/target", b"a/top/etc", b"/etc"] {
             assert!(target.open_directory(path).is_err(), "{path:?}");
         }
+    }
+
+    #[test]
+    fn inv_47_below_what_root_named_no_link_is_followed_and_nothing_of_our_own_is_taken() {
+        let place = tempfile::tempdir().unwrap();
+        let base = place.path().join("base");
+        fs::create_dir_all(base.join("own/deep")).unwrap();
+        fs::create_dir(place.path().join("outside")).unwrap();
+        symlink(place.path().join("outside"), base.join("link")).unwrap();
+        symlink(&base, place.path().join("to base")).unwrap();
+        let own = Own::of([base.join("own").as_path()]);
+        let open = |base: &str, below: &str| {
+            Target::open_below(&place.path().join(base), Path::new(below), &own, Expected::Anything)
+        };
+        drop(open("base", "new/deep").unwrap());
+        assert!(base.join("new/deep").is_dir());
+        assert!(open("to base", "new").is_ok(), "what root names may be a link");
+        assert!(matches!(open("base", "link"), Err(TargetError::System { action: "open", .. })));
+        assert!(open("base", "link/new").is_err());
+        assert_eq!(fs::read_dir(place.path().join("outside")).unwrap().count(), 0);
+        for below in ["own", "own/deep", "own/new"] {
+            assert!(matches!(open("base", below), Err(TargetError::Ours { .. })), "{below}");
+        }
+        assert!(!base.join("own/new").exists());
     }
 
     #[test]

@@ -12,6 +12,7 @@ use super::decide::{Overwrite, Rules, UNFINISHED_MODE, Verdict, decide};
 use super::directory::Directory;
 use super::existing::Existing;
 use super::listing::Listings;
+use super::own::{OURS, Own};
 use super::owner::{Owners, Substitute};
 use super::report::{Attribute, Report};
 use super::shared::{Flight, Place, Shared};
@@ -47,6 +48,8 @@ pub struct Options {
     pub rules: Rules,
     /// Whether what the snapshot does not have is removed, in directories that it has.
     pub delete: bool,
+    /// What is left as it is, whatever the snapshot holds.
+    pub own: Own,
 }
 
 /// What is to be done about an entry.
@@ -142,6 +145,7 @@ impl Writer {
         let place = self.place(&entry.path)?;
         match self.look(&place)? {
             None => self.make_directory(&place, entry.attributes),
+            Some(there) if self.options.own.has(&there) => Err(OURS.into()),
             Some(there) if there.is_directory() => self.enter(&place, None, false),
             Some(_) => Err("it is on the way, and what is there is no directory".into()),
         }
@@ -214,6 +218,10 @@ impl Writer {
         self.go_to(above)?;
         let place = self.place(&entry.path)?;
         let there = self.look(&place)?;
+        if there.is_some_and(|there| self.options.own.has(&there)) {
+            self.kept = Some(entry.path);
+            return Err(OURS.into());
+        }
         self.take_up_part(&entry);
         if let EntryKind::HardLink { to } = &entry.kind {
             return self.link(to, place, there);

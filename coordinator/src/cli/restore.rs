@@ -5,29 +5,25 @@
 //! command goes on where it was, with the same snapshot.
 
 mod before;
-mod begin;
+mod own;
 
 use super::output::{Output, hex, size};
 use super::reading::{AddressArgs, Opened, RESTORE, blocking, short_id};
 use super::{Done, Global, elsewhere};
 use crate::address::{AddressError, When, clean_path};
 use before::DryRun;
-use begin::Begin;
 use clap::{Args, ValueEnum};
-use jiff::Timestamp;
+use lifeboat_agent::restore::conduct::{self, Request, SelectError};
 use lifeboat_agent::restore::{
-    self as agent, Expected, Ledger, Options, Overwrite, Progress, Report, Rules, Selection, Substitute, Target,
-    TargetError, Unfinished, Writer, of_disk,
+    self as agent, Begin, Ledger, Own, Progress, Report, Selection, Target, refuse_without_room,
 };
 use lifeboat_agent::walk::Shown;
-use lifeboat_format::tree::{Attributes, Entry, EntryKind};
+use lifeboat_format::grant::{Existing, RestoreTerms};
 use lifeboat_proto::status::{ErrorClass, Failure};
 use lifeboat_proto::v1;
 use serde::Serialize;
 use std::ffi::OsString;
-use std::fs;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -63,11 +59,11 @@ pub struct RestoreArgs {
     #[arg(long)]
     no_space_check: bool,
     /// Give the files of a user to another one, each a name or a number (may be given several times)
-    #[arg(long, value_name = "OLD=NEW", value_parser = Substitute::user)]
-    owner_map: Vec<Substitute>,
+    #[arg(long, value_name = "OLD=NEW")]
+    owner_map: Vec<String>,
     /// The same for groups
-    #[arg(long, value_name = "OLD=NEW", value_parser = Substitute::group)]
-    group_map: Vec<Substitute>,
+    #[arg(long, value_name = "OLD=NEW")]
+    group_map: Vec<String>,
     /// Give files to the numbers of their owners, not to the names
     #[arg(long)]
     numeric_ids: bool,
@@ -103,13 +99,13 @@ enum Which {
     Never,
 }
 
-impl From<Which> for Overwrite {
+impl From<Which> for Existing {
     fn from(which: Which) -> Self {
         match which {
-            Which::Always => Self::Always,
-            Which::IfChanged => Self::IfChanged,
-            Which::IfNewer => Self::IfNewer,
-            Which::Never => Self::Never,
+            Which::Always => Self::Overwrite,
+            Which::IfChanged => Self::OverwriteIfChanged,
+            Which::IfNewer => Self::OverwriteIfNewer,
+            Which::Never => Self::Keep,
         }
     }
 }
@@ -145,6 +141,22 @@ struct Told {
     progress: Moment,
 }
 
+impl RestoreArgs {
+    /// All that was typed of what is restored, and how.
+    fn terms(&self, first: &[u8]) -> Result<RestoreTerms, Failure> {
+        Ok(RestoreTerms {
+            existing: self.overwrite.map(Existing::from).unwrap_or_default(),
+            delete: self.delete,
+            numeric_ids: self.numeric_ids,
+            users: self.owner_map.clone(),
+            groups: self.group_map.clone(),
+            dry_run: self.dry_run,
+            check_room: !self.no_space_check,
+            ..self.selection.terms(first)?
+        })
+    }
+}
+
 /// How far it has come.
 #[derive(Clone, Copy, Serialize)]
 struct Moment {
@@ -168,10 +180,10 @@ impl Moment {
 /// Runs the command.
 pub async fn restore(args: RestoreArgs, global: &Global, out: &mut Output) -> Result<Done, Failure> {
     let config = global.config()?;
-    begin::refuse_own_places(&args.to, [config.repository.as_path(), global.state.as_path()])?;
+    own::refuse_own_places(&args.to, [config.repository.as_path(), global.state.as_path()])?;
     let ledger = Ledger::at(global.state.join("restores"));
     let found = ledger.find(&args.to).map_err(|error| Failure::of(ErrorClass::Internal, &error))?;
-    let begin = begin::begin(&args.to, &args.asked(), found, args.overwrite.is_some())?;
+    let begin = agent::begin(&args.to, &args.asked(), found, args.overwrite.is_some())?;
     let snapshot = match &begin {
         Begin::Anew(_) => None,
         Begin::GoOn(unfinished) => Some(When::Snapshot(unfinished.snapshot.clone())),
@@ -179,21 +191,24 @@ pub async fn restore(args: RestoreArgs, global: &Global, out: &mut Output) -> Re
     let opened = args.address.open_at(snapshot, "restore", RESTORE, global).await?;
     let goes_on = if matches!(begin, Begin::GoOn(_)) { "going on with " } else { "" };
     opened.say_which(goes_on, out);
-    let rules = rules(&args, &begin);
+    let terms = args.terms(&opened.path)?;
+    let rules = conduct::rules(&terms, &begin);
     if args.dry_run {
-        let told = blocking(move || before::dry_run(&opened, &args.selection.of(&opened)?, &args, rules)).await?;
+        let told = blocking(move || before::dry_run(&opened, &select(&opened, &terms)?, &args, rules)).await?;
         out.value(&told, DryRun::text)?;
         return Ok(Done::Whole);
     }
-    let (opened, args, selection) = blocking(move || {
-        let selection = args.selection.of(&opened)?;
+    let (opened, args, terms, selection) = blocking(move || {
+        conduct::substitutes(&terms)?;
+        let selection = select(&opened, &terms)?;
         if args.delete && !args.yes {
             before::ask_to_delete(&opened, &selection, &args, rules)?;
         }
         if args.overwrite.is_none() && rules.goes_on_since.is_none() && !args.no_space_check {
-            before::refuse_without_room(&opened, &selection, &args)?;
+            let whole = (opened.snapshot.content_bytes, opened.snapshot.entries);
+            refuse_without_room(&opened.reader, &selection, &args.to, Some(whole))?;
         }
-        Ok((opened, args, selection))
+        Ok((opened, args, terms, selection))
     })
     .await?;
     let whole = opened.path.is_empty();
@@ -203,8 +218,12 @@ pub async fn restore(args: RestoreArgs, global: &Global, out: &mut Output) -> Re
     let progress = Arc::new(Progress::default());
     let told = progress.clone();
     let work = blocking(move || {
-        let written = write(&opened, &args, &selection, begin, rules, &ledger, &told);
-        written.map_err(|failure| what_now(failure, &args.to))
+        let (asked, snapshot) = (args.asked(), hex(&opened.snapshot.snapshot));
+        let (target, own) = (args.to.as_path(), Own::default());
+        let request = Request { terms: &terms, asked: &asked, snapshot: &snapshot, target, own };
+        let open = |expected| Target::open_as(target, expected);
+        let written = conduct::conduct(&opened.reader, &selection, request, begin, open, &ledger, &told);
+        written.map_err(|failure| what_now(failure, target))
     });
     let mut shown_at = Instant::now();
     let report = shown_while(work, || {
@@ -294,95 +313,35 @@ async fn shown_while<R>(work: impl Future<Output = R>, mut show: impl FnMut()) -
     }
 }
 
-fn write(
-    opened: &Opened,
-    args: &RestoreArgs,
-    selection: &Selection,
-    begin: Begin,
-    rules: Rules,
-    ledger: &Ledger,
-    progress: &Progress,
-) -> Result<Report, Failure> {
-    let remember = |error| Failure::of(ErrorClass::Internal, &error);
-    let expected = match &begin {
-        Begin::Anew(expected) => expected.clone(),
-        Begin::GoOn(unfinished) => Expected::Unfinished(unfinished.before.clone()),
-    };
-    let target = Target::open_as(&args.to, expected).map_err(|error| of_target(&error))?;
-    let unfinished = match begin {
-        Begin::GoOn(unfinished) => unfinished,
-        Begin::Anew(_) => unfinished(opened, args, &target)?,
-    };
-    ledger.begin(&unfinished).map_err(remember)?;
-    let (users, groups) = (args.owner_map.clone(), args.group_map.clone());
-    let options = Options { numeric_ids: args.numeric_ids, users, groups, rules, delete: args.delete };
-    let writer = Writer::new(target, options).map_err(|error| of_disk(&error))?;
-    let report = agent::restore(&opened.reader, selection, writer, progress)?;
-    // What could not be restored can be tried again by the same command.
-    if report.failed_entries == 0 {
-        ledger.end(&args.to).map_err(remember)?;
-    }
-    Ok(report)
-}
-
-fn rules(args: &RestoreArgs, begin: &Begin) -> Rules {
-    let goes_on_since = match begin {
-        Begin::Anew(_) => None,
-        Begin::GoOn(unfinished) => Some(unfinished.since()),
-    };
-    Rules { overwrite: args.overwrite.map(Overwrite::from).unwrap_or_default(), goes_on_since }
-}
-
 impl SelectionArgs {
-    /// What is restored, and where to. Every path must be there. Blocks.
-    pub fn of(&self, opened: &Opened) -> Result<Selection, Failure> {
-        let Self { more, include, exclude, strip } = self;
-        // Of the root it is known, even if the part of the tree that holds it is lost.
-        let first = match opened.path.as_slice() {
-            b"" => Entry { path: Vec::new(), kind: EntryKind::Directory, attributes: Attributes::default() },
-            _ => opened.entry()?,
-        };
-        if more.is_empty() && include.is_empty() && exclude.is_empty() && strip.is_none() {
-            return Ok(Selection::one(first.path, matches!(first.kind, EntryKind::Directory)));
-        }
-        let mut roots = vec![first.path.clone()];
-        for path in more {
+    /// The terms that say which files.
+    pub fn terms(&self, first: &[u8]) -> Result<RestoreTerms, Failure> {
+        let mut paths = vec![first.to_vec()];
+        for path in &self.more {
             let parent = || AddressError::Parent { text: path.to_string_lossy().into_owned() };
-            let path = clean_path(path.as_bytes()).ok_or_else(|| Failure::of(ErrorClass::Usage, &parent()))?;
-            roots.push(opened.entry_at(&path)?.path);
+            paths.push(clean_path(path.as_bytes()).ok_or_else(|| Failure::of(ErrorClass::Usage, &parent()))?);
         }
-        let depth = || Selection::depth(&first.path, matches!(first.kind, EntryKind::Directory));
-        let strip = strip.unwrap_or_else(|| if more.is_empty() { depth() } else { 0 });
-        let selection = Selection::new(roots, strip, include, exclude);
-        selection.map_err(|error| Failure::of(ErrorClass::Usage, &error))
+        Ok(RestoreTerms {
+            paths,
+            include: self.include.clone(),
+            exclude: self.exclude.clone(),
+            strip: self.strip.map(|parts| u32::try_from(parts).unwrap_or(u32::MAX)),
+            ..RestoreTerms::default()
+        })
+    }
+
+    /// What is chosen of a snapshot. Every path must be there. Blocks.
+    pub fn of(&self, opened: &Opened) -> Result<Selection, Failure> {
+        select(opened, &self.terms(&opened.path)?)
     }
 }
 
-/// What will be remembered of this restore until it is complete.
-fn unfinished(opened: &Opened, args: &RestoreArgs, target: &Target) -> Result<Unfinished, Failure> {
-    let real = fs::canonicalize(&args.to).map_err(|error| of_disk(&error))?;
-    let inode = fs::metadata(&real).map_err(|error| of_disk(&error))?.ino();
-    Ok(Unfinished {
-        target: real,
-        inode,
-        asked: args.asked(),
-        snapshot: hex(&opened.snapshot.snapshot),
-        began: Timestamp::now().as_second(),
-        before: target.before().cloned(),
+/// What is chosen of a snapshot. Every path must be there. Blocks.
+fn select(opened: &Opened, terms: &RestoreTerms) -> Result<Selection, Failure> {
+    conduct::select(&opened.reader, terms).map_err(|error| match error {
+        SelectError::Failed(failure) => failure,
+        SelectError::Missing(path) => elsewhere::nearest(opened, &path).unwrap_or_else(|failure| failure),
     })
-}
-
-fn of_target(error: &TargetError) -> Failure {
-    match error {
-        TargetError::NotEmpty { .. } => Failure::of(ErrorClass::Usage, error).hint(
-            "name a new or empty directory, or say with --overwrite always|if-changed|if-newer|never what happens to what \
-             is there",
-        ),
-        TargetError::InUse { .. } => {
-            Failure::of(ErrorClass::Busy, error).hint("wait for its end, or name another directory")
-        }
-        TargetError::System { .. } => Failure::of(ErrorClass::Internal, error),
-    }
 }
 
 /// What was written stays, and the same command goes on from there.

@@ -150,3 +150,39 @@ proptest! {
         let _ = Grant::parse(&mixed);
     }
 }
+
+fn terms() -> RestoreTerms {
+    RestoreTerms { paths: vec![b"etc".to_vec(), Vec::new()], strip: Some(1), ..RestoreTerms::default() }
+}
+
+#[test]
+fn inv_42_terms_bind_one_order_and_the_operators_who_signed() {
+    let (order, trust) = (signed_by(&[&key(1)]), trust_file());
+    let signed = SignedTerms::sign(&order, &terms(), &[&key(1)]).unwrap();
+    let read = SignedTerms::parse(&signed.to_bytes()).unwrap();
+    assert_eq!(read, signed);
+    assert!(read.verify(&order, trust.trust(), 1).is_ok());
+    assert!(read.verify(&order, trust.trust(), 2).is_err(), "two are needed");
+    let other = SignedOrder::sign(&GrantOrder { nonce: [9; 16], ..self::order() }, &[&key(1)]).unwrap();
+    assert!(read.verify(&other, trust.trust(), 1).is_err(), "another order");
+    let stranger = SignedTerms::sign(&order, &terms(), &[&key(3)]).unwrap();
+    assert!(stranger.verify(&order, trust.trust(), 1).is_err());
+    let bytes = signed.to_bytes();
+    for at in 0..bytes.len() {
+        let mut changed = bytes.clone();
+        changed[at] ^= 1;
+        let holds = SignedTerms::parse(&changed).is_ok_and(|terms| terms.verify(&order, trust.trust(), 1).is_ok());
+        assert!(!holds, "byte {at}");
+    }
+}
+
+#[test]
+fn terms_that_contradict_themselves_are_refused() {
+    let of = |terms: RestoreTerms| SignedTerms::sign(&signed_by(&[&key(1)]), &terms, &[&key(1)]).is_ok();
+    assert!(of(terms()));
+    assert!(!of(RestoreTerms { paths: Vec::new(), ..terms() }));
+    assert!(!of(RestoreTerms { paths: vec![b"a/../b".to_vec()], ..terms() }));
+    assert!(!of(RestoreTerms { delete: true, ..terms() }));
+    let mirror = RestoreTerms { delete: true, existing: Existing::Overwrite, ..terms() };
+    assert!(of(mirror.clone()) && !of(RestoreTerms { exclude: vec!["x".into()], ..mirror }));
+}

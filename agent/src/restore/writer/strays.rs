@@ -54,7 +54,7 @@ impl Writer {
             |below: &[u8]| if self.path.is_empty() { below.to_vec() } else { [&self.path, &b"/"[..], below].concat() };
         let descriptor = self.levels.last().and_then(|level| level.directory.descriptor());
         let removed = match &descriptor {
-            Some(descriptor) => remove(&mut self.listings, descriptor, name),
+            Some(descriptor) => remove(&mut self.listings, descriptor, name, &self.options.own),
             None => Err(Errno::NOENT),
         };
         match removed {

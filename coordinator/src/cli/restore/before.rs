@@ -2,7 +2,7 @@
 
 use super::{Opened, RestoreArgs};
 use crate::cli::output::size;
-use lifeboat_agent::restore::{Questions, Rules, Selection, Survey, survey};
+use lifeboat_agent::restore::{Questions, Room, Rules, Selection, Survey, survey};
 use lifeboat_proto::status::{ErrorClass, Failure};
 use serde::Serialize;
 use std::fs::File;
@@ -27,28 +27,6 @@ pub struct DryRun {
     inodes_needed: u64,
     /// None where the file system does not count them.
     inodes_free: Option<u64>,
-}
-
-/// Room on a file system.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Room {
-    bytes: u64,
-    inodes: Option<u64>,
-}
-
-impl Room {
-    /// That of the file system on which a directory lies, or will lie.
-    fn at(path: &Path) -> io::Result<Self> {
-        let absolute = std::path::absolute(path)?;
-        let existing = absolute.ancestors().find(|path| path.exists()).unwrap_or(Path::new("/"));
-        let counts = rustix::fs::statvfs(existing)?;
-        let inodes = (counts.f_files > 0).then_some(counts.f_favail);
-        Ok(Self { bytes: counts.f_bavail.saturating_mul(counts.f_frsize), inodes })
-    }
-
-    fn holds(&self, bytes: u64, inodes: u64) -> bool {
-        bytes <= self.bytes && self.inodes.is_none_or(|free| inodes <= free)
-    }
 }
 
 /// Finds out what a restore would do. Blocks.
@@ -99,29 +77,6 @@ impl DryRun {
     }
 }
 
-/// Refuses a restore into an empty directory for which there is no room. The snapshot's totals are looked at first: they
-/// cost nothing, and mostly there is room for all of it. Blocks.
-pub fn refuse_without_room(opened: &Opened, selection: &Selection, args: &RestoreArgs) -> Result<(), Failure> {
-    let room = Room::at(&args.to).map_err(|error| cannot_look(&args.to, &error))?;
-    if room.holds(opened.snapshot.content_bytes, opened.snapshot.entries) {
-        return Ok(());
-    }
-    let survey = survey_of(opened, selection, args, Rules::default(), false)?;
-    if room.holds(survey.space_bytes, survey.inodes()) {
-        return Ok(());
-    }
-    let inodes = room.inodes.map(|free| format!(" and {free} inodes")).unwrap_or_default();
-    let problem = format!(
-        "there is no room in {}: {} and {} inodes are needed, {}{inodes} are free",
-        args.to.display(),
-        size(survey.space_bytes),
-        survey.inodes(),
-        size(room.bytes),
-    );
-    Err(Failure::new(ErrorClass::Full, problem)
-        .hint("make room there, or name a directory on another disk; --no-space-check tries all the same"))
-}
-
 /// Before something is deleted a person is asked; a script has to say --yes. Blocks.
 pub fn ask_to_delete(opened: &Opened, selection: &Selection, args: &RestoreArgs, rules: Rules) -> Result<(), Failure> {
     let Survey { deleted, .. } = survey_of(opened, selection, args, rules, false)?;
@@ -155,17 +110,4 @@ fn survey_of(
 
 fn cannot_look(path: &Path, error: &io::Error) -> Failure {
     Failure::new(ErrorClass::Internal, format!("cannot look for room in {}: {error}", path.display()))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::Room;
-
-    #[test]
-    fn room_is_for_bytes_and_inodes() {
-        let room = Room { bytes: 100, inodes: Some(5) };
-        assert!(room.holds(100, 5) && !room.holds(101, 5) && !room.holds(100, 6));
-        assert!(Room { bytes: 100, inodes: None }.holds(100, 1 << 40));
-        assert!(Room::at(std::path::Path::new("/no/such/directory")).unwrap().bytes > 0);
-    }
 }

@@ -1,0 +1,158 @@
+//! One restore from its terms to its report: here by the command line, on a server by order; both go the same way.
+
+use super::fetch::GrantReader;
+use super::progress::Progress;
+use super::unfinished::{Ledger, LedgerError, Unfinished};
+use super::visit::tree;
+use super::{
+    Begin, Expected, Options, Overwrite, Own, Report, Rules, Selection, Substitute, SubstituteError, Target,
+    TargetError, Writer, of_disk, restore,
+};
+use jiff::Timestamp;
+use lifeboat_format::grant::{Existing, RestoreTerms};
+use lifeboat_format::tree::{Attributes, Entry, EntryKind};
+use lifeboat_proto::status::{ErrorClass, Failure};
+use std::fs;
+use std::path::Path;
+
+/// Why there is no selection.
+#[derive(Debug)]
+pub enum SelectError {
+    /// The snapshot has no such path.
+    Missing(Vec<u8>),
+    /// It cannot be read, or the choice makes no sense.
+    Failed(Failure),
+}
+
+impl From<Failure> for SelectError {
+    fn from(failure: Failure) -> Self {
+        Self::Failed(failure)
+    }
+}
+
+/// What is restored, and where to below the target. Every path must be there. Blocks.
+pub fn select(reader: &GrantReader, terms: &RestoreTerms) -> Result<Selection, SelectError> {
+    let mut entries = Vec::new();
+    for path in &terms.paths {
+        // Of the root it is known, even if the part of the tree that holds it is lost.
+        let entry = match path.as_slice() {
+            b"" => Entry { path: Vec::new(), kind: EntryKind::Directory, attributes: Attributes::default() },
+            path => {
+                let found = tree(reader).lookup(path).map_err(Failure::from)?;
+                found.ok_or_else(|| SelectError::Missing(path.to_vec()))?
+            }
+        };
+        entries.push(entry);
+    }
+    let is_directory = |entry: &Entry| matches!(entry.kind, EntryKind::Directory);
+    let is_plain = terms.include.is_empty() && terms.exclude.is_empty() && terms.strip.is_none();
+    if let ([one], true) = (&entries[..], is_plain) {
+        return Ok(Selection::one(one.path.clone(), is_directory(one)));
+    }
+    let usual = match &entries[..] {
+        [one] => Selection::depth(&one.path, is_directory(one)),
+        _ => 0,
+    };
+    let strip = terms.strip.map_or(usual, |parts| parts as usize);
+    let roots = entries.into_iter().map(|entry| entry.path).collect();
+    let selection = Selection::new(roots, strip, &terms.include, &terms.exclude);
+    selection.map_err(|error| Failure::of(ErrorClass::Usage, &error).into())
+}
+
+/// How what is there is dealt with.
+pub fn rules(terms: &RestoreTerms, begin: &Begin) -> Rules {
+    let goes_on_since = match begin {
+        Begin::Anew(_) => None,
+        Begin::GoOn(unfinished) => Some(unfinished.since()),
+    };
+    let overwrite = match terms.existing {
+        Existing::Refuse => Overwrite::default(),
+        Existing::Overwrite => Overwrite::Always,
+        Existing::OverwriteIfChanged => Overwrite::IfChanged,
+        Existing::OverwriteIfNewer => Overwrite::IfNewer,
+        Existing::Keep => Overwrite::Never,
+    };
+    Rules { overwrite, goes_on_since }
+}
+
+/// Users and groups that take the place of others; names are those of this host.
+pub fn substitutes(terms: &RestoreTerms) -> Result<[Vec<Substitute>; 2], Failure> {
+    let wrong = |error: SubstituteError| Failure::of(ErrorClass::Usage, &error);
+    let users = terms.users.iter().map(|text| Substitute::user(text)).collect::<Result<_, _>>();
+    let groups = terms.groups.iter().map(|text| Substitute::group(text)).collect::<Result<_, _>>();
+    Ok([users.map_err(wrong)?, groups.map_err(wrong)?])
+}
+
+/// What a restore is, beside its terms.
+#[derive(Debug)]
+pub struct Request<'a> {
+    /// What is restored, and how.
+    pub terms: &'a RestoreTerms,
+    /// The same, as it was asked for: the same words go on with it.
+    pub asked: &'a str,
+    /// The snapshot, in hexadecimal digits.
+    pub snapshot: &'a str,
+    /// The target's path.
+    pub target: &'a Path,
+    /// What is left as it is.
+    pub own: Own,
+}
+
+/// Restores. `open` opens the target in the state that is expected of it. Blocks.
+///
+/// # Errors
+/// The target cannot be used, the disk is full, the coordinator cannot be asked, or `progress` says stop. What is written
+/// stays, and the same restore goes on there.
+pub fn conduct(
+    reader: &GrantReader,
+    selection: &Selection,
+    request: Request<'_>,
+    begin: Begin,
+    open: impl FnOnce(Expected) -> Result<Target, TargetError>,
+    ledger: &Ledger,
+    progress: &Progress,
+) -> Result<Report, Failure> {
+    let remember = |error: LedgerError| Failure::of(ErrorClass::Internal, &error);
+    let [users, groups] = substitutes(request.terms)?;
+    let RestoreTerms { numeric_ids, delete, .. } = *request.terms;
+    let rules = rules(request.terms, &begin);
+    let options = Options { numeric_ids, users, groups, rules, delete, own: request.own };
+    let expected = match &begin {
+        Begin::Anew(expected) => expected.clone(),
+        Begin::GoOn(unfinished) => Expected::Unfinished(unfinished.before.clone()),
+    };
+    let target = open(expected).map_err(|error| of_target(&error))?;
+    let unfinished = match begin {
+        Begin::GoOn(unfinished) => unfinished,
+        Begin::Anew(_) => Unfinished {
+            target: fs::canonicalize(request.target).map_err(|error| of_disk(&error))?,
+            inode: target.inode().map_err(|error| of_disk(&error.into()))?,
+            asked: request.asked.to_owned(),
+            snapshot: request.snapshot.to_owned(),
+            began: Timestamp::now().as_second(),
+            before: target.before().cloned(),
+        },
+    };
+    ledger.begin(&unfinished).map_err(remember)?;
+    let writer = Writer::new(target, options).map_err(|error| of_disk(&error))?;
+    let report = restore(reader, selection, writer, progress)?;
+    // What could not be restored can be tried again by the same command.
+    if report.failed_entries == 0 {
+        ledger.end(request.target).map_err(remember)?;
+    }
+    Ok(report)
+}
+
+fn of_target(error: &TargetError) -> Failure {
+    match error {
+        TargetError::NotEmpty { .. } => Failure::of(ErrorClass::Usage, error).hint(
+            "name a new or empty directory, or say with --overwrite always|if-changed|if-newer|never what happens to what \
+             is there",
+        ),
+        TargetError::InUse { .. } => {
+            Failure::of(ErrorClass::Busy, error).hint("wait for its end, or name another directory")
+        }
+        TargetError::Ours { .. } => Failure::of(ErrorClass::Refused, error).hint("name another directory"),
+        TargetError::System { .. } => Failure::of(ErrorClass::Internal, error),
+    }
+}
