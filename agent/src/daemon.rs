@@ -1,8 +1,8 @@
 //! The agent as a service: keeps a conversation with its coordinator, takes orders, runs them, stops in good order.
 //!
-//! What an order may ask stands in the local policy, read anew for each (INV-46). Backups run on threads of their own
-//! and outlive a broken conversation; their reports are said again in the next one, for nobody knows which ones of the
-//! last minute arrived. How a backup is made is for the [`Worker`].
+//! What an order may ask stands in the local policy, read anew for each (INV-46). Backups and restores run on threads of
+//! their own and outlive a broken conversation; their reports are said again in the next one, for nobody knows which ones of
+//! the last minute arrived. How they are done is for the [`Worker`].
 
 mod conversation;
 pub mod orders;
@@ -13,19 +13,20 @@ use crate::backup::Progress;
 use crate::connection::{back_off, explain_transport};
 use crate::error::AgentError;
 use crate::host::Host;
+use crate::restore;
 use conversation::Conversation;
 use lifeboat_proto::convert::control::{Hello, JobOrder, JobReport, What};
-use lifeboat_proto::convert::{Ended, SourceSetName};
+use lifeboat_proto::convert::{JobName, SourceSetName};
 use lifeboat_proto::status::Failure;
 use orders::{Action, Job, Orders};
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::sync::{mpsc, watch};
 use tonic::transport::Channel;
 
-/// How long a running backup has to end after it was asked to stop.
+/// How long what runs has to end after it was asked to stop.
 const STOP_TIME: Duration = Duration::from_secs(45);
 /// A conversation that lasted so long was a good one: the next failure counts as the first.
 const GOOD_AFTER: Duration = Duration::from_secs(60);
@@ -34,19 +35,29 @@ const SURE_AFTER: Duration = Duration::from_secs(60);
 /// A certificate is not renewed again so soon: one that seems due at once is the mark of a clock that is off.
 const RENEW_AGAIN_AFTER: Duration = Duration::from_secs(24 * 3600);
 
-/// Runs one backup, on a thread of its own.
+/// Runs one job, on a thread of its own.
 pub trait Worker: Send + Sync + 'static {
-    /// Makes the backup and says how it ended. Ends soon after `task.stop` is set.
-    fn back_up(&self, host: &Host, job: &Job, task: &Task) -> JobReport;
+    /// Does it and says how it ended. Ends soon after [`Task::stop`].
+    fn work(&self, host: &Host, job: &Job, task: &Task) -> JobReport;
 }
 
-/// A backup that runs, as seen from outside.
+/// A job that runs, as seen from outside.
 #[derive(Debug, Default)]
 pub struct Task {
-    /// Set to make it end: what was sent stays, and the next backup goes on from there.
+    /// Set to make a backup end: what was sent stays, and the next backup goes on from there.
     pub stop: AtomicBool,
-    /// How far it is.
+    /// How far a backup is.
     pub progress: Progress,
+    /// How far a restore is.
+    pub restored: restore::Progress,
+}
+
+impl Task {
+    /// Asks it to end soon.
+    pub fn stop(&self) {
+        self.stop.store(true, Ordering::Relaxed);
+        self.restored.stop();
+    }
 }
 
 /// Why a conversation ended.
@@ -93,7 +104,7 @@ struct Daemon {
     host: Host,
     worker: Arc<dyn Worker>,
     orders: Orders,
-    task: Arc<Task>,
+    tasks: BTreeMap<JobName, Arc<Task>>,
     unsure: VecDeque<(Instant, JobReport)>,
     renewed: Option<Instant>,
     end: mpsc::UnboundedSender<JobReport>,
@@ -103,8 +114,8 @@ struct Daemon {
 impl Daemon {
     fn new(host: Host, worker: Arc<dyn Worker>) -> Self {
         let (end, ended) = mpsc::unbounded_channel();
-        let (orders, task, unsure) = (Orders::default(), Arc::default(), VecDeque::new());
-        Self { host, worker, orders, task, unsure, renewed: None, end, ended }
+        let (orders, tasks, unsure) = (Orders::default(), BTreeMap::new(), VecDeque::new());
+        Self { host, worker, orders, tasks, unsure, renewed: None, end, ended }
     }
 
     /// One conversation, from connecting to its end.
@@ -145,19 +156,21 @@ impl Daemon {
                     self.act(actions, &mut talk)?;
                 }
                 Some(report) = self.ended.recv() => {
-                    let actions = self.orders.ended(report);
+                    let actions = self.has_ended(report);
                     self.act(actions, &mut talk)?;
                 }
                 _ = alive.tick() => {
                     self.unsure.retain(|(said, _)| said.elapsed() < SURE_AFTER);
                     talk.alive(wall_time_ns())?;
-                    if self.is_renewal_due() && self.orders.running().is_none() {
+                    if self.is_renewal_due() && self.orders.running().is_empty() {
                         self.renew(channel.clone()).await?;
                         return Ok(Ending::Renewed);
                     }
                 }
-                _ = progress.tick() => if let Some(job) = self.orders.running() {
-                    talk.progress(&job.name, &self.task)?;
+                _ = progress.tick() => for job in self.orders.running() {
+                    if let Some(task) = self.tasks.get(&job.name) {
+                        talk.progress(job, task)?;
+                    }
                 },
                 _ = stop.changed() => return self.say_good_bye(talk).await,
             }
@@ -191,9 +204,14 @@ impl Daemon {
 
     /// An order, held against the policy as it stands now.
     fn take(&mut self, order: JobOrder) -> Vec<Action> {
-        tracing::info!(job = %order.job, what = ?order.what, "an order");
+        let what = match &order.what {
+            What::Backup(source_set) => format!("back up {source_set}"),
+            What::Restore { .. } => "restore".to_owned(),
+            What::Cancel => "cancel".to_owned(),
+        };
+        tracing::info!(job = %order.job, what, "an order");
         match (self.host.policy(), &order.what) {
-            (Err(error), What::Backup(_)) => {
+            (Err(error), What::Backup(_) | What::Restore { .. }) => {
                 let message = format!("{}; {}", error, error.hint);
                 self.orders.refuse(order.job, message)
             }
@@ -209,7 +227,7 @@ impl Daemon {
         for action in actions {
             match action {
                 Action::Start(job) => self.start(job),
-                Action::Stop => self.task.stop.store(true, Ordering::Relaxed),
+                Action::Stop(job) => self.tasks.get(&job).into_iter().for_each(|task| task.stop()),
                 Action::Report(report) => {
                     self.unsure.push_back((Instant::now(), report.clone()));
                     talk.report(report)?;
@@ -220,12 +238,13 @@ impl Daemon {
     }
 
     fn start(&mut self, job: Job) {
-        self.task = Arc::default();
-        let (host, worker, task, end) = (self.host.clone(), self.worker.clone(), self.task.clone(), self.end.clone());
+        let task = Arc::<Task>::default();
+        self.tasks.insert(job.name.clone(), task.clone());
+        let (host, worker, end) = (self.host.clone(), self.worker.clone(), self.end.clone());
         tokio::task::spawn_blocking(move || {
             let guard = ReportAnyway { job: job.clone(), end };
-            let report = worker.back_up(&host, &job, &task);
-            tracing::info!(job = %job.name, ended = ?report.ended, message = report.message, "a backup ended");
+            let report = worker.work(&host, &job, &task);
+            tracing::info!(job = %job.name, ended = ?report.ended, message = report.message, "a job ended");
             guard.send(report);
         });
     }
@@ -243,23 +262,33 @@ impl Daemon {
         systemd::stopping();
         let actions = self.orders.stop();
         self.act(actions, &mut talk)?;
-        if let Some(report) = self.wait_for_end().await {
+        for report in self.wait_for_end().await {
             talk.report(report)?;
         }
         talk.close().await;
         Ok(Ending::Stopped)
     }
 
-    /// Asks what runs to stop, and waits for it; none if nothing runs, or it takes too long.
-    async fn wait_for_end(&mut self) -> Option<JobReport> {
-        self.orders.running()?;
-        self.task.stop.store(true, Ordering::Relaxed);
-        let report = tokio::time::timeout(STOP_TIME, self.ended.recv()).await.ok().flatten();
-        match &report {
-            Some(report) => drop(self.orders.ended(report.clone())),
-            None => tracing::warn!("the running backup does not stop; what it sent stays"),
+    /// Asks what runs to stop, and waits for it; the reports of what ended in time.
+    async fn wait_for_end(&mut self) -> Vec<JobReport> {
+        let mut reports = Vec::new();
+        self.orders.stop();
+        self.tasks.values().for_each(|task| task.stop());
+        let end = tokio::time::Instant::now() + STOP_TIME;
+        while !self.orders.running().is_empty() {
+            let Ok(Some(report)) = tokio::time::timeout_at(end, self.ended.recv()).await else {
+                tracing::warn!("what runs does not stop; what it sent or wrote stays");
+                break;
+            };
+            self.has_ended(report.clone());
+            reports.push(report);
         }
-        report
+        reports
+    }
+
+    fn has_ended(&mut self, report: JobReport) -> Vec<Action> {
+        self.tasks.remove(&report.job);
+        self.orders.ended(report)
     }
 }
 
@@ -279,10 +308,9 @@ impl ReportAnyway {
 
 impl Drop for ReportAnyway {
     fn drop(&mut self) {
-        let message = "the backup broke off because of a mistake in the agent; its log says more".to_owned();
-        let (job, gaps) = (self.job.name.clone(), Vec::new());
+        let message = "it broke off because of a mistake in the agent; its log says more";
         // Nobody listens after a report was sent.
-        let _ = self.end.send(JobReport { job, ended: Ended::Failed, snapshot: None, message, gaps, gap_count: 0 });
+        let _ = self.end.send(JobReport::failed(self.job.name.clone(), message));
     }
 }
 

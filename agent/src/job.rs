@@ -1,9 +1,11 @@
-//! One backup of one source set, as this host's policy says: hooks before, commands, the pipeline, hooks after.
+//! One backup of one source set, as this host's policy says: hooks before, commands, the pipeline, hooks after. And one
+//! restore by order (`restore`).
 //!
 //! The service runs it for an order, `lifeboat-agent backup` for whoever sits there; both go the same way.
 
 mod plan;
 mod report;
+mod restore;
 
 pub(crate) use plan::proof as proof_plan;
 pub use report::gap_lines;
@@ -13,7 +15,7 @@ use crate::clock::SystemClock;
 use crate::commands::CommandOutput;
 use crate::connection::explain_transport;
 use crate::connection::uplink::GrpcUplink;
-use crate::daemon::orders::Job;
+use crate::daemon::orders::{Job, Work};
 use crate::daemon::{Task, Worker};
 use crate::error::AgentError;
 use crate::hooks;
@@ -45,6 +47,11 @@ impl Pipeline {
     /// `runtime` serves the network; the pipeline has threads of its own.
     pub fn new(runtime: Handle) -> Self {
         Self { runtime }
+    }
+
+    /// What serves the network.
+    fn runtime(&self) -> &Handle {
+        &self.runtime
     }
 
     /// Backs one set up. Blocks; not to be called from a thread of the runtime. `job` names the order, or is empty.
@@ -118,10 +125,15 @@ fn is_full(error: &BackupError) -> bool {
 }
 
 impl Worker for Pipeline {
-    fn back_up(&self, host: &Host, job: &Job, task: &Task) -> JobReport {
-        let made = Self::back_up(self, host, &job.source_set, job.name.as_str(), task);
-        report::keep(host, &job.source_set, &made);
-        report::for_coordinator(&job.name, &made)
+    fn work(&self, host: &Host, job: &Job, task: &Task) -> JobReport {
+        match &job.work {
+            Work::Backup(source_set) => {
+                let made = self.back_up(host, source_set, job.name.as_str(), task);
+                report::keep(host, source_set, &made);
+                report::for_coordinator(&job.name, &made)
+            }
+            Work::Restore { grant, terms } => restore::restore(self, host, &job.name, (grant, terms), task),
+        }
     }
 }
 

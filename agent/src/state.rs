@@ -7,12 +7,15 @@
 //! | `tls` | TLS key (PKCS #8), certificate (DER), each behind its length; changed together | mode 0600, refused otherwise |
 //! | `head` | the newest signed journal head that this host saw | |
 //! | `outcomes.json` | how the last backup of each source set ended | for `status` |
+//! | `obeyed.json` | which restore orders were obeyed, until they expire | |
 //! | `trees/`, `scratch/`, `commands/` | local trees; temporary files; output of commands | |
+//! | `restore/`, `restores/` | where restores may write; those that did not end | |
 //!
 //! What stands in the files is for `identity` and `backup`; here they are only kept, whole or not at all.
 
 mod file;
 mod head;
+mod obeyed;
 mod outcome;
 
 #[cfg(test)]
@@ -20,6 +23,7 @@ pub(crate) use head::tests as head_for_tests;
 pub use head::{HeadKeeper, Verdict};
 pub use outcome::{Outcomes, SetOutcome};
 
+use lifeboat_format::id::Digest;
 use lifeboat_proto::status::ErrorClass;
 use rustix::fs::{FlockOperation, flock};
 use std::fs::{DirBuilder, File, OpenOptions};
@@ -80,6 +84,16 @@ impl StateDir {
         self.path.join("commands")
     }
 
+    /// Where restores write that the policy allows nowhere else.
+    pub fn staging(&self) -> PathBuf {
+        self.path.join("restore")
+    }
+
+    /// Where restores are remembered that did not end.
+    pub fn restores(&self) -> PathBuf {
+        self.path.join("restores")
+    }
+
     /// Makes sure that no other agent works with this directory, as long as the lock is held.
     pub fn lock(&self) -> Result<StateLock, StateError> {
         let path = self.path.join("lock");
@@ -113,6 +127,16 @@ impl StateDir {
     /// How the last backups ended.
     pub fn outcomes(&self) -> Result<Outcomes, StateError> {
         outcome::load(&self.path)
+    }
+
+    /// Whether a restore order was obeyed to its end.
+    pub fn is_obeyed(&self, order: &Digest) -> Result<bool, StateError> {
+        obeyed::is_obeyed(&self.path, order)
+    }
+
+    /// Remembers until its expiry that a restore order was obeyed.
+    pub fn keep_obeyed(&self, order: &Digest, expires_ns: i64, now_ns: i64) -> Result<(), StateError> {
+        obeyed::keep(&self.path, order, expires_ns, now_ns)
     }
 
     /// Remembers how a backup ended.

@@ -73,6 +73,10 @@ pub enum Verb {
     List,
     /// Order a backup.
     OrderBackup,
+    /// Order a restore onto a host, which operators have signed.
+    OrderRestore,
+    /// End a job.
+    CancelJob,
     /// Have a snapshot opened for a target, on an operator's signed order.
     Grant,
     /// Read everything back and check it.
@@ -92,6 +96,8 @@ impl Verb {
             Self::CreateToken => "token create",
             Self::List => "list",
             Self::OrderBackup => "backup",
+            Self::OrderRestore => "restore",
+            Self::CancelJob => "cancel",
             Self::Grant => "grant",
             Self::Verify => "verify",
         }
@@ -206,9 +212,10 @@ fn local_root(verb: Verb, object: Object) -> Verdict {
     match (verb, object) {
         (Verb::Read, Object::GrantFor(GrantTarget::LocalClient)) => Verdict::Allow,
         (Verb::Read, _) => Verdict::Deny(Reason::NotYours),
-        (Verb::CreateToken | Verb::List | Verb::OrderBackup | Verb::Grant | Verb::Verify | Verb::SeeTrust, _) => {
+        (Verb::CreateToken | Verb::List | Verb::OrderBackup | Verb::OrderRestore | Verb::CancelJob, _) => {
             Verdict::Allow
         }
+        (Verb::Grant | Verb::Verify | Verb::SeeTrust, _) => Verdict::Allow,
         (Verb::Enrol | Verb::Renew | Verb::Follow | Verb::BackUp, _) => Verdict::Deny(Reason::NotForYou),
     }
 }
@@ -217,7 +224,7 @@ fn local_root(verb: Verb, object: Object) -> Verdict {
 mod tests {
     use super::*;
 
-    const VERBS: [Verb; 11] = [
+    const VERBS: [Verb; 13] = [
         Verb::SeeTrust,
         Verb::Enrol,
         Verb::Renew,
@@ -227,6 +234,8 @@ mod tests {
         Verb::CreateToken,
         Verb::List,
         Verb::OrderBackup,
+        Verb::OrderRestore,
+        Verb::CancelJob,
         Verb::Grant,
         Verb::Verify,
     ];
@@ -246,13 +255,34 @@ mod tests {
     /// A line a principal, a column a verb in the order of `VERBS`, a letter an object in the order of `OBJECTS`:
     /// `+` is allowed.
     const TABLE: [(Principal, &str); 7] = [
-        (Principal::Stranger, "++++++ ++++++ ...... ...... ...... ...... ...... ...... ...... ...... ......"),
-        (host(Standing::Active), "++++++ ++++++ .+.... .+.... .+.... ...+.. ...... ...... ...... ...... ......"),
-        (host(Standing::Expired), "++++++ ...... .+.... ...... ...... ...... ...... ...... ...... ...... ......"),
-        (host(Standing::Retired), "++++++ ...... ...... ...... ...... ...... ...... ...... ...... ...... ......"),
-        (host(Standing::Revoked), "++++++ ...... ...... ...... ...... ...... ...... ...... ...... ...... ......"),
-        (host(Standing::Unknown), "++++++ ...... ...... ...... ...... ...... ...... ...... ...... ...... ......"),
-        (Principal::LocalRoot, "++++++ ...... ...... ...... ...... .....+ ++++++ ++++++ ++++++ ++++++ ++++++"),
+        (
+            Principal::Stranger,
+            "++++++ ++++++ ...... ...... ...... ...... ...... ...... ...... ...... ...... ...... ......",
+        ),
+        (
+            host(Standing::Active),
+            "++++++ ++++++ .+.... .+.... .+.... ...+.. ...... ...... ...... ...... ...... ...... ......",
+        ),
+        (
+            host(Standing::Expired),
+            "++++++ ...... .+.... ...... ...... ...... ...... ...... ...... ...... ...... ...... ......",
+        ),
+        (
+            host(Standing::Retired),
+            "++++++ ...... ...... ...... ...... ...... ...... ...... ...... ...... ...... ...... ......",
+        ),
+        (
+            host(Standing::Revoked),
+            "++++++ ...... ...... ...... ...... ...... ...... ...... ...... ...... ...... ...... ......",
+        ),
+        (
+            host(Standing::Unknown),
+            "++++++ ...... ...... ...... ...... ...... ...... ...... ...... ...... ...... ...... ......",
+        ),
+        (
+            Principal::LocalRoot,
+            "++++++ ...... ...... ...... ...... .....+ ++++++ ++++++ ++++++ ++++++ ++++++ ++++++ ++++++",
+        ),
     ];
 
     const fn host(standing: Standing) -> Principal {

@@ -14,6 +14,7 @@ mod entry;
 mod find;
 mod host;
 mod init;
+mod job;
 mod ls;
 mod mount;
 pub mod output;
@@ -78,6 +79,9 @@ enum Command {
     #[command(subcommand)]
     Host(host::HostCommand),
     Backup(backup::BackupArgs),
+    /// See what servers were ordered to do, and end it
+    #[command(subcommand)]
+    Job(job::JobCommand),
     Snapshots(snapshots::SnapshotsArgs),
     Ls(ls::LsArgs),
     Cat(cat::CatArgs),
@@ -145,6 +149,7 @@ impl Command {
             Self::Token(command) => command.run(global, out).await,
             Self::Host(command) => command.run(global, out).await,
             Self::Backup(args) => backup::backup(args, global, out).await,
+            Self::Job(command) => command.run(global, out).await,
             Self::Snapshots(args) => snapshots::snapshots(args, global, out).await,
             Self::Ls(args) => ls::ls(args, global, out).await,
             Self::Cat(args) => cat::cat(args, global, out).await,

@@ -10,11 +10,11 @@ pub mod night;
 
 use crate::clock::Clock;
 use crate::schedule::{self, History, Turns};
-use board::{Board, Down, EndedJob, JobView, StreamId, Twin};
+use board::{Board, Down, EndedJob, JobView, StreamId, Twin, Work};
 use jiff::{SignedDuration, Timestamp};
 use lifeboat_format::id::HostId;
 use lifeboat_proto::convert::control::{Hello, Report};
-use lifeboat_proto::convert::{Ended, SourceSetName};
+use lifeboat_proto::convert::{Ended, JobName, SourceSetName};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -100,9 +100,26 @@ impl Dispatch {
         self.changed.notify_one();
     }
 
-    /// Orders a backup, or joins one that has not begun.
-    pub fn order(&self, host: HostId, source_set: SourceSetName) -> watch::Receiver<JobView> {
-        self.lock().board.order(host, source_set, self.now())
+    /// Orders work, or joins a job that does it: see [`Board::order`].
+    pub fn order(&self, host: HostId, work: Work) -> watch::Receiver<JobView> {
+        self.lock().board.order(host, work, self.now())
+    }
+
+    /// All jobs that are remembered.
+    pub fn jobs(&self) -> Vec<JobView> {
+        self.lock().board.jobs()
+    }
+
+    /// Follows a job.
+    pub fn follow(&self, name: &JobName) -> Option<watch::Receiver<JobView>> {
+        self.lock().board.follow(name)
+    }
+
+    /// Ends a job; false if there is none, or it is over.
+    pub fn cancel(&self, name: &JobName) -> bool {
+        let cancelled = self.lock().board.cancel(name, self.now());
+        self.changed.notify_one();
+        cancelled
     }
 
     /// What a connected host said of itself, and when it was last heard of.
@@ -170,13 +187,14 @@ impl Dispatch {
         for (host, source_set) in offers {
             if self.next_due_at(past, host, &source_set, now).is_some_and(|due| due <= now) {
                 tracing::info!(%host, %source_set, "a backup is due");
-                self.order(host, source_set);
+                self.order(host, Work::Backup(source_set));
             }
         }
     }
 
     fn count(&self, job: &EndedJob) {
-        let key = (job.host, job.source_set.clone());
+        let Some(source_set) = job.work.source_set() else { return };
+        let key = (job.host, source_set.clone());
         let mut state = self.lock();
         match job.ending.result.ended {
             Ended::Failed => *state.failures.entry(key).or_default() += 1,

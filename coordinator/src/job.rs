@@ -1,4 +1,4 @@
-//! The states of a job: one order to back up one source set of one host. Pure; `dispatch` holds the jobs.
+//! The states of a job: one order to one host, to back up a source set or to restore. Pure; `dispatch` holds the jobs.
 //!
 //! A job is queued until its host is connected and free, and runs until the host reports its end. A host that is lost
 //! on the way finds its job queued again when it returns: the same job, so an agent that went on working meanwhile
@@ -8,6 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 use lifeboat_format::id::SnapshotId;
 use lifeboat_proto::convert::Ended;
 use lifeboat_proto::convert::control::JobReport;
+use lifeboat_proto::v1;
 
 /// How often a host may be lost in one job; then the job has failed, and the schedule decides about another.
 const LOSSES_MAX: u32 = 5;
@@ -61,20 +62,22 @@ pub struct JobResult {
     pub gaps: Vec<String>,
     /// How many gaps there are.
     pub gap_count: u64,
+    /// What a restore did; none for a backup.
+    pub restored: Option<Box<v1::RestoreEnded>>,
 }
 
 impl JobResult {
     /// An end without a snapshot.
     pub fn failed(message: impl Into<String>) -> Self {
         let message = message.into();
-        Self { ended: Ended::Failed, snapshot: None, message, gaps: Vec::new(), gap_count: 0 }
+        Self { ended: Ended::Failed, snapshot: None, message, gaps: Vec::new(), gap_count: 0, restored: None }
     }
 }
 
 impl From<JobReport> for JobResult {
     fn from(report: JobReport) -> Self {
-        let JobReport { job: _, ended, snapshot, message, gaps, gap_count } = report;
-        Self { ended, snapshot, message, gaps, gap_count }
+        let JobReport { job: _, ended, snapshot, message, gaps, gap_count, restored } = report;
+        Self { ended, snapshot, message, gaps, gap_count, restored }
     }
 }
 
@@ -114,7 +117,7 @@ impl Attempt {
     fn requeue_or_fail(self, at: Timestamp) -> JobState {
         let attempt = Self { losses: self.losses + 1, lost: Some(at), ..self };
         if attempt.losses >= LOSSES_MAX {
-            let message = format!("the connection to the agent was lost {LOSSES_MAX} times during this backup");
+            let message = format!("the connection to the agent was lost {LOSSES_MAX} times during this job");
             return attempt.end(at, JobResult::failed(message));
         }
         JobState::Queued(attempt)
@@ -123,7 +126,7 @@ impl Attempt {
     fn wait_or_fail(self, at: Timestamp) -> JobState {
         match self.lost {
             Some(lost) if at.duration_since(lost) > LOST_WAIT => {
-                let message = "the agent was lost during this backup and did not return; is the server up?";
+                let message = "the agent was lost during this job and did not return; is the server up?";
                 self.end(at, JobResult::failed(message))
             }
             _ => JobState::Queued(self),

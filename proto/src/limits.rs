@@ -23,6 +23,8 @@ pub const READ_LINKS_MAX: usize = 1024;
 pub const MANIFEST_BYTES_MAX: usize = 6 << 20;
 /// Bytes of a grant, and of a signed grant order.
 pub const GRANT_BYTES_MAX: usize = 2 << 20;
+/// Bytes of the signed terms of a restore.
+pub const TERMS_BYTES_MAX: usize = 1 << 20;
 /// Bytes of a trust file.
 pub const TRUST_FILE_BYTES_MAX: usize = 4 << 20;
 /// Bytes of the head of a journal batch.

@@ -13,6 +13,7 @@ mod half_way;
 mod identity;
 mod judges;
 mod mount;
+mod ordered;
 mod overwrite;
 mod proof;
 mod recovery;

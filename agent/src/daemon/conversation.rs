@@ -1,8 +1,8 @@
 //! One `Follow` stream: typed reports up, typed orders down.
 
 use super::Task;
+use super::orders::{Job, Work};
 use crate::connection::{control_client, explain};
-use lifeboat_proto::convert::JobName;
 use lifeboat_proto::convert::control::{Hello, JobOrder, JobReport, Progress, Report};
 use lifeboat_proto::status::{ErrorClass, Failure};
 use lifeboat_proto::v1;
@@ -52,12 +52,24 @@ impl Conversation {
     }
 
     /// Says how far a job is.
-    pub fn progress(&mut self, job: &JobName, task: &Task) -> Result<(), Failure> {
-        self.say(Report::Progress(Progress {
-            job: job.clone(),
-            entries: task.progress.entries.load(Ordering::Relaxed),
-            read_bytes: task.progress.read_bytes.load(Ordering::Relaxed),
-            sent_bytes: task.progress.sent_bytes.load(Ordering::Relaxed),
+    pub fn progress(&mut self, job: &Job, task: &Task) -> Result<(), Failure> {
+        let Task { progress, restored, .. } = task;
+        let name = job.name.clone();
+        self.say(Report::Progress(match job.work {
+            Work::Backup(_) => Progress {
+                job: name,
+                entries: progress.entries.load(Ordering::Relaxed),
+                read_bytes: progress.read_bytes.load(Ordering::Relaxed),
+                sent_bytes: progress.sent_bytes.load(Ordering::Relaxed),
+                reused_bytes: 0,
+            },
+            Work::Restore { .. } => Progress {
+                job: name,
+                entries: restored.files(),
+                read_bytes: restored.bytes(),
+                sent_bytes: restored.fetched_bytes(),
+                reused_bytes: restored.reused_bytes(),
+            },
         }))
     }
 

@@ -1,10 +1,11 @@
 //! Which order runs, waits, or is answered at once. Pure: orders and endings in, what to do out.
 //!
-//! One backup runs at a time: a second one would double memory and halve the speed of both. An order that comes twice
-//! is the same order, also when it has ended already; its report is then given again.
+//! One backup runs at a time: a second one would double memory and halve the speed of both. Beside it one restore may run,
+//! for nobody waits for a night's backup with a server in pieces. An order that comes twice is the same order, also when it
+//! has ended already; its report is then given again.
 
 use lifeboat_proto::convert::control::{JobOrder, JobReport, What};
-use lifeboat_proto::convert::{Ended, JobName, SourceSetName};
+use lifeboat_proto::convert::{JobName, SourceSetName};
 use std::collections::VecDeque;
 
 /// Orders that may wait; a coordinator that sends more is not well.
@@ -12,22 +13,43 @@ const WAITING_MAX: usize = 256;
 /// Reports that are kept, in case the order is repeated.
 const ENDED_MAX: usize = 64;
 
-/// A backup to run.
+/// What is to be done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Work {
+    /// Back this set up.
+    Backup(SourceSetName),
+    /// Restore what operators signed.
+    Restore {
+        /// The grant, with the operators' order for it.
+        grant: bytes::Bytes,
+        /// The terms.
+        terms: bytes::Bytes,
+    },
+}
+
+/// Something to run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Job {
     /// The order's name.
     pub name: JobName,
-    /// What to back up.
-    pub source_set: SourceSetName,
+    /// What to do.
+    pub work: Work,
+}
+
+impl Job {
+    /// Whether they must not run at the same time.
+    fn excludes(&self, other: &Self) -> bool {
+        std::mem::discriminant(&self.work) == std::mem::discriminant(&other.work)
+    }
 }
 
 /// What to do next.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Action {
-    /// Run this; nothing else runs.
+    /// Run this.
     Start(Job),
-    /// Ask what runs to stop.
-    Stop,
+    /// Ask this, which runs, to stop.
+    Stop(JobName),
     /// Tell the coordinator.
     Report(JobReport),
 }
@@ -35,35 +57,40 @@ pub enum Action {
 /// All orders that this agent knows of.
 #[derive(Debug, Default)]
 pub struct Orders {
-    running: Option<Job>,
+    /// One of each kind at most.
+    running: Vec<Job>,
     waiting: VecDeque<Job>,
     ended: VecDeque<JobReport>,
 }
 
 impl Orders {
     /// What runs now.
-    pub fn running(&self) -> Option<&Job> {
-        self.running.as_ref()
+    pub fn running(&self) -> &[Job] {
+        &self.running
     }
 
     /// An order came. `offered` are the source sets of the local policy: an order for anything else is refused, so no
-    /// order can widen what this host gives (INV-46).
+    /// order can widen what this host gives (INV-46). What a restore may do is looked at when it runs.
     pub fn take(&mut self, order: JobOrder, offered: &[SourceSetName]) -> Vec<Action> {
         if let Some(report) = self.ended.iter().find(|report| report.job == order.job) {
             return vec![Action::Report(report.clone())];
         }
-        match order.what {
-            What::Cancel => self.cancel(&order.job),
-            What::Backup(_) if self.knows(&order.job) => Vec::new(),
-            What::Backup(set) if !offered.contains(&set) => {
+        let work = match order.what {
+            What::Cancel => return self.cancel(&order.job),
+            What::Backup(set) => Work::Backup(set),
+            What::Restore { grant, terms } => Work::Restore { grant, terms },
+        };
+        match &work {
+            _ if self.knows(&order.job) => Vec::new(),
+            Work::Backup(set) if !offered.contains(set) => {
                 let message = format!("there is no source set {set} in this host's policy");
-                self.end(failed(order.job, message))
+                self.end(JobReport::failed(order.job, message))
             }
-            What::Backup(_) if self.waiting.len() == WAITING_MAX => {
-                self.end(failed(order.job, format!("{WAITING_MAX} orders wait already")))
+            _ if self.waiting.len() == WAITING_MAX => {
+                self.end(JobReport::failed(order.job, format!("{WAITING_MAX} orders wait already")))
             }
-            What::Backup(source_set) => {
-                self.waiting.push_back(Job { name: order.job, source_set });
+            _ => {
+                self.waiting.push_back(Job { name: order.job, work });
                 self.start_next()
             }
         }
@@ -71,12 +98,12 @@ impl Orders {
 
     /// An order came that cannot be obeyed, whatever it asks.
     pub fn refuse(&mut self, job: JobName, message: String) -> Vec<Action> {
-        self.end(failed(job, message))
+        self.end(JobReport::failed(job, message))
     }
 
     /// What ran has ended.
     pub fn ended(&mut self, report: JobReport) -> Vec<Action> {
-        self.running = None;
+        self.running.retain(|job| job.name != report.job);
         let mut actions = self.end(report);
         actions.extend(self.start_next());
         actions
@@ -87,9 +114,9 @@ impl Orders {
         let waiting = std::mem::take(&mut self.waiting);
         let mut actions: Vec<_> = waiting
             .into_iter()
-            .flat_map(|job| self.end(failed(job.name, "the agent was stopped before it began".to_owned())))
+            .flat_map(|job| self.end(JobReport::failed(job.name, "the agent was stopped before it began")))
             .collect();
-        actions.extend(self.running.is_some().then_some(Action::Stop));
+        actions.extend(self.running.iter().map(|job| Action::Stop(job.name.clone())));
         actions
     }
 
@@ -98,23 +125,22 @@ impl Orders {
     }
 
     fn cancel(&mut self, name: &JobName) -> Vec<Action> {
-        if self.running.as_ref().is_some_and(|job| job.name == *name) {
-            return vec![Action::Stop];
+        if self.running.iter().any(|job| job.name == *name) {
+            return vec![Action::Stop(name.clone())];
         }
         let before = self.waiting.len();
         self.waiting.retain(|job| job.name != *name);
         match self.waiting.len() < before {
-            true => self.end(failed(name.clone(), "cancelled before it began".to_owned())),
+            true => self.end(JobReport::failed(name.clone(), "cancelled before it began")),
             false => Vec::new(),
         }
     }
 
     fn start_next(&mut self) -> Vec<Action> {
-        if self.running.is_some() {
-            return Vec::new();
-        }
-        self.running = self.waiting.pop_front();
-        self.running.iter().cloned().map(Action::Start).collect()
+        let may_start = |job: &Job| !self.running.iter().any(|running| running.excludes(job));
+        let next = self.waiting.iter().position(may_start).and_then(|at| self.waiting.remove(at));
+        self.running.extend(next.clone());
+        next.into_iter().map(Action::Start).collect()
     }
 
     fn end(&mut self, report: JobReport) -> Vec<Action> {
@@ -126,13 +152,10 @@ impl Orders {
     }
 }
 
-fn failed(job: JobName, message: String) -> JobReport {
-    JobReport { job, ended: Ended::Failed, snapshot: None, message, gaps: Vec::new(), gap_count: 0 }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use lifeboat_proto::convert::Ended;
 
     fn set(name: &str) -> SourceSetName {
         name.parse().unwrap()
@@ -147,11 +170,11 @@ mod tests {
     }
 
     fn job(name: &str, source_set: &str) -> Job {
-        Job { name: name.parse().unwrap(), source_set: set(source_set) }
+        Job { name: name.parse().unwrap(), work: Work::Backup(set(source_set)) }
     }
 
     fn done(name: &str) -> JobReport {
-        JobReport { ended: Ended::Complete, message: String::new(), ..failed(name.parse().unwrap(), String::new()) }
+        JobReport { ended: Ended::Complete, ..JobReport::failed(name.parse().unwrap(), "") }
     }
 
     #[test]
@@ -160,7 +183,7 @@ mod tests {
         let actions = orders.take(backup("j1", "shadow"), &[set("system")]);
         let [Action::Report(report)] = actions.as_slice() else { panic!("{actions:?}") };
         assert_eq!((report.ended, report.message.contains("shadow")), (Ended::Failed, true));
-        assert_eq!(orders.running(), None);
+        assert_eq!(orders.running(), []);
     }
 
     #[test]
@@ -172,13 +195,31 @@ mod tests {
     }
 
     #[test]
+    fn a_restore_runs_beside_a_backup_and_not_beside_another() {
+        let (mut orders, offered) = (Orders::default(), [set("system")]);
+        let (grant, terms) = (bytes::Bytes::from_static(b"g"), bytes::Bytes::from_static(b"t"));
+        let restore = |name| order(name, What::Restore { grant: grant.clone(), terms: terms.clone() });
+        let started = |name: &str| {
+            let work = Work::Restore { grant: grant.clone(), terms: terms.clone() };
+            Action::Start(Job { name: name.parse().unwrap(), work })
+        };
+        orders.take(backup("j1", "system"), &offered);
+        assert_eq!(orders.take(restore("r1"), &offered), [started("r1")]);
+        assert_eq!(orders.take(restore("r2"), &offered), []);
+        assert_eq!(orders.take(backup("j2", "system"), &offered), []);
+        assert_eq!(orders.ended(done("r1")), [Action::Report(done("r1")), started("r2")]);
+        assert_eq!(orders.ended(done("j1")), [Action::Report(done("j1")), Action::Start(job("j2", "system"))]);
+        assert_eq!(orders.running().len(), 2);
+    }
+
+    #[test]
     fn an_order_that_comes_twice_is_obeyed_once_and_its_report_is_given_again() {
         let (mut orders, offered) = (Orders::default(), [set("system")]);
         orders.take(backup("j1", "system"), &offered);
         assert_eq!(orders.take(backup("j1", "system"), &offered), []);
         orders.ended(done("j1"));
         assert_eq!(orders.take(backup("j1", "system"), &offered), [Action::Report(done("j1"))]);
-        assert_eq!(orders.running(), None);
+        assert_eq!(orders.running(), []);
     }
 
     #[test]
@@ -186,7 +227,7 @@ mod tests {
         let (mut orders, offered) = (Orders::default(), [set("system"), set("mail")]);
         orders.take(backup("j1", "system"), &offered);
         orders.take(backup("j2", "mail"), &offered);
-        assert_eq!(orders.take(order("j1", What::Cancel), &offered), [Action::Stop]);
+        assert_eq!(orders.take(order("j1", What::Cancel), &offered), [Action::Stop("j1".parse().unwrap())]);
         let actions = orders.take(order("j2", What::Cancel), &offered);
         assert!(matches!(&actions[..], [Action::Report(report)] if report.ended == Ended::Failed), "{actions:?}");
         assert_eq!(orders.ended(done("j1")), [Action::Report(done("j1"))]);
@@ -199,6 +240,6 @@ mod tests {
         orders.take(backup("j1", "system"), &offered);
         orders.take(backup("j2", "mail"), &offered);
         let actions = orders.stop();
-        assert!(matches!(&actions[..], [Action::Report(report), Action::Stop] if report.job.as_str() == "j2"));
+        assert!(matches!(&actions[..], [Action::Report(report), Action::Stop(_)] if report.job.as_str() == "j2"));
     }
 }

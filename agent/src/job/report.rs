@@ -26,8 +26,9 @@ pub fn for_coordinator(job: &JobName, made: &Result<Made, AgentError>) -> JobRep
             message,
             gaps: gap_lines(&made.report, GAPS_REPORTED),
             gap_count: made.report.gaps.count(),
+            restored: None,
         },
-        Err(_) => JobReport { job, ended: Ended::Failed, snapshot: None, message, gaps: Vec::new(), gap_count: 0 },
+        Err(_) => JobReport::failed(job, message),
     }
 }
 

@@ -23,7 +23,8 @@ use lifeboat_format::id::{NodeId, Scope};
 use lifeboat_format::key::OpenKeys;
 use lifeboat_format::seal::Opener;
 use lifeboat_format::tree::{ChunkRef, Node, NodeRef, NodeSource};
-use lifeboat_proto::convert::restore::session;
+use lifeboat_proto::convert::UncheckedHead;
+use lifeboat_proto::convert::restore::opened;
 use lifeboat_proto::limits::READ_LINKS_MAX;
 use lifeboat_proto::status::{ErrorClass, Failure};
 use lifeboat_proto::v1;
@@ -91,6 +92,7 @@ pub struct GrantReader {
     scopes: Arc<Vec<(Scope, OpenKeys)>>,
     homes: Arc<Mutex<Homes>>,
     patience: Duration,
+    head: Option<Arc<UncheckedHead>>,
 }
 
 impl GrantReader {
@@ -103,8 +105,10 @@ impl GrantReader {
         let mut request = Request::new(v1::OpenRequest { grant: grant.to_vec().into() });
         request.set_timeout(ANSWER_TIME);
         let answer = runtime.block_on(restore_client(channel.clone()).open(request)).map_err(explain)?;
+        let (session, head) = opened(answer.into_inner()).map_err(Failure::from)?;
         Ok(Self {
-            session: session(answer.into_inner()).map_err(Failure::from)?,
+            session,
+            head: head.map(Arc::new),
             root: NodeRef { id: root.id, scope: root.scope, content: root_content, height: root.height },
             scopes: Arc::new(scopes),
             homes: Arc::default(),
@@ -117,6 +121,11 @@ impl GrantReader {
     /// The same reader, which waits no longer than this for an answer.
     pub fn with_patience(self, patience: Duration) -> Self {
         Self { patience, ..self }
+    }
+
+    /// The newest head of the journal that the coordinator showed.
+    pub fn head(&self) -> Option<&UncheckedHead> {
+        self.head.as_deref()
     }
 
     /// Where the tree begins.

@@ -5,9 +5,10 @@ use super::{Done, Global, admin};
 use clap::Args;
 use indicatif::ProgressBar;
 use lifeboat_proto::status::{ErrorClass, Failure};
-use lifeboat_proto::v1::backup_event::Event;
-use lifeboat_proto::v1::{self, Outcome};
+use lifeboat_proto::v1::job_event::Event;
+use lifeboat_proto::v1::{self, JobState, Outcome};
 use serde::Serialize;
+use std::collections::HashMap;
 
 /// Back up a server now
 #[derive(Debug, Args)]
@@ -46,7 +47,8 @@ pub async fn backup(args: BackupArgs, global: &Global, out: &mut Output) -> Resu
     let mut admin = admin::connect(&config).await?;
     let mut events = admin.backup(command).await?.into_inner();
     let bar = out.progress(host, None);
-    let mut follower = Follower { bar, done: Done::Whole, failed: None, snapshots: Vec::new() };
+    let (snapshots, sets) = Default::default();
+    let mut follower = Follower { bar, done: Done::Whole, failed: None, snapshots, sets };
     while let Some(event) = events.message().await? {
         follower.event(event, args.wait, out)?;
     }
@@ -84,10 +86,12 @@ struct Follower {
     done: Done,
     failed: Option<Failure>,
     snapshots: Vec<bytes::Bytes>,
+    /// Which source set each job is for.
+    sets: HashMap<String, String>,
 }
 
 impl Follower {
-    fn event(&mut self, event: v1::BackupEvent, wait: bool, out: &mut Output) -> Result<(), Failure> {
+    fn event(&mut self, event: v1::JobEvent, wait: bool, out: &mut Output) -> Result<(), Failure> {
         match event.event {
             Some(Event::Accepted(accepted)) => self.accepted(accepted, wait, out),
             Some(Event::Progress(progress)) => {
@@ -97,7 +101,8 @@ impl Follower {
             }
             Some(Event::Ended(ended)) => {
                 self.snapshots.extend((!ended.snapshot.is_empty()).then(|| ended.snapshot.clone()));
-                let (done, failed) = self.bar.suspend(|| ended_one(ended, out))?;
+                let set = self.sets.get(&ended.job).cloned().unwrap_or_default();
+                let (done, failed) = self.bar.suspend(|| ended_one(ended, set, out))?;
                 self.failed = self.failed.take().or(failed);
                 self.done = if done == Done::WithLosses { done } else { self.done };
                 Ok(())
@@ -106,8 +111,10 @@ impl Follower {
         }
     }
 
-    fn accepted(&mut self, accepted: v1::BackupAccepted, wait: bool, out: &mut Output) -> Result<(), Failure> {
-        let v1::BackupAccepted { job, source_set, sent } = accepted;
+    fn accepted(&mut self, accepted: v1::Job, wait: bool, out: &mut Output) -> Result<(), Failure> {
+        let sent = accepted.state() != JobState::Queued;
+        let v1::Job { job, source_set, .. } = accepted;
+        self.sets.insert(job.clone(), source_set.clone());
         if !sent {
             out.say(format_args!("{source_set}: the server is not connected or busy; it will be told when it is free"));
         }
@@ -119,17 +126,17 @@ impl Follower {
     }
 }
 
-fn ended_one(ended: v1::BackupEnded, out: &mut Output) -> Result<(Done, Option<Failure>), Failure> {
+fn ended_one(ended: v1::JobEnded, source_set: String, out: &mut Output) -> Result<(Done, Option<Failure>), Failure> {
     let outcome = ended.outcome();
     let failed = (outcome == Outcome::Failed).then(|| {
-        let failure = Failure::new(ErrorClass::Unreachable, format!("{}: {}", ended.source_set, ended.message));
+        let failure = Failure::new(ErrorClass::Unreachable, format!("{source_set}: {}", ended.message));
         failure.hint("it is repeated by itself; `lifeboat host show` tells when")
     });
     let done = if outcome == Outcome::Gaps { Done::WithLosses } else { Done::Whole };
     let row = Ended {
         outcome: outcome_name(outcome),
         job: ended.job,
-        source_set: ended.source_set,
+        source_set,
         snapshot: (!ended.snapshot.is_empty()).then(|| hex(&ended.snapshot)),
         message: ended.message,
         gap_count: ended.gap_count,

@@ -13,10 +13,11 @@ use clap::Args;
 use jiff::{SignedDuration, Timestamp};
 use lifeboat_agent::restore::fetch::{FetchError, GrantReader, NodeReader};
 use lifeboat_agent::walk::Shown;
-use lifeboat_format::envelope::Identity;
+use lifeboat_format::envelope::{Identity, Recipient};
 use lifeboat_format::grant::{GrantOrder, SignedOrder};
 use lifeboat_format::id::{RepositoryId, SnapshotId};
 use lifeboat_format::journal::event::GrantTarget;
+use lifeboat_format::sign::SigningKey;
 use lifeboat_format::tree::{Entry, EntryKind, TreeReader, is_within};
 use lifeboat_proto::convert::array;
 use lifeboat_proto::status::{ErrorClass, Failure};
@@ -40,6 +41,8 @@ pub struct AddressArgs {
 
 /// A tree that can be read.
 pub struct Opened {
+    /// The repository.
+    pub repository: RepositoryId,
     /// Reads it.
     pub reader: GrantReader,
     /// The path that was asked for, as the tree has it.
@@ -162,20 +165,18 @@ impl Snapshots {
         purpose: &str,
         life: SignedDuration,
     ) -> Result<Opened, Failure> {
-        let id = SnapshotId::from_bytes(array("snapshot", &snapshot.snapshot)?);
         let identity = Identity::generate();
-        let order = order(self.repository, id, &identity, purpose, life)?;
-        let operator = vault::read_operator(&self.config.operator_key())
-            .map_err(|error| Failure::of(ErrorClass::Refused, &error))?;
-        let signed =
-            SignedOrder::sign(&order, &[&operator]).map_err(|error| Failure::of(ErrorClass::Internal, &error))?;
+        let (target, recipient, directory) = (GrantTarget::LocalClient, identity.recipient(), "local");
+        let wanted = Wanted { snapshot, target, recipient, directory, purpose, life };
+        let (signed, _) = wanted.sign(self.repository, &self.config)?;
         let granted = self.admin.grant(v1::GrantCommand { order: signed.to_bytes().into() }).await?.into_inner();
         let channel = admin::channel(&self.config.socket).await?;
         let runtime = Handle::current();
         let grant = granted.grant;
         let reader = blocking(move || Ok(GrantReader::open(channel, runtime, &grant, &identity)?)).await?;
         let snapshot = granted.snapshot.unwrap_or_default();
-        Ok(Opened { reader, path: path.to_vec(), snapshot, gaps: granted.gaps })
+        let (repository, path) = (self.repository, path.to_vec());
+        Ok(Opened { repository, reader, path, snapshot, gaps: granted.gaps })
     }
 }
 
@@ -199,28 +200,45 @@ fn candidate(snapshot: &v1::SnapshotInfo) -> Result<Candidate, Failure> {
     })
 }
 
-fn order(
-    repository: RepositoryId,
-    snapshot: SnapshotId,
-    identity: &Identity,
-    purpose: &str,
-    life: SignedDuration,
-) -> Result<GrantOrder, Failure> {
-    let now = Timestamp::now();
-    let nanoseconds = |time: Timestamp| i64::try_from(time.as_nanosecond()).unwrap_or(i64::MAX);
-    let mut nonce = [0; 16];
-    getrandom::fill(&mut nonce).map_err(|error| Failure::new(ErrorClass::Internal, error.to_string()))?;
-    Ok(GrantOrder {
-        repository,
-        snapshot,
-        target: GrantTarget::LocalClient,
-        recipient: identity.recipient(),
-        directory: "local".to_owned(),
-        purpose: purpose.to_owned(),
-        issued_ns: nanoseconds(now),
-        expires_ns: nanoseconds(now.saturating_add(life).unwrap_or(now)),
-        nonce,
-    })
+/// An order that is to be signed.
+pub struct Wanted<'a> {
+    /// The snapshot to open.
+    pub snapshot: &'a v1::SnapshotInfo,
+    /// For whom.
+    pub target: GrantTarget,
+    /// Their key.
+    pub recipient: Recipient,
+    /// Where they may write.
+    pub directory: &'a str,
+    /// Why.
+    pub purpose: &'a str,
+    /// How long it is good.
+    pub life: SignedDuration,
+}
+
+impl Wanted<'_> {
+    /// Signs it with the operator's key, which comes back with it.
+    pub fn sign(self, repository: RepositoryId, config: &Config) -> Result<(SignedOrder, SigningKey), Failure> {
+        let now = Timestamp::now();
+        let nanoseconds = |time: Timestamp| i64::try_from(time.as_nanosecond()).unwrap_or(i64::MAX);
+        let mut nonce = [0; 16];
+        getrandom::fill(&mut nonce).map_err(|error| Failure::new(ErrorClass::Internal, error.to_string()))?;
+        let order = GrantOrder {
+            repository,
+            snapshot: SnapshotId::from_bytes(array("snapshot", &self.snapshot.snapshot)?),
+            target: self.target,
+            recipient: self.recipient,
+            directory: self.directory.to_owned(),
+            purpose: self.purpose.to_owned(),
+            issued_ns: nanoseconds(now),
+            expires_ns: nanoseconds(now.saturating_add(self.life).unwrap_or(now)),
+            nonce,
+        };
+        let operator =
+            vault::read_operator(&config.operator_key()).map_err(|error| Failure::of(ErrorClass::Refused, &error))?;
+        let signed = SignedOrder::sign(&order, &[&operator]).map_err(|error| Failure::of(ErrorClass::Usage, &error))?;
+        Ok((signed, operator))
+    }
 }
 
 impl Opened {

@@ -5,6 +5,7 @@
 //! command goes on where it was, with the same snapshot.
 
 mod before;
+mod order;
 mod own;
 
 use super::output::{Output, hex, size};
@@ -41,8 +42,17 @@ pub struct RestoreArgs {
     #[command(flatten)]
     selection: SelectionArgs,
     /// Where to: a directory, which is new or empty unless --overwrite is given
-    #[arg(long, value_name = "DIR")]
-    to: PathBuf,
+    #[arg(long, value_name = "DIR", required_unless_present = "on", conflicts_with = "on")]
+    to: Option<PathBuf>,
+    /// Onto a server: its agent restores, as far as its policy.toml allows
+    #[arg(long, value_name = "HOST")]
+    on: Option<String>,
+    /// Where on that server: a path below its staging directory, or an absolute one [default: a new directory in staging]
+    #[arg(long, value_name = "DIR", requires = "on")]
+    into: Option<String>,
+    /// Follow the server's restore to its end
+    #[arg(long, requires = "on")]
+    wait: bool,
     /// What happens to files that are there
     #[arg(long, value_name = "WHICH")]
     overwrite: Option<Which>,
@@ -179,11 +189,14 @@ impl Moment {
 
 /// Runs the command.
 pub async fn restore(args: RestoreArgs, global: &Global, out: &mut Output) -> Result<Done, Failure> {
+    if let Some(on) = args.on.clone() {
+        return order::order(args, &on, global, out).await;
+    }
     let config = global.config()?;
-    own::refuse_own_places(&args.to, [config.repository.as_path(), global.state.as_path()])?;
+    own::refuse_own_places(args.to(), [config.repository.as_path(), global.state.as_path()])?;
     let ledger = Ledger::at(global.state.join("restores"));
-    let found = ledger.find(&args.to).map_err(|error| Failure::of(ErrorClass::Internal, &error))?;
-    let begin = agent::begin(&args.to, &args.asked(), found, args.overwrite.is_some())?;
+    let found = ledger.find(args.to()).map_err(|error| Failure::of(ErrorClass::Internal, &error))?;
+    let begin = agent::begin(args.to(), &args.asked(), found, args.overwrite.is_some())?;
     let snapshot = match &begin {
         Begin::Anew(_) => None,
         Begin::GoOn(unfinished) => Some(When::Snapshot(unfinished.snapshot.clone())),
@@ -206,7 +219,7 @@ pub async fn restore(args: RestoreArgs, global: &Global, out: &mut Output) -> Re
         }
         if args.overwrite.is_none() && rules.goes_on_since.is_none() && !args.no_space_check {
             let whole = (opened.snapshot.content_bytes, opened.snapshot.entries);
-            refuse_without_room(&opened.reader, &selection, &args.to, Some(whole))?;
+            refuse_without_room(&opened.reader, &selection, args.to(), Some(whole))?;
         }
         Ok((opened, args, terms, selection))
     })
@@ -219,7 +232,7 @@ pub async fn restore(args: RestoreArgs, global: &Global, out: &mut Output) -> Re
     let told = progress.clone();
     let work = blocking(move || {
         let (asked, snapshot) = (args.asked(), hex(&opened.snapshot.snapshot));
-        let (target, own) = (args.to.as_path(), Own::default());
+        let (target, own) = (args.to(), Own::default());
         let request = Request { terms: &terms, asked: &asked, snapshot: &snapshot, target, own };
         let open = |expected| Target::open_as(target, expected);
         let written = conduct::conduct(&opened.reader, &selection, request, begin, open, &ledger, &told);
@@ -277,6 +290,11 @@ fn summary(restored: &Restored) -> String {
 }
 
 impl RestoreArgs {
+    /// The directory here; clap makes sure that there is one.
+    fn to(&self) -> &Path {
+        self.to.as_deref().unwrap_or(Path::new(""))
+    }
+
     /// What was typed, as far as it changes what will be in the target.
     fn asked(&self) -> String {
         let mut asked = self.address.asked();

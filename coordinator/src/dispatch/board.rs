@@ -1,12 +1,13 @@
 //! Who is connected, which jobs there are, and what each host is to do next.
 //!
-//! The board never waits and never looks at a clock: whoever calls says what time it is. A host does one job at a
-//! time, in the order in which they came; an order for what is queued joins that job. What an agent says only ever touches
-//! jobs of its own host.
+//! The board never waits and never looks at a clock: whoever calls says what time it is. A host does one backup at a
+//! time and one restore beside it, in the order in which they came; an order for what is queued joins that job. What an
+//! agent says only ever touches jobs of its own host.
 
 use crate::job::{self, Attempt, Ending, JobEvent, JobResult, JobState};
+use bytes::Bytes;
 use jiff::{SignedDuration, Timestamp};
-use lifeboat_format::id::HostId;
+use lifeboat_format::id::{Digest, HostId};
 use lifeboat_proto::convert::control::{Hello, JobOrder, Progress, Report, What};
 use lifeboat_proto::convert::{JobName, SourceSetName};
 use std::collections::BTreeMap;
@@ -59,6 +60,53 @@ pub struct Twin {
     pub host: HostId,
 }
 
+/// What a host is to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Work {
+    /// Back this source set up.
+    Backup(SourceSetName),
+    /// Restore what operators signed.
+    Restore {
+        /// The digest of their order.
+        order: Digest,
+        /// Where to, as the order names it.
+        directory: String,
+        /// The grant, with the order.
+        grant: Bytes,
+        /// The terms.
+        terms: Bytes,
+    },
+}
+
+impl Work {
+    /// The source set of a backup.
+    pub fn source_set(&self) -> Option<&SourceSetName> {
+        match self {
+            Self::Backup(source_set) => Some(source_set),
+            Self::Restore { .. } => None,
+        }
+    }
+
+    fn is_like(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Backup(one), Self::Backup(other)) => one == other,
+            (Self::Restore { order: one, .. }, Self::Restore { order: other, .. }) => one == other,
+            _ => false,
+        }
+    }
+
+    fn is_same_kind(&self, other: &Self) -> bool {
+        std::mem::discriminant(self) == std::mem::discriminant(other)
+    }
+
+    fn what(self) -> What {
+        match self {
+            Self::Backup(source_set) => What::Backup(source_set),
+            Self::Restore { grant, terms, .. } => What::Restore { grant, terms },
+        }
+    }
+}
+
 /// One job, as others see it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct JobView {
@@ -66,8 +114,8 @@ pub struct JobView {
     pub name: JobName,
     /// Whose.
     pub host: HostId,
-    /// What is backed up.
-    pub source_set: SourceSetName,
+    /// What is done.
+    pub work: Work,
     /// Where it stands.
     pub state: JobState,
     /// How far it is, if it said so.
@@ -81,8 +129,8 @@ pub struct EndedJob {
     pub name: JobName,
     /// Whose.
     pub host: HostId,
-    /// Of what.
-    pub source_set: SourceSetName,
+    /// What was done.
+    pub work: Work,
     /// How.
     pub ending: Ending,
 }
@@ -160,31 +208,67 @@ impl Board {
         }
     }
 
-    /// Orders a backup, or joins one that has not begun; the value follows the job. One that has begun may have read
-    /// already what the order is about, so another is queued behind it.
-    pub fn order(&mut self, host: HostId, source_set: SourceSetName, now: Timestamp) -> watch::Receiver<JobView> {
-        let waits = |view: &JobView| matches!(view.state, JobState::Queued(attempt) if attempt.began.is_none());
-        if let Some(job) = self.jobs_for(host, &source_set).find(|job| waits(&job.borrow())) {
+    /// Orders work, or joins a job that does it; the value follows the job. A backup that has begun may have read already
+    /// what the order is about, so another is queued behind it; a restore is the same restore to its end.
+    pub fn order(&mut self, host: HostId, work: Work, now: Timestamp) -> watch::Receiver<JobView> {
+        let joins = |view: &JobView| match view.state {
+            JobState::Queued(attempt) => attempt.began.is_none() || matches!(work, Work::Restore { .. }),
+            JobState::Running(_) => matches!(work, Work::Restore { .. }),
+            JobState::Done(_) => false,
+        };
+        if let Some(job) = self.jobs_for(host, &work).find(|job| joins(&job.borrow())) {
             return job.subscribe();
         }
         let number = self.serial();
         let name = job_name(now, number);
-        let view = JobView { name, host, source_set, state: JobState::Queued(Attempt::NEW), progress: None };
+        let view = JobView { name, host, work, state: JobState::Queued(Attempt::NEW), progress: None };
         let (job, follower) = watch::channel(view);
         self.jobs.insert(number, job);
         self.hand_out(host, now);
         follower
     }
 
-    /// The oldest job for this that is queued or running.
-    pub fn open_job(&self, host: HostId, source_set: &SourceSetName) -> Option<&watch::Sender<JobView>> {
-        self.jobs_for(host, source_set).find(|job| !matches!(job.borrow().state, JobState::Done(_)))
+    /// Ends a job: one that the host was not told of at once, another when the host has heard of it. False if there is no
+    /// such job, or it is over.
+    pub fn cancel(&mut self, name: &JobName, now: Timestamp) -> bool {
+        let Some(view) = self.views().find(|view| view.name == *name) else { return false };
+        match view.state {
+            JobState::Done(_) => return false,
+            JobState::Queued(_) => {
+                let cancelled = JobResult::failed("it was cancelled before it began");
+                self.step(view.host, name, JobEvent::Ended(now, cancelled));
+            }
+            JobState::Running(_) => {
+                let order = JobOrder { job: name.clone(), what: What::Cancel };
+                if let Some(connection) = self.connections.get(&view.host) {
+                    // A host that is so far behind ends its stream, and finds the job queued again.
+                    let _ = connection.orders.try_send(Down::Order(order));
+                }
+            }
+        }
+        true
     }
 
-    fn jobs_for(&self, host: HostId, source_set: &SourceSetName) -> impl Iterator<Item = &watch::Sender<JobView>> {
+    /// All jobs that are remembered, in the order in which they came.
+    pub fn jobs(&self) -> Vec<JobView> {
+        self.views().collect()
+    }
+
+    /// Follows a job.
+    pub fn follow(&self, name: &JobName) -> Option<watch::Receiver<JobView>> {
+        self.jobs.values().find(|job| job.borrow().name == *name).map(watch::Sender::subscribe)
+    }
+
+    /// The oldest backup of this that is queued or running.
+    pub fn open_job(&self, host: HostId, source_set: &SourceSetName) -> Option<&watch::Sender<JobView>> {
+        let work = Work::Backup(source_set.clone());
+        self.jobs_for(host, &work).find(|job| !matches!(job.borrow().state, JobState::Done(_)))
+    }
+
+    fn jobs_for(&self, host: HostId, work: &Work) -> impl Iterator<Item = &watch::Sender<JobView>> {
         self.jobs.values().filter(move |job| {
             let view = job.borrow();
-            view.host == host && view.source_set == *source_set
+            view.host == host && view.work.is_like(work)
         })
     }
 
@@ -231,7 +315,7 @@ impl Board {
     pub fn stop(&mut self, now: Timestamp) {
         let open: Vec<_> = self.views().filter(|view| !matches!(view.state, JobState::Done(_))).collect();
         for view in open {
-            let result = JobResult::failed("the coordinator was stopped during this backup; it will be repeated");
+            let result = JobResult::failed("the coordinator was stopped before its end; a backup will be repeated");
             self.step(view.host, &view.name, JobEvent::Ended(now, result));
         }
         self.ended.clear();
@@ -264,8 +348,8 @@ impl Board {
             changed
         });
         if let Some(ending) = ended {
-            let JobView { name, host, source_set, .. } = before;
-            self.ended.push(EndedJob { name, host, source_set, ending });
+            let JobView { name, host, work, .. } = before;
+            self.ended.push(EndedJob { name, host, work, ending });
         }
     }
 
@@ -277,17 +361,24 @@ impl Board {
         }
     }
 
-    /// Tells a connected host its next job, if it has none.
+    /// Tells a connected host its next backup and its next restore, where none runs.
     fn hand_out(&mut self, host: HostId, now: Timestamp) {
-        let Some(connection) = self.connections.get(&host) else { return };
-        let own = || self.views().filter(|view| view.host == host);
-        if own().any(|view| matches!(view.state, JobState::Running(_))) {
-            return;
-        }
-        let Some(next) = own().find(|view| matches!(view.state, JobState::Queued(_))) else { return };
-        let order = JobOrder { job: next.name.clone(), what: What::Backup(next.source_set) };
-        if connection.orders.try_send(Down::Order(order)).is_ok() {
-            self.step(host, &next.name, JobEvent::Taken(now));
+        let own: Vec<_> = self.views().filter(|view| view.host == host).collect();
+        let (running, queued): (Vec<_>, Vec<_>) = own
+            .into_iter()
+            .filter(|view| !matches!(view.state, JobState::Done(_)))
+            .partition(|view| matches!(view.state, JobState::Running(_)));
+        let mut busy: Vec<Work> = running.into_iter().map(|view| view.work).collect();
+        for JobView { name, work, .. } in queued {
+            let Some(connection) = self.connections.get(&host) else { return };
+            if busy.iter().any(|other| other.is_same_kind(&work)) {
+                continue;
+            }
+            let order = JobOrder { job: name.clone(), what: work.clone().what() };
+            busy.push(work);
+            if connection.orders.try_send(Down::Order(order)).is_ok() {
+                self.step(host, &name, JobEvent::Taken(now));
+            }
         }
     }
 

@@ -80,8 +80,7 @@ impl Night {
     }
 
     fn end(&mut self, job: JobName, ended: Ended) {
-        let (snapshot, message, gaps, gap_count) = Default::default();
-        let report = JobReport { job, ended, snapshot, message, gaps, gap_count };
+        let report = JobReport { ended, ..JobReport::failed(job, "") };
         self.dispatch.report(self.stream, Report::Ended(report));
     }
 

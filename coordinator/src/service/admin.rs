@@ -1,22 +1,26 @@
 //! `AdminService`: what root asks at the local socket.
 
+use super::grant::SIGNATURES_NEEDED;
 use super::past::Catalogued;
 use super::{Context, blocking, failure};
 use crate::authorize::{Object, Verb};
-use crate::dispatch::board::JobView;
+use crate::dispatch::board::{JobView, Work};
 use crate::init::GROUP;
-use crate::job::JobState;
+use crate::job::{JobResult, JobState};
 use crate::repository::VerifyProgress;
 use crate::store::ObjectKind;
+use lifeboat_format::FormatError;
+use lifeboat_format::grant::{SignedOrder, SignedTerms};
 use lifeboat_format::id::{HostId, PackId};
-use lifeboat_format::journal::event::Custody;
+use lifeboat_format::journal::event::{Custody, GrantTarget, HostState};
 use lifeboat_format::journal::{Event, Principal};
 use lifeboat_format::token::TokenTerms;
-use lifeboat_proto::convert::{ConvertError, SourceSetName, some_bytes};
-use lifeboat_proto::limits::GRANT_BYTES_MAX;
+use lifeboat_proto::convert::control::JobReport;
+use lifeboat_proto::convert::{ConvertError, JobName, SourceSetName, some_bytes};
+use lifeboat_proto::limits::{GRANT_BYTES_MAX, TERMS_BYTES_MAX};
 use lifeboat_proto::status::{ErrorClass, Failure};
 use lifeboat_proto::v1;
-use lifeboat_proto::v1::backup_event::Event as Said;
+use lifeboat_proto::v1::job_event::Event as Said;
 use std::sync::Arc;
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
@@ -38,11 +42,36 @@ impl Administration {
     fn past(&self) -> Catalogued {
         Catalogued(self.0.clone())
     }
+
+    /// Names jobs, and follows them one after the other to their ends if that is wanted.
+    fn events(&self, jobs: Vec<watch::Receiver<JobView>>, wait: bool) -> Events<v1::JobEvent> {
+        let (events, stream) = mpsc::channel(EVENTS_WAITING);
+        let context = self.0.clone();
+        tokio::spawn(async move {
+            for job in &jobs {
+                let accepted = Said::Accepted(context.job(job.borrow().clone()));
+                let _ = events.send(Ok(v1::JobEvent { event: Some(accepted) })).await;
+            }
+            for job in jobs.into_iter().filter(|_| wait) {
+                if follow(job, &events).await.is_err() {
+                    break; // Nobody listens any more; the work goes on.
+                }
+            }
+        });
+        ReceiverStream::new(stream)
+    }
+}
+
+fn no_job(name: &JobName) -> Failure {
+    let failure = Failure::new(ErrorClass::NotFound, format!("there is no job {name}, or it is over"));
+    failure.hint("`lifeboat job list` shows those of the last hour")
 }
 
 #[tonic::async_trait]
 impl v1::admin_service_server::AdminService for Administration {
-    type BackupStream = Events<v1::BackupEvent>;
+    type BackupStream = Events<v1::JobEvent>;
+    type RestoreStream = Events<v1::JobEvent>;
+    type FollowJobStream = Events<v1::JobEvent>;
     type VerifyStream = Events<v1::VerifyEvent>;
 
     async fn create_token(
@@ -71,19 +100,50 @@ impl v1::admin_service_server::AdminService for Administration {
         let (context, command) = (self.0.clone(), request.into_inner());
         let wait = command.wait;
         let jobs = blocking(move || context.order_backups(&command)).await?;
-        let (events, stream) = mpsc::channel(EVENTS_WAITING);
-        tokio::spawn(async move {
-            for job in &jobs {
-                let event = accepted(&job.borrow());
-                let _ = events.send(Ok(event)).await;
+        Ok(Response::new(self.events(jobs, wait)))
+    }
+
+    async fn restore(&self, request: Request<v1::RestoreCommand>) -> Result<Response<Self::RestoreStream>, Status> {
+        self.0.allow(&request, Verb::OrderRestore, Object::Repository)?;
+        let (context, command) = (self.0.clone(), request.into_inner());
+        let wait = command.wait;
+        let job = blocking(move || context.order_restore(command)).await?;
+        Ok(Response::new(self.events(vec![job], wait)))
+    }
+
+    async fn list_jobs(&self, request: Request<v1::ListJobsRequest>) -> Result<Response<v1::ListJobsResponse>, Status> {
+        self.0.allow(&request, Verb::List, Object::Repository)?;
+        let host = request.into_inner().host;
+        let only = if host.is_empty() { None } else { Some(self.0.find_host(&host)?) };
+        let jobs = self.0.dispatch.jobs().into_iter().filter(|view| only.is_none_or(|host| view.host == host));
+        Ok(Response::new(v1::ListJobsResponse { jobs: jobs.map(|view| self.0.job(view)).collect() }))
+    }
+
+    async fn follow_job(
+        &self,
+        request: Request<v1::FollowJobRequest>,
+    ) -> Result<Response<Self::FollowJobStream>, Status> {
+        self.0.allow(&request, Verb::List, Object::Repository)?;
+        let name: JobName = request.into_inner().job.parse().map_err(Status::from)?;
+        let job = self.0.dispatch.follow(&name).ok_or_else(|| no_job(&name))?;
+        Ok(Response::new(self.events(vec![job], true)))
+    }
+
+    async fn cancel_job(
+        &self,
+        request: Request<v1::CancelJobRequest>,
+    ) -> Result<Response<v1::CancelJobResponse>, Status> {
+        self.0.allow(&request, Verb::CancelJob, Object::Repository)?;
+        let name: JobName = request.into_inner().job.parse().map_err(Status::from)?;
+        let context = self.0.clone();
+        blocking(move || {
+            if !context.dispatch.cancel(&name) {
+                return Err(no_job(&name));
             }
-            for job in jobs.into_iter().filter(|_| wait) {
-                if follow(job, &events).await.is_err() {
-                    break; // Nobody listens any more; the backup goes on.
-                }
-            }
-        });
-        Ok(Response::new(ReceiverStream::new(stream)))
+            context.record(Principal::LocalRoot, Verb::CancelJob.name(), &format!("job {name}"), Event::Nothing)
+        })
+        .await?;
+        Ok(Response::new(v1::CancelJobResponse {}))
     }
 
     async fn list_snapshots(
@@ -158,13 +218,68 @@ impl Context {
         let host = self.find_host(&command.host)?;
         let mut jobs = Vec::new();
         for source_set in self.sets_to_back_up(host, command)? {
-            let job = self.dispatch.order(host, source_set.clone());
+            let job = self.dispatch.order(host, Work::Backup(source_set.clone()));
             let event =
                 Event::BackupOrdered { job: job.borrow().name.to_string(), host, source_set: source_set.to_string() };
             self.record(Principal::LocalRoot, "backup", &format!("{}:{source_set}", command.host), event)?;
             jobs.push(job);
         }
         Ok(jobs)
+    }
+
+    /// Grants what operators have signed, and orders it onto the host. Whether it obeys is for the host.
+    fn order_restore(&self, command: v1::RestoreCommand) -> Result<watch::Receiver<JobView>, Failure> {
+        let host = self.find_host(&command.host)?;
+        let refused = |why: &str| Failure::new(ErrorClass::Refused, format!("this order is not good: {why}"));
+        let wrong = |error: FormatError| refused(&error.to_string());
+        let order = some_bytes("order", command.order, GRANT_BYTES_MAX)?;
+        let terms = some_bytes("terms", command.terms, TERMS_BYTES_MAX)?;
+        let signed = SignedOrder::parse(&order).map_err(wrong)?;
+        let read = SignedTerms::parse(&terms).map_err(wrong)?;
+        read.verify(&signed, self.trust.trust(), SIGNATURES_NEEDED).map_err(wrong)?;
+        let row =
+            self.catalog(|catalog| catalog.host(host).cloned()).ok_or_else(|| refused("nobody knows its host"))?;
+        if row.state != HostState::Active {
+            return Err(refused("its host was retired or revoked"));
+        }
+        let asked = signed.order();
+        if asked.target != GrantTarget::Host(host) || asked.recipient != row.enrolled.box_recipient {
+            return Err(refused("it is for another host, or for another key than this host was enrolled with"));
+        }
+        let grant = self.grant(&order)?.grant;
+        let (digest, directory) = (signed.digest(), asked.directory.clone());
+        let object = format!("host {host}, {directory}: {}", asked.purpose);
+        self.record(Principal::LocalRoot, Verb::OrderRestore.name(), &object, Event::Nothing)?;
+        Ok(self.dispatch.order(host, Work::Restore { order: digest, directory, grant, terms }))
+    }
+
+    /// A job, as operators see it.
+    fn job(&self, view: JobView) -> v1::Job {
+        let JobView { name, host, work, state, progress } = view;
+        let (source_set, directory) = match work {
+            Work::Backup(source_set) => (source_set.to_string(), String::new()),
+            Work::Restore { directory, .. } => (String::new(), directory),
+        };
+        let host_name = self.catalog(|catalog| catalog.host(host).map(|row| row.enrolled.name.clone()));
+        let word = match state {
+            JobState::Queued(_) => v1::JobState::Queued,
+            JobState::Running(_) => v1::JobState::Running,
+            JobState::Done(_) => v1::JobState::Done,
+        };
+        let ended = match state {
+            JobState::Done(ending) => Some(ended(&name, ending.result)),
+            _ => None,
+        };
+        v1::Job {
+            job: name.to_string(),
+            host: host.get(),
+            host_name: host_name.unwrap_or_default(),
+            source_set,
+            directory,
+            state: word.into(),
+            progress: progress.map(Into::into),
+            ended,
+        }
     }
 
     /// The set that was named, or all that the host offers; of a host that is away, all that are known.
@@ -255,22 +370,16 @@ impl Context {
     }
 }
 
-fn accepted(view: &JobView) -> v1::BackupEvent {
-    let sent = matches!(view.state, JobState::Running(_));
-    let accepted = v1::BackupAccepted { job: view.name.to_string(), source_set: view.source_set.to_string(), sent };
-    v1::BackupEvent { event: Some(Said::Accepted(accepted)) }
-}
-
 /// Tells how a job goes, to its end.
 async fn follow(
     mut job: watch::Receiver<JobView>,
-    events: &mpsc::Sender<Result<v1::BackupEvent, Status>>,
-) -> Result<(), mpsc::error::SendError<Result<v1::BackupEvent, Status>>> {
+    events: &mpsc::Sender<Result<v1::JobEvent, Status>>,
+) -> Result<(), mpsc::error::SendError<Result<v1::JobEvent, Status>>> {
     loop {
         let view = job.borrow_and_update().clone();
         let done = matches!(view.state, JobState::Done(_));
         if let Some(event) = told(view) {
-            events.send(Ok(v1::BackupEvent { event: Some(event) })).await?;
+            events.send(Ok(v1::JobEvent { event: Some(event) })).await?;
         }
         if done || job.changed().await.is_err() {
             return Ok(());
@@ -279,25 +388,14 @@ async fn follow(
 }
 
 fn told(view: JobView) -> Option<Said> {
-    let JobView { name, source_set, state, progress, .. } = view;
-    if let JobState::Done(ending) = state {
-        let result = ending.result;
-        return Some(Said::Ended(v1::BackupEnded {
-            job: name.to_string(),
-            source_set: source_set.to_string(),
-            outcome: v1::Outcome::from(result.ended).into(),
-            snapshot: result.snapshot.map(|id| bytes::Bytes::copy_from_slice(id.as_bytes())).unwrap_or_default(),
-            message: result.message,
-            gaps: result.gaps,
-            gap_count: result.gap_count,
-        }));
+    let JobView { name, state, progress, .. } = view;
+    match state {
+        JobState::Done(ending) => Some(Said::Ended(ended(&name, ending.result))),
+        _ => progress.map(|progress| Said::Progress(progress.into())),
     }
-    progress.map(|progress| {
-        Said::Progress(v1::BackupProgress {
-            job: name.to_string(),
-            entries: progress.entries,
-            read_bytes: progress.read_bytes,
-            sent_bytes: progress.sent_bytes,
-        })
-    })
+}
+
+fn ended(job: &JobName, result: JobResult) -> v1::JobEnded {
+    let JobResult { ended, snapshot, message, gaps, gap_count, restored } = result;
+    JobReport { job: job.clone(), ended, snapshot, message, gaps, gap_count, restored }.into()
 }

@@ -21,7 +21,7 @@ use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 
 /// Operators that must sign an order.
-const SIGNATURES_NEEDED: usize = 1;
+pub const SIGNATURES_NEEDED: usize = 1;
 
 fn damaged(error: FormatError) -> Failure {
     Failure::of(ErrorClass::Damaged, &error)

@@ -80,6 +80,7 @@ impl Context {
             source_sets: names.into_iter().map(|name| self.set_row(number, name, past)).collect(),
             fingerprint: row.enrolled.signing_key.fingerprint().to_string(),
             certificate_ends_ns: row.certificate_ends_ns.unwrap_or(0),
+            box_recipient: row.enrolled.box_recipient.to_string(),
             clock_ahead_seconds: self.dispatch.clock_ahead(number).map_or(0, |ahead| ahead.as_secs()),
         }
     }

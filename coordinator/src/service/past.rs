@@ -1,8 +1,9 @@
 //! The past, as the night asks for it: out of the catalog, and into the journal.
 
 use super::Context;
-use crate::dispatch::board::EndedJob;
+use crate::dispatch::board::{EndedJob, Work};
 use crate::dispatch::{Past, night};
+use crate::job::JobResult;
 use crate::schedule::{History, Turns};
 use lifeboat_format::id::HostId;
 use lifeboat_format::journal::event::{HostState, JobOutcome};
@@ -29,24 +30,34 @@ impl Past for Catalogued {
         Turns::new(&self.0.vault.repository, host, config.night, config.time_zone.clone())
     }
 
-    /// A job that left a snapshot is in the journal already; of a failed one this is all that remains.
+    /// A backup that left a snapshot is in the journal already; of a failed one this is all that remains. Of a restore the
+    /// journal says how it ended.
     fn record(&self, ended: &EndedJob) {
-        let EndedJob { name, host, source_set, ending } = ended;
-        let message = &ending.result.message;
-        if ending.result.ended != Ended::Failed {
-            tracing::info!(%host, %source_set, job = %name, "a backup ended");
-            return;
-        }
-        tracing::warn!(%host, %source_set, job = %name, %message, "a backup failed");
-        let event = Event::JobEnded {
-            job: name.to_string(),
-            host: *host,
-            source_set: source_set.to_string(),
-            outcome: JobOutcome::Failed,
-            message: fit_text(message),
+        let EndedJob { name, host, work, ending } = ended;
+        let JobResult { ended: how, message, .. } = &ending.result;
+        let (verb, object, event) = match work {
+            Work::Restore { directory, .. } => {
+                let object = format!("{directory}: {how:?} {message}");
+                ("restore", object.trim_end().to_owned(), Event::Nothing)
+            }
+            Work::Backup(source_set) if *how != Ended::Failed => {
+                tracing::info!(%host, %source_set, job = %name, "a backup ended");
+                return;
+            }
+            Work::Backup(source_set) => {
+                let event = Event::JobEnded {
+                    job: name.to_string(),
+                    host: *host,
+                    source_set: source_set.to_string(),
+                    outcome: JobOutcome::Failed,
+                    message: fit_text(message),
+                };
+                ("backup", source_set.to_string(), event)
+            }
         };
-        if let Err(error) = self.0.record(Principal::Host(*host), "backup", source_set.as_str(), event) {
-            tracing::error!(%error, "a failed backup could not be recorded");
+        tracing::info!(%host, job = %name, verb, object, %message, "a job ended");
+        if let Err(error) = self.0.record(Principal::Host(*host), verb, &object, event) {
+            tracing::error!(%error, "the end of a job could not be recorded");
         }
     }
 }

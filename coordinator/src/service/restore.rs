@@ -1,7 +1,7 @@
 //! `RestoreService`: sealed bytes come back, by grant, to the grant's target and nobody else.
 
 use super::session::{Known, ReadDenied, Session, link};
-use super::{Context, blocking, failure};
+use super::{Context, blocking, failure, unchecked};
 use crate::authorize::{Object, Principal, Verb};
 use crate::repository::{Found, ReadError};
 use bytes::Bytes;
@@ -53,8 +53,13 @@ impl v1::restore_service_server::RestoreService for Restore {
         let grant = Grant::parse(&bytes).map_err(|error| Failure::of(ErrorClass::Usage, &error))?;
         self.context.allow(&request, Verb::Read, Object::GrantFor(grant.order().order().target))?;
         let this = self.clone();
-        let session = blocking(move || this.open_session(principal, &grant)).await?;
-        Ok(Response::new(v1::OpenResponse { session: Bytes::copy_from_slice(&session) }))
+        let (session, head) = blocking(move || {
+            let session = this.open_session(principal, &grant)?;
+            Ok((session, this.context.coordinator.head()))
+        })
+        .await?;
+        let head = head.map(|head| unchecked(&head).into());
+        Ok(Response::new(v1::OpenResponse { session: Bytes::copy_from_slice(&session), head }))
     }
 
     async fn read(&self, request: Request<Streaming<v1::ReadRequest>>) -> Result<Response<Self::ReadStream>, Status> {

@@ -33,6 +33,16 @@ pub struct JobReport {
     pub gaps: Vec<String>,
     /// How many there are in all.
     pub gap_count: u64,
+    /// What a restore did; none for other jobs.
+    pub restored: Option<Box<v1::RestoreEnded>>,
+}
+
+impl JobReport {
+    /// An end without a snapshot, or without a restore.
+    pub fn failed(job: JobName, message: impl Into<String>) -> Self {
+        let (message, gaps) = (message.into(), Vec::new());
+        Self { job, ended: Ended::Failed, snapshot: None, message, gaps, gap_count: 0, restored: None }
+    }
 }
 
 /// How far a job is.
@@ -44,8 +54,10 @@ pub struct Progress {
     pub entries: u64,
     /// Bytes of content read so far.
     pub read_bytes: u64,
-    /// Bytes sent so far, sealed.
+    /// Bytes sent so far, sealed; of a restore, bytes fetched.
     pub sent_bytes: u64,
+    /// Of a restore: bytes that were there before.
+    pub reused_bytes: u64,
 }
 
 /// What an agent reports.
@@ -74,6 +86,7 @@ impl TryFrom<v1::AgentReport> for Report {
                 entries: progress.entries,
                 read_bytes: progress.read_bytes,
                 sent_bytes: progress.sent_bytes,
+                reused_bytes: progress.reused_bytes,
             }),
             Wire::Ended(ended) => Self::Ended(ended.try_into()?),
         })
@@ -86,15 +99,17 @@ impl From<Report> for v1::AgentReport {
         let report = match report {
             Report::Hello(hello) => Wire::Hello(hello.into()),
             Report::Alive(wall_time_ns) => Wire::Alive(v1::Alive { wall_time_ns }),
-            Report::Progress(progress) => Wire::Progress(v1::JobProgress {
-                job: progress.job.to_string(),
-                entries: progress.entries,
-                read_bytes: progress.read_bytes,
-                sent_bytes: progress.sent_bytes,
-            }),
+            Report::Progress(progress) => Wire::Progress(progress.into()),
             Report::Ended(ended) => Wire::Ended(ended.into()),
         };
         Self { report: Some(report) }
+    }
+}
+
+impl From<Progress> for v1::JobProgress {
+    fn from(progress: Progress) -> Self {
+        let Progress { job, entries, read_bytes, sent_bytes, reused_bytes } = progress;
+        Self { job: job.to_string(), entries, read_bytes, sent_bytes, reused_bytes }
     }
 }
 
@@ -137,6 +152,13 @@ impl TryFrom<v1::JobEnded> for JobReport {
             message: shown_text("message", &message.message)?,
             gaps: message.gaps.iter().map(|gap| shown_text("gaps", gap)).collect::<Result<_, _>>()?,
             gap_count: message.gap_count,
+            restored: match message.restored {
+                Some(restored) => {
+                    shown_text("directory", &restored.directory)?;
+                    Some(restored.into())
+                }
+                None => None,
+            },
         })
     }
 }
@@ -150,6 +172,7 @@ impl From<JobReport> for v1::JobEnded {
             message: report.message,
             gaps: report.gaps,
             gap_count: report.gap_count,
+            restored: report.restored.map(|restored| *restored),
         }
     }
 }
@@ -168,6 +191,13 @@ pub struct JobOrder {
 pub enum What {
     /// Back up this set of the host's own policy.
     Backup(SourceSetName),
+    /// Restore what operators signed.
+    Restore {
+        /// The grant, with the operators' order for it.
+        grant: Bytes,
+        /// The terms of the restore.
+        terms: Bytes,
+    },
     /// Stop the job that the order names.
     Cancel,
 }
@@ -178,6 +208,10 @@ impl TryFrom<v1::Order> for JobOrder {
     fn try_from(message: v1::Order) -> Result<Self, ConvertError> {
         let what = match required("order", message.order)? {
             v1::order::Order::Backup(backup) => What::Backup(backup.source_set.parse()?),
+            v1::order::Order::Restore(restore) => What::Restore {
+                grant: some_bytes("grant", restore.grant, limits::GRANT_BYTES_MAX)?,
+                terms: some_bytes("terms", restore.terms, limits::TERMS_BYTES_MAX)?,
+            },
             v1::order::Order::Cancel(v1::CancelOrder {}) => What::Cancel,
         };
         Ok(Self { job: message.job.parse()?, what })
@@ -188,6 +222,7 @@ impl From<JobOrder> for v1::Order {
     fn from(order: JobOrder) -> Self {
         let what = match order.what {
             What::Backup(set) => v1::order::Order::Backup(v1::BackupOrder { source_set: set.to_string() }),
+            What::Restore { grant, terms } => v1::order::Order::Restore(v1::RestoreOrder { grant, terms }),
             What::Cancel => v1::order::Order::Cancel(v1::CancelOrder {}),
         };
         Self { job: order.job.to_string(), order: Some(what) }
@@ -207,6 +242,7 @@ mod tests {
             message: String::new(),
             gaps: vec!["/etc/x: vanished".to_owned()],
             gap_count: 9,
+            restored: Some(Box::new(v1::RestoreEnded { directory: "/srv".into(), entries: 3, ..Default::default() })),
         });
         assert_eq!(Report::try_from(v1::AgentReport::from(ended.clone())), Ok(ended));
     }

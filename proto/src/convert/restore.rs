@@ -110,9 +110,9 @@ pub fn open(message: v1::OpenRequest) -> Result<Bytes, ConvertError> {
     some_bytes("grant", message.grant, limits::GRANT_BYTES_MAX)
 }
 
-/// The session for further reads.
-pub fn session(message: v1::OpenResponse) -> Result<[u8; 16], ConvertError> {
-    array("session", &message.session)
+/// The session for further reads, and the journal's newest head.
+pub fn opened(message: v1::OpenResponse) -> Result<([u8; 16], Option<UncheckedHead>), ConvertError> {
+    Ok((array("session", &message.session)?, optional_head(message.head)?))
 }
 
 #[cfg(test)]

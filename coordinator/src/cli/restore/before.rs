@@ -4,6 +4,7 @@ use super::{Opened, RestoreArgs};
 use crate::cli::output::size;
 use lifeboat_agent::restore::{Questions, Room, Rules, Selection, Survey, survey};
 use lifeboat_proto::status::{ErrorClass, Failure};
+use lifeboat_proto::v1;
 use serde::Serialize;
 use std::fs::File;
 use std::io::{self, BufRead, IsTerminal};
@@ -32,7 +33,7 @@ pub struct DryRun {
 /// Finds out what a restore would do. Blocks.
 pub fn dry_run(opened: &Opened, selection: &Selection, args: &RestoreArgs, rules: Rules) -> Result<DryRun, Failure> {
     let survey = survey_of(opened, selection, args, rules, true)?;
-    let room = Room::at(&args.to).map_err(|error| cannot_look(&args.to, &error))?;
+    let room = Room::at(args.to()).map_err(|error| cannot_look(args.to(), &error))?;
     Ok(DryRun {
         made: survey.made,
         changed: survey.changed,
@@ -48,6 +49,26 @@ pub fn dry_run(opened: &Opened, selection: &Selection, args: &RestoreArgs, rules
         inodes_needed: survey.inodes(),
         inodes_free: room.inodes,
     })
+}
+
+impl From<v1::RestorePlan> for DryRun {
+    fn from(plan: v1::RestorePlan) -> Self {
+        Self {
+            made: plan.made,
+            changed: plan.changed,
+            blocked: plan.blocked,
+            lost_parts: plan.lost_parts,
+            unchanged: plan.unchanged,
+            kept: plan.kept,
+            deleted: plan.deleted,
+            fetch_bytes: plan.fetch_bytes,
+            reused_bytes: plan.reused_bytes,
+            space_needed: plan.space_needed,
+            space_free: plan.space_free,
+            inodes_needed: plan.inodes_needed,
+            inodes_free: plan.inodes_free,
+        }
+    }
 }
 
 impl DryRun {
@@ -80,10 +101,15 @@ impl DryRun {
 /// Before something is deleted a person is asked; a script has to say --yes. Blocks.
 pub fn ask_to_delete(opened: &Opened, selection: &Selection, args: &RestoreArgs, rules: Rules) -> Result<(), Failure> {
     let Survey { deleted, .. } = survey_of(opened, selection, args, rules, false)?;
+    go_on_with_deletion(deleted, &args.to().display().to_string())
+}
+
+/// Asks whether so many entries in a place shall be deleted. Blocks.
+pub fn go_on_with_deletion(deleted: u64, place: &str) -> Result<(), Failure> {
     if deleted == 0 {
         return Ok(());
     }
-    let what = format!("{deleted} entries in {} are not in the snapshot and would be deleted", args.to.display());
+    let what = format!("{deleted} entries in {place} are not in the snapshot and would be deleted");
     if !io::stdin().is_terminal() {
         let failure = Failure::new(ErrorClass::Usage, what);
         return Err(failure.hint("--dry-run tells more; --yes goes on without asking"));
@@ -104,7 +130,7 @@ fn survey_of(
     rules: Rules,
     compare: bool,
 ) -> Result<Survey, Failure> {
-    let there = File::open(&args.to).ok().map(OwnedFd::from);
+    let there = File::open(args.to()).ok().map(OwnedFd::from);
     survey(&opened.reader, selection, there, Questions { rules, delete: args.delete, compare })
 }
 

@@ -21,6 +21,15 @@ fn hello(instance: u8) -> Hello {
     }
 }
 
+fn backup(name: &str) -> Work {
+    Work::Backup(set(name))
+}
+
+fn restore(order: u8) -> Work {
+    let (grant, terms) = (Bytes::from_static(b"grant"), Bytes::from_static(b"terms"));
+    Work::Restore { order: Digest::of(&[order]), directory: "staging".into(), grant, terms }
+}
+
 fn set(name: &str) -> SourceSetName {
     name.parse().unwrap()
 }
@@ -31,14 +40,7 @@ fn connect(board: &mut Board, instance: u8, now: Timestamp) -> (Result<StreamId,
 }
 
 fn ended(job: &JobName) -> Report {
-    Report::Ended(JobReport {
-        job: job.clone(),
-        ended: Ended::Complete,
-        snapshot: None,
-        message: String::new(),
-        gaps: Vec::new(),
-        gap_count: 0,
-    })
+    Report::Ended(JobReport { ended: Ended::Complete, ..JobReport::failed(job.clone(), "") })
 }
 
 fn told(received: &mut mpsc::Receiver<Down>) -> Option<JobName> {
@@ -49,7 +51,7 @@ fn told(received: &mut mpsc::Receiver<Down>) -> Option<JobName> {
 }
 
 fn order(board: &mut Board, name: &str, now: Timestamp) -> JobName {
-    board.order(HOST, set(name), now).borrow().name.clone()
+    board.order(HOST, backup(name), now).borrow().name.clone()
 }
 
 #[test]
@@ -84,7 +86,7 @@ fn a_job_that_began_before_its_host_was_lost_is_not_joined() {
 #[test]
 fn a_host_that_returns_is_told_the_same_job_again() {
     let mut board = Board::default();
-    let job = board.order(HOST, set("system"), at(0)).borrow().name.clone();
+    let job = board.order(HOST, backup("system"), at(0)).borrow().name.clone();
     let (first, mut orders) = connect(&mut board, 1, at(1));
     assert_eq!(told(&mut orders), Some(job.clone()));
     board.disconnect(first.clone().unwrap(), at(2));
@@ -125,7 +127,7 @@ fn a_second_machine_with_the_same_identity_is_refused_while_the_first_is_there()
 #[test]
 fn one_host_cannot_end_the_job_of_another() {
     let mut board = Board::default();
-    let job = board.order(HOST, set("system"), at(0));
+    let job = board.order(HOST, backup("system"), at(0));
     let (orders, _received) = mpsc::channel(1);
     let stranger = board.connect(HostId::new(2), hello(9), orders, at(1)).unwrap();
     let name = job.borrow().name.clone();
@@ -141,4 +143,38 @@ fn inv_51_a_host_that_may_no_longer_follow_is_cut_off() {
     board.drop_connections(|_| false, at(1));
     assert!(board.connection(HOST).is_none());
     assert_eq!(orders.try_recv(), Err(mpsc::error::TryRecvError::Disconnected));
+}
+
+#[test]
+fn a_restore_does_not_wait_for_a_backup_and_the_same_order_joins_it() {
+    let mut board = Board::default();
+    let (stream, mut orders) = connect(&mut board, 1, at(0));
+    let first = order(&mut board, "system", at(1));
+    let of = |board: &mut Board, number| board.order(HOST, restore(number), at(2)).borrow().name.clone();
+    let restored = of(&mut board, 1);
+    assert_eq!((told(&mut orders), told(&mut orders)), (Some(first), Some(restored.clone())));
+    assert_eq!(of(&mut board, 1), restored, "it runs");
+    let other = of(&mut board, 2);
+    assert_ne!(other, restored);
+    assert_eq!(told(&mut orders), None, "one restore at a time");
+    board.report(stream.unwrap(), ended(&restored), at(3));
+    assert_eq!(told(&mut orders), Some(other));
+    assert_eq!(board.offers().len(), 1, "a restore keeps no source set from its turn");
+}
+
+#[test]
+fn a_job_that_waits_is_cancelled_at_once_and_one_that_runs_by_its_host() {
+    let mut board = Board::default();
+    let waits = order(&mut board, "system", at(0));
+    assert!(board.cancel(&waits, at(1)) && !board.cancel(&waits, at(2)), "it is over");
+    assert!(matches!(&board.take_ended()[..], [ended] if ended.ending.result.message.contains("cancelled")));
+    let (stream, mut orders) = connect(&mut board, 1, at(3));
+    let runs = order(&mut board, "mail", at(4));
+    assert_eq!(told(&mut orders), Some(runs.clone()));
+    assert!(board.cancel(&runs, at(5)));
+    assert_eq!(orders.try_recv(), Ok(Down::Order(JobOrder { job: runs.clone(), what: What::Cancel })));
+    assert!(board.take_ended().is_empty(), "its host has not said that it ended");
+    board.report(stream.unwrap(), ended(&runs), at(6));
+    assert_eq!(board.take_ended().len(), 1);
+    assert!(!board.cancel(&"no-such-job".parse().unwrap(), at(7)));
 }

@@ -1,0 +1,195 @@
+//! `lifeboat restore … --on HOST`: an agent fetches and writes, on an order that the operator's key signs.
+//!
+//! What the order may do there is for that host's own law; here it is only said clearly what is ordered.
+
+use super::before::{DryRun, go_on_with_deletion};
+use super::{RestoreArgs, select};
+use crate::cli::job::{Ending, follow};
+use crate::cli::output::{Output, size};
+use crate::cli::reading::{Opened, RESTORE, Wanted, blocking};
+use crate::cli::{Done, Global, admin};
+use crate::config::Config;
+use lifeboat_agent::policy::STAGING;
+use lifeboat_format::grant::{RestoreTerms, SignedTerms};
+use lifeboat_format::id::HostId;
+use lifeboat_format::journal::event::GrantTarget;
+use lifeboat_format::layout::fit_text;
+use lifeboat_proto::status::{ErrorClass, Failure};
+use lifeboat_proto::v1::{self, JobState};
+use serde::Serialize;
+
+/// An order that is on its way.
+#[derive(Serialize)]
+struct Ordered {
+    job: String,
+    host: String,
+    directory: String,
+    sent: bool,
+}
+
+/// What it came to.
+#[derive(Serialize)]
+struct Restored {
+    job: String,
+    host: String,
+    directory: String,
+    snapshot: String,
+    entries: u64,
+    unchanged: u64,
+    kept: u64,
+    deleted: u64,
+    bytes: u64,
+    fetched_bytes: u64,
+    reused_bytes: u64,
+    lost_attributes: u64,
+    failed_entries: u64,
+    losses: Vec<String>,
+}
+
+/// Where a restore goes, and for whom it is sealed.
+struct Target {
+    host: v1::Host,
+    directory: String,
+}
+
+/// Runs the command.
+pub async fn order(args: RestoreArgs, on: &str, global: &Global, out: &mut Output) -> Result<Done, Failure> {
+    let config = global.config()?;
+    let opened = args.address.open("restore", RESTORE, global).await?;
+    opened.say_which("", out);
+    let terms = args.terms(&opened.path)?;
+    let checked = terms.clone();
+    // What is not there is said here, with what is.
+    let opened = blocking(move || select(&opened, &checked).map(|_| opened)).await?;
+    let target = Target { host: find_host(on, &config).await?, directory: directory(&args, &opened) };
+    if args.delete && !args.yes && !args.dry_run {
+        let asked = RestoreTerms { dry_run: true, ..terms.clone() };
+        let mut quiet = Output::new(true);
+        let ended = run(&args, &opened, &target, &asked, true, &config, &mut quiet).await?;
+        let plan = ended.and_then(|ended| ended.restored).and_then(|restored| restored.plan).unwrap_or_default();
+        let place = format!("{} on {}", target.directory, target.host.name);
+        blocking(move || go_on_with_deletion(plan.deleted, &place)).await?;
+    }
+    let ended = run(&args, &opened, &target, &terms, args.wait || args.dry_run, &config, out).await?;
+    match ended {
+        Some(ended) => tell(ended, &opened, &target, out),
+        None => Ok(Done::Whole),
+    }
+}
+
+async fn find_host(name: &str, config: &Config) -> Result<v1::Host, Failure> {
+    let request = v1::ListHostsRequest { name: name.to_owned() };
+    let hosts = admin::connect(config).await?.list_hosts(request).await?.into_inner().hosts;
+    // Of several with one name, the one enrolled last.
+    let unknown = || Failure::new(ErrorClass::NotFound, format!("there is no host {name:?}"));
+    let last = hosts.into_iter().max_by_key(|host| host.number);
+    last.ok_or_else(|| unknown().hint("`lifeboat host list` shows them all"))
+}
+
+/// Where to: what was typed, or a directory below the host's staging directory that tells what is in it.
+fn directory(args: &RestoreArgs, opened: &Opened) -> String {
+    match &args.into {
+        Some(into) if into.starts_with('/') || into == STAGING || into.starts_with("staging/") => into.clone(),
+        Some(into) => format!("{STAGING}/{into}"),
+        None => {
+            let name = opened.path.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
+            let name = if name.is_empty() { &b"root"[..] } else { name };
+            let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"._-".contains(byte);
+            let name: String = name.iter().map(|byte| if plain(byte) { char::from(*byte) } else { '_' }).collect();
+            format!("{STAGING}/{}-{}-{name}", opened.snapshot.host_name, opened.short_id())
+        }
+    }
+}
+
+/// Signs and sends an order; with `wait` to its end.
+async fn run(
+    args: &RestoreArgs,
+    opened: &Opened,
+    target: &Target,
+    terms: &RestoreTerms,
+    wait: bool,
+    config: &Config,
+    out: &mut Output,
+) -> Result<Option<v1::JobEnded>, Failure> {
+    let internal = |error| Failure::of(ErrorClass::Internal, &error);
+    let Target { host, directory } = target;
+    let recipient = host.box_recipient.parse().map_err(internal)?;
+    let purpose = fit_text(&args.asked());
+    let wanted = Wanted {
+        snapshot: &opened.snapshot,
+        target: GrantTarget::Host(HostId::new(host.number)),
+        recipient,
+        directory,
+        purpose: &purpose,
+        life: RESTORE,
+    };
+    let (order, operator) = wanted.sign(opened.repository, config)?;
+    let terms =
+        SignedTerms::sign(&order, terms, &[&operator]).map_err(|error| Failure::of(ErrorClass::Usage, &error))?;
+    let command = v1::RestoreCommand {
+        host: host.number.to_string(),
+        order: order.to_bytes().into(),
+        terms: terms.to_bytes().into(),
+        wait,
+    };
+    let events = admin::connect(config).await?.restore(command).await?.into_inner();
+    let total = opened.path.is_empty().then_some(opened.snapshot.content_bytes);
+    let accepted = |job: &v1::Job, out: &mut Output| {
+        let sent = job.state() != JobState::Queued;
+        if !sent {
+            out.say(format_args!("{} is not connected or busy; it will be told when it is free", host.name));
+        }
+        if wait {
+            return Ok(());
+        }
+        let (name, directory) = (host.name.clone(), directory.clone());
+        let ordered = Ordered { job: job.job.clone(), host: name, directory, sent };
+        out.value(&ordered, |ordered| format!("ordered as job {}", ordered.job))?;
+        out.say(format_args!("follow it with: lifeboat job follow {}", job.job));
+        Ok(())
+    };
+    match follow(events, total, accepted, out).await? {
+        Ending::Failed(message) => Err(Failure::new(ErrorClass::Refused, format!("{}: {message}", host.name))),
+        Ending::Ended(ended) => Ok(Some(*ended)),
+        Ending::NotFollowed => Ok(None),
+    }
+}
+
+fn tell(ended: v1::JobEnded, opened: &Opened, target: &Target, out: &mut Output) -> Result<Done, Failure> {
+    let v1::JobEnded { job, gaps: losses, gap_count, restored, .. } = ended;
+    let restored = restored.unwrap_or_default();
+    if let Some(plan) = restored.plan {
+        out.value(&DryRun::from(plan), DryRun::text)?;
+        return Ok(Done::Whole);
+    }
+    if opened.snapshot.gap_count > 0 {
+        out.say(format_args!("the backup itself had {} gaps; they are not in it:", opened.snapshot.gap_count));
+        opened.gaps.iter().for_each(|gap| out.say(format_args!("  {gap}")));
+    }
+    losses.iter().for_each(|loss| out.say(format_args!("  {loss}")));
+    let unnamed = gap_count.saturating_sub(losses.len() as u64);
+    if unnamed > 0 {
+        out.say(format_args!("  and {unnamed} more"));
+    }
+    let restored = Restored {
+        job,
+        host: target.host.name.clone(),
+        directory: restored.directory,
+        snapshot: opened.short_id(),
+        entries: restored.entries,
+        unchanged: restored.unchanged,
+        kept: restored.kept,
+        deleted: restored.deleted,
+        bytes: restored.bytes,
+        fetched_bytes: restored.fetched_bytes,
+        reused_bytes: restored.reused_bytes,
+        lost_attributes: restored.lost_attributes,
+        failed_entries: restored.failed_entries,
+        losses,
+    };
+    out.value(&restored, |restored| {
+        let Restored { host, directory, snapshot, entries, bytes, .. } = restored;
+        format!("restored {entries} entries, {} from snapshot {snapshot} to {directory} on {host}", size(*bytes))
+    })?;
+    Ok(if gap_count == 0 { Done::Whole } else { Done::WithLosses })
+}
