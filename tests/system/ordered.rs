@@ -23,15 +23,6 @@ fn last(output: &Output) -> Value {
     crate::world::summary_of(output)
 }
 
-/// Changes what the host's policy says of restores.
-fn set_law(world: &World, line: &str) {
-    let path = world.path("agent/policy.toml");
-    let text = fs::read_to_string(&path).unwrap();
-    assert!(text.contains("\nrestore = "), "{text}");
-    let lines = text.lines().map(|old| if old.starts_with("restore = ") { line } else { old });
-    fs::write(path, lines.collect::<Vec<_>>().join("\n")).unwrap();
-}
-
 fn staging(world: &World, name: &str) -> PathBuf {
     world.path("agent/restore").join(name)
 }
@@ -91,15 +82,15 @@ fn inv_46_a_place_that_the_host_does_not_allow_is_refused_with_the_line_that_wou
     let before = read_bytes(&world);
     let output = order(&world, &arguments);
     refused(&output, &["does not allow", &format!("restore = [{into:?}] above the first table")]);
-    set_law(&world, "restore = \"off\"");
+    world.set_law("restore = \"off\"");
     let off = order(&world, &[&source(&world), "--on", "server", "--wait"]);
     refused(&off, &["allows no restores", "restore = \"staging\" above the first table"]);
-    set_law(&world, "restore = [\"/no/such/place\"]");
+    world.set_law("restore = [\"/no/such/place\"]");
     refused(&order(&world, &arguments), &["does not allow"]);
     let read = read_bytes(&world) - before;
     assert!(read < 1 << 20, "{read} bytes came to a host that restores nothing");
     assert!(!there.exists());
-    set_law(&world, &format!("restore = [{:?}]", world.directory.path()));
+    world.set_law(&format!("restore = [{:?}]", world.directory.path()));
     let done = order(&world, &arguments);
     assert!(done.status.success(), "{}", said(&done));
     assert_equal(&world.source(), &there);
@@ -108,7 +99,7 @@ fn inv_46_a_place_that_the_host_does_not_allow_is_refused_with_the_line_that_wou
 #[test]
 fn inv_46_what_belongs_to_the_agent_is_not_restored_over_and_not_deleted() {
     let world = World::new();
-    set_law(&world, &format!("restore = [{:?}]", world.directory.path()));
+    world.set_law(&format!("restore = [{:?}]", world.directory.path()));
     let law = fs::read(world.path("agent/policy.toml")).unwrap();
     world.write("agent/policy.toml", b"restore = [\"/\"]\nsources = {}\n");
     world.write("agent/identity.json", b"another");

@@ -1,4 +1,5 @@
-//! Restores into what is there: every kind of entry over every state of its place, with every mode, against a plain model.
+//! Restores into what is there, here and on a server by order: every kind of entry over every state of its place, with
+//! every mode, against a plain model. (Archives and mounts, which go into nothing that is there: `dump`, `mount`.)
 
 use crate::world::{World, said, summary_of};
 use rustix::fs::{AtFlags, CWD, FileType, Mode, Timespec, Timestamps, mknodat, utimensat};
@@ -227,9 +228,21 @@ fn shown(node: &Node) -> String {
     }
 }
 
-fn restore(world: &World, target: &Path, mode: &str, delete: bool, more: &[&str]) -> Output {
+/// Who writes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum By {
+    Command,
+    Agent,
+}
+
+fn restore(world: &World, by: By, target: &Path, mode: &str, delete: bool, more: &[&str]) -> Output {
     let address = format!("server:{}", world.source().display());
-    let mut arguments = vec!["restore", &address, "--to", target.to_str().unwrap(), "--overwrite", mode, "--json"];
+    let target = target.to_str().unwrap();
+    let mut arguments = vec!["restore", &address, "--overwrite", mode, "--json"];
+    match by {
+        By::Command => arguments.extend(["--to", target]),
+        By::Agent => arguments.extend(["--on", "server", "--into", target, "--wait"]),
+    }
     arguments.extend(more);
     if delete {
         arguments.extend(["--delete", "--yes"]);
@@ -244,50 +257,51 @@ fn number(value: &Value, name: &str) -> u64 {
 #[test]
 fn every_kind_over_every_state_with_every_mode_is_as_the_model_says() {
     let world = World::new();
+    world.set_law(&format!("restore = [{:?}]", world.directory.path()));
     make_source(&world.source());
     let tree = read(&world.source());
     world.backed_up();
-    for delete in [false, true] {
+    for (by, delete) in [(By::Command, false), (By::Command, true), (By::Agent, false), (By::Agent, true)] {
         for mode in MODES {
-            let target = world.path(&format!("target-{mode}-{delete}"));
+            let target = world.path(&format!("target-{mode}-{delete}-{by:?}"));
             make_target(&target);
             let model = expected(Some(&tree), Some(&read(&target)), mode, delete).unwrap();
             let before = read(&target);
-            let told = restore(&world, &target, mode, delete, &["--dry-run"]);
+            let told = restore(&world, by, &target, mode, delete, &["--dry-run"]);
             assert!(read(&target) == before, "a dry run changes nothing");
-            let output = restore(&world, &target, mode, delete, &[]);
+            let output = restore(&world, by, &target, mode, delete, &[]);
             let (told, done) = (&summary_of(&told), &summary_of(&output));
             for count in ["deleted", "kept"] {
-                assert_eq!(number(told, count), number(done, count), "{mode}, delete {delete}: {told} {done}");
+                assert_eq!(number(told, count), number(done, count), "{by:?}, {mode}, delete {delete}: {told} {done}");
             }
             // A bundle of which two batches have files is fetched twice.
             let fetched = number(told, "fetch_bytes")..=number(told, "fetch_bytes") + 10_000;
-            assert!(fetched.contains(&number(done, "fetched_bytes")), "{mode}, delete {delete}: {told} {done}");
+            assert!(fetched.contains(&number(done, "fetched_bytes")), "{by:?}, {mode}, delete {delete}: {told} {done}");
             let mut list = Vec::new();
             differences(&without_times(read(&target), &model), &model, "", &mut list);
-            assert_eq!(list, Vec::<String>::new(), "{mode}, delete {delete}: {}", said(&output));
+            assert_eq!(list, Vec::<String>::new(), "{by:?}, {mode}, delete {delete}: {}", said(&output));
             // A directory with something in it is in the way of five kinds, but for itself.
             let in_the_way = !delete && matches!(mode, "always" | "if-changed" | "if-newer");
             assert_eq!(
                 output.status.code(),
                 Some(if in_the_way { 3 } else { 0 }),
-                "{mode}, delete {delete}: {}",
+                "{by:?}, {mode}, delete {delete}: {}",
                 said(&output)
             );
             let inodes = ["a", "b", "c"].map(|name| fs::metadata(target.join("links").join(name)).unwrap().ino());
             let are_linked = |one: usize, other: usize| inodes[one] == inodes[other];
             assert!(are_linked(0, 2) && are_linked(0, 1) == (mode != "never"), "{mode}: {inodes:?}");
-            again(&world, &target, mode, delete, &model);
+            again(&world, by, &target, mode, delete, &model);
         }
     }
 }
 
 /// Once more: nothing is to be done.
-fn again(world: &World, target: &Path, mode: &str, delete: bool, model: &Node) {
-    let output = restore(world, target, mode, delete, &[]);
+fn again(world: &World, by: By, target: &Path, mode: &str, delete: bool, model: &Node) {
+    let output = restore(world, by, target, mode, delete, &[]);
     let summary = &summary_of(&output);
-    assert_eq!(number(summary, "fetched_bytes"), 0, "{mode}, delete {delete}: {}", said(&output));
-    assert_eq!(number(summary, "deleted"), 0, "{mode}, delete {delete}: {}", said(&output));
+    assert_eq!(number(summary, "fetched_bytes"), 0, "{by:?}, {mode}, delete {delete}: {}", said(&output));
+    assert_eq!(number(summary, "deleted"), 0, "{by:?}, {mode}, delete {delete}: {}", said(&output));
     let mut list = Vec::new();
     differences(&without_times(read(target), model), model, "", &mut list);
     assert_eq!(list, Vec::<String>::new(), "again {mode}, delete {delete}: {}", said(&output));
@@ -307,7 +321,7 @@ fn of_a_large_file_only_what_changed_is_fetched() {
         changed[page << 20..(page << 20) + 4096].fill(page as u8);
     }
     fs::write(target.join("database"), &changed).unwrap();
-    let output = restore(&world, &target, "always", false, &[]);
+    let output = restore(&world, By::Command, &target, "always", false, &[]);
     assert!(output.status.success(), "{}", said(&output));
     let summary = &summary_of(&output);
     let (fetched, reused) = (number(summary, "fetched_bytes"), number(summary, "reused_bytes"));

@@ -4,7 +4,7 @@ use crate::world::{World, noise, refused, said};
 use lifeboat_coordinator::cli::demo::compare::compare;
 use lifeboat_coordinator::cli::demo::lab::Side;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -37,9 +37,13 @@ fn fill(world: &World, mebibytes: usize) {
 }
 
 fn begin(world: &World, target: &Path) -> Child {
+    start(world, &["--to", target.to_str().unwrap()])
+}
+
+fn start(world: &World, arguments: &[&str]) -> Child {
     let address = format!("server:{}", world.source().display());
     let mut command = world.lab.lifeboat_command();
-    command.args(["restore", &address, "--to", target.to_str().unwrap()]);
+    command.args(["restore", &address]).args(arguments);
     command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
 }
 
@@ -56,59 +60,98 @@ fn assert_whole(world: &World, target: &Path) {
     assert!(differences.is_empty(), "{}", differences.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"));
 }
 
+/// Who writes: the command itself, or a server by order.
+#[derive(Debug, Clone, Copy)]
+enum By {
+    Command,
+    Agent,
+}
+
+impl By {
+    fn begin(self, world: &World, name: &str) -> Child {
+        match self {
+            Self::Command => begin(world, &self.target(world, name)),
+            Self::Agent => start(world, &["--on", "server", "--into", name, "--wait"]),
+        }
+    }
+
+    fn target(self, world: &World, name: &str) -> PathBuf {
+        match self {
+            Self::Command => world.path(name),
+            Self::Agent => world.path("agent/restore").join(name),
+        }
+    }
+
+    /// How long a restore takes that nobody interrupts, and how many bytes the coordinator sends for it.
+    fn measure(self, world: &World) -> (Duration, u64) {
+        let (before, started) = (sent(world), Instant::now());
+        assert!(self.begin(world, "whole").wait().unwrap().success());
+        let measured = (started.elapsed(), sent(world) - before);
+        fs::remove_dir_all(self.target(world, "whole")).unwrap();
+        measured
+    }
+}
+
+/// A restore here and one on a server in turn; of the first the command is killed or the coordinator, of the second the
+/// agent or the coordinator.
 #[test]
 fn inv_16_a_restore_that_is_killed_at_any_moment_is_finished_by_the_same_command() {
     let (kills, mebibytes) = (size("LIFEBOAT_KILLS", 20), size("LIFEBOAT_RESTORE_MIB", 200));
     let world = World::new();
     fill(&world, mebibytes);
     world.backed_up();
-    let (whole, before) = (world.path("whole"), sent(&world));
-    let started = Instant::now();
-    assert!(begin(&world, &whole).wait().unwrap().success());
-    let (takes, costs) = (started.elapsed(), sent(&world) - before);
-    fs::remove_dir_all(whole).unwrap();
-
-    let target = world.path("target");
-    let (mut killed, mut finished, mut this_costs, mut this_kills, mut twice) = (0, 0, 0, 0, 0);
-    while killed < kills || this_kills > 0 {
-        // Uneven moments, never the same twice, at most somewhat longer than the whole takes.
-        let moment = takes.mul_f64(f64::from(noise(killed as u64, 1)[0]) / 250.0);
-        let counted = sent(&world);
-        let mut restore = begin(&world, &target);
-        if killed < kills {
-            thread::sleep(moment);
-        }
-        if killed < kills && restore.try_wait().unwrap().is_none() {
-            let kills_coordinator = killed % 3 == 2;
-            if !kills_coordinator {
-                restore.kill().unwrap();
-            }
+    let measured = [By::Command, By::Agent].map(|by| (by, by.measure(&world)));
+    let (mut killed, mut finished, mut twice) = (0, 0, 0);
+    while killed < kills {
+        let (by, (takes, costs)) = measured[finished % 2];
+        let target = by.target(&world, "target");
+        let (mut this_costs, mut this_kills) = (0, 0);
+        let mut is_done = false;
+        while !is_done {
+            let mut counted = sent(&world);
+            let mut restore = by.begin(&world, "target");
+            let ended = loop {
+                if killed == kills {
+                    break restore.wait().unwrap();
+                }
+                // Uneven moments, never the same twice, at most somewhat longer than the whole takes.
+                thread::sleep(takes.mul_f64(f64::from(noise(killed as u64, 1)[0]) / 250.0));
+                if let Some(ended) = restore.try_wait().unwrap() {
+                    break ended;
+                }
+                killed += 1;
+                this_kills += 1;
+                match by {
+                    _ if killed % 3 == 0 => {
+                        this_costs += sent(&world) - counted;
+                        world.lab.kill(Side::Coordinator);
+                        world.lab.serve().unwrap();
+                        counted = sent(&world);
+                        break restore.wait().unwrap();
+                    }
+                    By::Command => {
+                        restore.kill().unwrap();
+                        break restore.wait().unwrap();
+                    }
+                    // The job goes on with the next agent, and so does the command that waits for it.
+                    By::Agent => {
+                        world.lab.kill(Side::Agent);
+                        world.lab.run_agent().unwrap();
+                    }
+                }
+            };
             this_costs += sent(&world) - counted;
-            if kills_coordinator {
-                world.lab.kill(Side::Coordinator);
-                world.lab.serve().unwrap();
-            }
-            let ended = restore.wait().unwrap();
-            assert!(!ended.success() || kills_coordinator, "{ended}");
-            killed += 1;
-            this_kills += 1;
-            if !ended.success() {
-                continue;
-            }
-        } else {
-            let ended = restore.wait().unwrap();
-            assert!(ended.success(), "{ended}");
-            this_costs += sent(&world) - counted;
+            is_done = ended.success();
+            assert!(is_done || this_kills > 0, "{by:?}: {ended}");
         }
         assert_whole(&world, &target);
         fs::remove_dir_all(&target).unwrap();
         let again = this_costs.saturating_sub(costs);
         // What a kernel counts is never twice the same.
-        assert!(again <= TWICE_MAX * this_kills + MIB as u64, "{again} bytes twice in {this_kills} kills");
+        assert!(again <= TWICE_MAX * this_kills + MIB as u64, "{by:?}: {again} bytes twice in {this_kills} kills");
         (finished, twice) = (finished + 1, twice + again);
-        (this_costs, this_kills) = (0, 0);
     }
-    println!("{killed} kills, {finished} restores of {costs} bytes in {takes:?}; {twice} bytes were sent twice");
+    println!("{killed} kills, {finished} restores of {measured:?}; {twice} bytes were sent twice");
 }
 
 #[test]

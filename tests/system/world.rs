@@ -72,6 +72,15 @@ impl World {
         snapshot_of(&output).unwrap()
     }
 
+    /// Changes what the host's policy says of restores.
+    pub fn set_law(&self, line: &str) {
+        let path = self.path("agent/policy.toml");
+        let text = fs::read_to_string(&path).unwrap();
+        assert!(text.contains("\nrestore = "), "{text}");
+        let lines = text.lines().map(|old| if old.starts_with("restore = ") { line } else { old });
+        fs::write(path, lines.collect::<Vec<_>>().join("\n")).unwrap();
+    }
+
     /// Restores a snapshot to a new directory of this name and compares it with `original`.
     pub fn assert_restores(&self, snapshot: &str, original: &Path, name: &str) {
         let target = self.path(name);

@@ -49,6 +49,19 @@ pub fn restore(
     with_workers(reader, selection, writer, progress, |walk| visit(reader, selection, walk))
 }
 
+/// Restores these entries and no others: they lie side by side in the target.
+pub(super) fn restore_these(
+    reader: &GrantReader,
+    selection: &Selection,
+    entries: Vec<Entry>,
+    writer: Writer,
+    progress: &Progress,
+) -> Result<Report, Failure> {
+    with_workers(reader, selection, writer, progress, |walk| {
+        entries.into_iter().try_for_each(|entry| walk.entry(entry, Vec::new()))
+    })
+}
+
 /// Makes entries, and hands files to the workers.
 struct Walk<'a> {
     reader: &'a GrantReader,

@@ -7,7 +7,7 @@
 use crate::job::{self, Attempt, Ending, JobEvent, JobResult, JobState};
 use bytes::Bytes;
 use jiff::{SignedDuration, Timestamp};
-use lifeboat_format::id::{Digest, HostId};
+use lifeboat_format::id::{Digest, HostId, SnapshotId};
 use lifeboat_proto::convert::control::{Hello, JobOrder, Progress, Report, What};
 use lifeboat_proto::convert::{JobName, SourceSetName};
 use std::collections::BTreeMap;
@@ -67,8 +67,10 @@ pub enum Work {
     Backup(SourceSetName),
     /// Restore what operators signed.
     Restore {
-        /// The digest of their order.
-        order: Digest,
+        /// Of which snapshot.
+        snapshot: SnapshotId,
+        /// The digest of their terms.
+        wanted: Digest,
         /// Where to, as the order names it.
         directory: String,
         /// The grant, with the order.
@@ -87,12 +89,13 @@ impl Work {
         }
     }
 
+    /// Whether it comes to the same. Two orders of one command do, though each is signed anew.
     fn is_like(&self, other: &Self) -> bool {
-        match (self, other) {
-            (Self::Backup(one), Self::Backup(other)) => one == other,
-            (Self::Restore { order: one, .. }, Self::Restore { order: other, .. }) => one == other,
-            _ => false,
-        }
+        let restored = |work: &Self| match work {
+            Self::Backup(_) => None,
+            Self::Restore { snapshot, wanted, directory, .. } => Some((*snapshot, *wanted, directory.clone())),
+        };
+        self.is_same_kind(other) && self.source_set() == other.source_set() && restored(self) == restored(other)
     }
 
     fn is_same_kind(&self, other: &Self) -> bool {

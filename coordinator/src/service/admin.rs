@@ -247,10 +247,10 @@ impl Context {
             return Err(refused("it is for another host, or for another key than this host was enrolled with"));
         }
         let grant = self.grant(&order)?.grant;
-        let (digest, directory) = (signed.digest(), asked.directory.clone());
+        let (snapshot, wanted, directory) = (asked.snapshot, read.terms().digest(), asked.directory.clone());
         let object = format!("host {host}, {directory}: {}", asked.purpose);
         self.record(Principal::LocalRoot, Verb::OrderRestore.name(), &object, Event::Nothing)?;
-        Ok(self.dispatch.order(host, Work::Restore { order: digest, directory, grant, terms }))
+        Ok(self.dispatch.order(host, Work::Restore { snapshot, wanted, directory, grant, terms }))
     }
 
     /// A job, as operators see it.

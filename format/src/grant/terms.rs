@@ -65,6 +65,13 @@ layout! {
 }
 
 impl RestoreTerms {
+    /// The digest of what they say: two orders of one command have equal ones.
+    pub fn digest(&self) -> Digest {
+        let mut encoder = Encoder::new();
+        self.put(&mut encoder);
+        Digest::of(&encoder.finish())
+    }
+
     fn check(&self) -> Result<(), FormatError> {
         self.paths.iter().filter(|path| !path.is_empty()).try_for_each(|path| check_path(path))?;
         let wrong = |field, found: &str, allowed| Err(FormatError::field(WHAT, field, found, allowed));

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{self, Write};
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{FileExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -42,6 +42,27 @@ pub fn many_files(root: &Path, count: u64, in_each: u64) -> io::Result<()> {
         fs::write(directory.join(format!("file-{at:07}.txt")), words.join(" "))?;
     }
     Ok(())
+}
+
+/// A file of bytes that do not compress.
+pub fn large_file(path: &Path, bytes: u64) -> io::Result<()> {
+    let mut file = io::BufWriter::with_capacity(1 << 20, fs::File::create(path)?);
+    let mut numbers = Seeded::new(17);
+    for _ in 0..bytes / 8 {
+        file.write_all(&numbers.number().to_le_bytes())?;
+    }
+    file.flush()
+}
+
+/// Writes something else into a file, at `places` that lie `step` apart, `bytes` at each. How many bytes that are.
+pub fn change_places(path: &Path, places: u64, step: u64, bytes: u64) -> io::Result<u64> {
+    let file = fs::File::options().write(true).open(path)?;
+    let mut numbers = Seeded::new(19);
+    for place in 0..places {
+        let other: Vec<u8> = (0..bytes / 8).flat_map(|_| numbers.number().to_le_bytes()).collect();
+        file.write_all_at(&other, place * step + numbers.between(0, step - bytes))?;
+    }
+    Ok(places * (bytes / 8 * 8))
 }
 
 /// Lines of text as they lie on this machine, to make texts of.

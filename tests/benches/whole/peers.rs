@@ -75,6 +75,29 @@ impl Lifeboat {
         measured(&command, &[0, 3])
     }
 
+    /// One command of `lifeboat`.
+    pub fn call(&self, arguments: &[&str]) -> Result<Took, Failure> {
+        self.call_into(arguments, Path::new("/dev/null"))
+    }
+
+    /// The same, with its output in a file.
+    pub fn call_into(&self, arguments: &[&str], file: &Path) -> Result<Took, Failure> {
+        let mut command = self.lab.lifeboat_command();
+        let mut shell = Command::new("sh");
+        shell.args(["-c", "out=$1; shift; exec \"$@\" > \"$out\"", "sh"]).arg(file);
+        shell.arg(command.args(arguments).get_program()).args(command.get_args());
+        shell.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        measured(&shell, &[0, 3])
+    }
+
+    /// The first digits of the newest snapshot's id.
+    pub fn newest(&self) -> Result<String, Failure> {
+        let output = self.lab.lifeboat(&["snapshots", "bench", "--set", &self.set, "--json"])?;
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        let newest: serde_json::Value = serde_json::from_str(text.lines().next().unwrap_or_default())?;
+        Ok(newest["snapshot"].as_str().ok_or("there is no snapshot")?[..12].to_owned())
+    }
+
     /// What the kernel counted for agent and coordinator.
     pub fn usage(&self) -> (Usage, Usage) {
         (self.lab.usage(Side::Agent), self.lab.usage(Side::Coordinator))

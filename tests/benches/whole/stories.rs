@@ -4,7 +4,7 @@ use crate::data;
 use crate::figures::{Median, ROUNDS, mib, ratio, row, seconds};
 use crate::measure::Took;
 use crate::peers::{BackupTook, Failure, Lifeboat, Restic, cp_a, tar_zstd};
-use lifeboat_coordinator::cli::demo::lab::Side;
+use lifeboat_coordinator::cli::demo::lab::{Side, Usage};
 use rustix::process::{Pid, Signal, kill_process};
 use std::fs;
 use std::path::Path;
@@ -22,12 +22,14 @@ pub struct Story {
 }
 
 /// All benchmarks, in the order in which they run.
-pub const ALL: [Story; 5] = [
+pub const ALL: [Story; 7] = [
     Story { name: "memory", about: "memory does not grow with the number of files", tell: memory },
     Story { name: "unchanged", about: "a second backup of a million unchanged files", tell: unchanged },
     Story { name: "system", about: "first backup and restore of /usr", tell: system },
     Story { name: "texts", about: "200,000 small texts, and 1.5 % of them changed", tell: texts },
     Story { name: "hosts", about: "five similar server roots", tell: hosts },
+    Story { name: "million", about: "finding, mounting, dumping and restoring a million files", tell: million },
+    Story { name: "changed", about: "a file of 8 GB of which 1 % was changed in place comes back", tell: changed },
 ];
 
 fn memory(place: &Path) -> Result<(), Failure> {
@@ -211,5 +213,90 @@ fn hosts(place: &Path) -> Result<(), Failure> {
     let (ours, theirs) = (lifeboat.repository_bytes()?, restic.repository_bytes()?);
     row("repository, MiB; restic's", format!("{:.1}; {:.1}", mib(ours), mib(theirs)), "");
     row("repository / restic's", format!("{:.3}", ours as f64 / theirs as f64), "at most 1");
+    Ok(())
+}
+
+fn million(place: &Path) -> Result<(), Failure> {
+    const COUNT: u64 = 1_000_000;
+    let source = place.join("source");
+    data::many_files(&source, COUNT, 1000)?;
+    let lifeboat = Lifeboat::start(&place.join("lab"), &source)?;
+    lifeboat.backup()?;
+    let first = lifeboat.newest()?;
+    for at in (0..COUNT).step_by(10_000) {
+        fs::write(source.join(format!("d{:05}/file-{at:07}.txt", at / 1000)), "changed")?;
+    }
+    lifeboat.backup()?;
+    let at = |path: &str| format!("bench:{}{path}", source.display());
+    let (file, directory) = (at("/d00500/file-0500123.txt"), at("/d00500"));
+    let before = format!("{}@{first}", at(""));
+    for (what, arguments, asked) in [
+        ("one file, to standard output, s", vec!["cat", &file], "at most 0.3"),
+        ("a directory, listed, s", vec!["ls", "-l", &directory], "at most 0.3"),
+        ("what changed, 100 files, s", vec!["diff", &before, "latest"], "at most 1"),
+        ("the versions of a file, s", vec!["versions", &file], ""),
+        ("one name, searched in all, s", vec!["find", "file-0500123.txt", "bench"], ""),
+    ] {
+        let took = (0..5).map(|_| lifeboat.call(&arguments)).collect::<Result<Vec<_>, _>>()?;
+        row(what, Median::of(took.iter().map(|took| seconds(took.wall))), asked);
+    }
+    let target = place.join("restored");
+    let restored = lifeboat.restore(&target)?;
+    let copied = cp_a(&source, &place.join("copied"))?;
+    fs::remove_dir_all(place.join("copied"))?;
+    row("restore, s; cp -a", format!("{:.1}; {:.1}", seconds(restored.wall), seconds(copied.wall)), "");
+    row("  the command, peak MiB", format!("{:.1}", mib(restored.peak_bytes)), "at most 256");
+    fs::remove_dir_all(target)?;
+    for format in ["tar", "zip"] {
+        let dumped = lifeboat.call_into(&["dump", &at(""), "--format", format], Path::new("/dev/null"))?;
+        row(&format!("dump as {format}, s"), format!("{:.1}", seconds(dumped.wall)), "");
+        row("  the command, peak MiB", format!("{:.1}", mib(dumped.peak_bytes)), "at most 256");
+    }
+    let mounted = place.join("mounted");
+    fs::create_dir(&mounted)?;
+    let mut command = lifeboat.lab.lifeboat_command();
+    let mut child = command.args(["mount", "bench@latest"]).arg(&mounted).stderr(Stdio::null()).spawn()?;
+    while fs::read_dir(&mounted)?.next().is_none() {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let found = Command::new("find").arg(&mounted).args(["-type", "f", "-newermt", "2000-01-01"]).output()?;
+    let count = found.stdout.iter().filter(|byte| **byte == b'\n').count();
+    if count as u64 != COUNT {
+        return Err(format!("{count} files are in the mount").into());
+    }
+    let peak = Usage::of(child.id())?.peak_bytes;
+    row("a mount, all attributes looked at, peak MiB", format!("{:.1}", mib(peak)), "at most 256");
+    Command::new("umount").arg(&mounted).status()?;
+    child.wait()?;
+    Ok(())
+}
+
+/// On the disk, for three times 8 GB.
+fn changed(_: &Path) -> Result<(), Failure> {
+    const BYTES: u64 = 8_000_000_000;
+    const PLACES: u64 = 80;
+    let place = tempfile::Builder::new().prefix("lifeboat-bench-").tempdir()?;
+    let source = place.path().join("source");
+    fs::create_dir(&source)?;
+    data::large_file(&source.join("database"), BYTES)?;
+    let lifeboat = Lifeboat::start(&place.path().join("lab"), &source)?;
+    lifeboat.backup()?;
+    let first = lifeboat.newest()?;
+    let target = place.path().join("target");
+    lifeboat.restore(&target)?;
+    let changed = data::change_places(&target.join("database"), PLACES, BYTES / PLACES, BYTES / 100 / PLACES)?;
+    let address = format!("bench:{}@{first}", source.display());
+    let shown = target.display().to_string();
+    let arguments = ["restore", &address, "--to", &shown, "--overwrite", "always", "--json"];
+    let output = lifeboat.lab.lifeboat(&arguments)?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let told: serde_json::Value = serde_json::from_str(text.lines().last().unwrap_or_default())?;
+    let fetched = told["fetched_bytes"].as_u64().ok_or("the restore does not say what it fetched")?;
+    row("changed, % of the file", format!("{:.3}", 100.0 * changed as f64 / BYTES as f64), "");
+    row("fetched, % of the file", format!("{:.3}", 100.0 * fetched as f64 / BYTES as f64), "at most 2");
+    let same = Command::new("cmp").arg(source.join("database")).arg(target.join("database")).status()?;
+    if !same.success() {
+        return Err("what was restored differs".into());
+    }
     Ok(())
 }

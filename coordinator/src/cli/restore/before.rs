@@ -1,15 +1,17 @@
 //! What is said and asked before anything is written: what a restore would do, whether there is room, what is deleted.
 
 use super::{Opened, RestoreArgs};
-use crate::cli::output::size;
-use lifeboat_agent::restore::{Questions, Room, Rules, Selection, Survey, survey};
+use crate::cli::output::{size, span};
+use lifeboat_agent::restore::{Questions, Room, Rules, Selection, Survey, estimate, survey};
 use lifeboat_proto::status::{ErrorClass, Failure};
 use lifeboat_proto::v1;
 use serde::Serialize;
 use std::fs::File;
 use std::io::{self, BufRead, IsTerminal};
 use std::os::fd::OwnedFd;
-use std::path::Path;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 /// What a dry run tells.
 #[derive(Debug, Serialize)]
@@ -28,12 +30,21 @@ pub struct DryRun {
     inodes_needed: u64,
     /// None where the file system does not count them.
     inodes_free: Option<u64>,
+    /// How long it will take; none for a restore on a server.
+    seconds: Option<f64>,
+    sampled_entries: u64,
+    sampled_bytes: u64,
 }
 
 /// Finds out what a restore would do. Blocks.
 pub fn dry_run(opened: &Opened, selection: &Selection, args: &RestoreArgs, rules: Rules) -> Result<DryRun, Failure> {
+    let begun = Instant::now();
     let survey = survey_of(opened, selection, args, rules, true)?;
+    let surveyed = begun.elapsed();
     let room = Room::at(args.to()).map_err(|error| cannot_look(args.to(), &error))?;
+    // Where nothing can be written beside the target there is no estimate; that is no reason to tell nothing.
+    let estimate =
+        beside(args.to()).and_then(|beside| estimate(&opened.reader, selection, &survey, surveyed, &beside).ok());
     Ok(DryRun {
         made: survey.made,
         changed: survey.changed,
@@ -48,7 +59,27 @@ pub fn dry_run(opened: &Opened, selection: &Selection, args: &RestoreArgs, rules
         space_free: room.bytes,
         inodes_needed: survey.inodes(),
         inodes_free: room.inodes,
+        seconds: estimate.map(|estimate| estimate.time.as_secs_f64()),
+        sampled_entries: estimate.map_or(0, |estimate| estimate.sampled_entries),
+        sampled_bytes: estimate.map_or(0, |estimate| estimate.sampled_bytes),
     })
+}
+
+/// A directory on the file system of the target that is not the target itself, which stays as it is.
+fn beside(target: &Path) -> Option<PathBuf> {
+    let absolute = std::path::absolute(target).ok()?;
+    let above = absolute.ancestors().skip(1).find(|path| path.is_dir())?;
+    let device = |path: &Path| path.metadata().ok().map(|metadata| metadata.dev());
+    let is_same = !absolute.exists() || device(&absolute) == device(above);
+    is_same.then(|| above.to_owned())
+}
+
+impl DryRun {
+    fn time(&self) -> String {
+        let time = span(self.seconds.unwrap_or_default().ceil() as u64);
+        let (entries, bytes) = (self.sampled_entries, size(self.sampled_bytes));
+        format!("about {time}, as {entries} of its small entries and {bytes} of its large files took just now")
+    }
 }
 
 impl From<v1::RestorePlan> for DryRun {
@@ -67,6 +98,9 @@ impl From<v1::RestorePlan> for DryRun {
             space_free: plan.space_free,
             inodes_needed: plan.inodes_needed,
             inodes_free: plan.inodes_free,
+            seconds: None,
+            sampled_entries: 0,
+            sampled_bytes: 0,
         }
     }
 }
@@ -93,6 +127,7 @@ impl DryRun {
             )),
             always(format!("space          {} needed, {} free", size(self.space_needed), size(self.space_free))),
             always(format!("inodes         {} needed{inodes}", self.inodes_needed)),
+            (self.seconds.is_some(), format!("time           {}", self.time())),
         ];
         lines.into_iter().filter_map(|(is_shown, line)| is_shown.then_some(line)).collect::<Vec<_>>().join("\n")
     }

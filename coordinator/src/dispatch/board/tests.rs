@@ -27,7 +27,8 @@ fn backup(name: &str) -> Work {
 
 fn restore(order: u8) -> Work {
     let (grant, terms) = (Bytes::from_static(b"grant"), Bytes::from_static(b"terms"));
-    Work::Restore { order: Digest::of(&[order]), directory: "staging".into(), grant, terms }
+    let (snapshot, wanted) = (SnapshotId::from_bytes([1; 32]), Digest::of(&[order]));
+    Work::Restore { snapshot, wanted, directory: "staging".into(), grant, terms }
 }
 
 fn set(name: &str) -> SourceSetName {
