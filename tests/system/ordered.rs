@@ -129,6 +129,9 @@ fn a_mirror_says_first_how_much_it_would_delete() {
     let mirror = [&base[..], &["--overwrite", "if-changed", "--delete"]].concat();
     let plan = last(&order(&world, &[&mirror[..], &["--dry-run", "--json"]].concat()));
     assert_eq!((&plan["deleted"], &plan["made"]), (&2.into(), &0.into()), "{plan}");
+    assert!(plan["seconds"].as_f64().unwrap() < 10.0 && plan["sampled_entries"].as_u64().unwrap() > 100, "{plan}");
+    let names = fs::read_dir(staging(&world, "")).unwrap().map(|entry| entry.unwrap().file_name());
+    assert_eq!(names.collect::<Vec<_>>(), ["mirror"], "nothing is left of the sample");
     refused(&order(&world, &mirror), &["2 entries in staging/mirror on server are not in the snapshot"]);
     assert!(staging(&world, "mirror/extra").exists());
     let done = last(&order(&world, &[&mirror[..], &["--yes", "--json"]].concat()));

@@ -27,6 +27,7 @@ use lifeboat_proto::convert::{Ended, JobName};
 use lifeboat_proto::status::{ErrorClass, Failure, with_causes};
 use lifeboat_proto::v1;
 use std::path::Path;
+use std::time::Instant;
 
 /// Losses that a report names.
 const LOSSES_REPORTED: usize = 100;
@@ -177,7 +178,13 @@ impl Allowed {
         let terms = self.terms.terms();
         let questions = Questions { rules: conduct::rules(terms, begin), delete: terms.delete, compare: true };
         let there = Target::look_below(&self.place.base, &self.place.below);
+        let begun = Instant::now();
         let survey = restore::survey(reader, selection, there, questions)?;
+        let surveyed = begun.elapsed();
+        let estimate = self.place.beside().and_then(|beside| {
+            // Where nothing can be written beside the target there is none; all else is told.
+            restore::estimate(reader, selection, &survey, surveyed, beside).ok()
+        });
         let room = Room::at(&self.place.path()).map_err(|error| of_disk(&error))?;
         Ok(v1::RestorePlan {
             made: survey.made,
@@ -193,6 +200,9 @@ impl Allowed {
             space_free: room.bytes,
             inodes_needed: survey.inodes(),
             inodes_free: room.inodes,
+            milliseconds: estimate.map(|estimate| u64::try_from(estimate.time.as_millis()).unwrap_or(u64::MAX)),
+            sampled_entries: estimate.map_or(0, |estimate| estimate.sampled_entries),
+            sampled_bytes: estimate.map_or(0, |estimate| estimate.sampled_bytes),
         })
     }
 }

@@ -16,6 +16,11 @@ pub struct RestorePlace {
 }
 
 impl RestorePlace {
+    /// A directory that only root has named, and that is not the place itself.
+    pub fn beside(&self) -> Option<&Path> {
+        if self.below.as_os_str().is_empty() { self.base.parent() } else { Some(&self.base) }
+    }
+
     /// As one path, to be shown.
     pub fn path(&self) -> PathBuf {
         if self.below.as_os_str().is_empty() { self.base.clone() } else { self.base.join(&self.below) }

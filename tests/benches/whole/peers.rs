@@ -75,6 +75,15 @@ impl Lifeboat {
         measured(&command, &[0, 3])
     }
 
+    /// How long a restore of the whole source would take, as a dry run says, in seconds.
+    pub fn stated(&self, target: &Path) -> Result<f64, Failure> {
+        let address = format!("bench:{}", self.source.display());
+        let target = target.to_string_lossy();
+        let output = self.lab.lifeboat(&["restore", &address, "--to", &target, "--dry-run", "--json"])?;
+        let told: serde_json::Value = serde_json::from_slice(&output.stdout)?;
+        Ok(told["seconds"].as_f64().ok_or("a dry run states no time")?)
+    }
+
     /// One command of `lifeboat`.
     pub fn call(&self, arguments: &[&str]) -> Result<Took, Failure> {
         self.call_into(arguments, Path::new("/dev/null"))

@@ -97,6 +97,7 @@ struct Rounds {
     backups: Vec<BackupTook>,
     repositories: Vec<u64>,
     restores: Vec<Took>,
+    stated: Vec<f64>,
     peaks: Vec<(u64, u64)>,
     restic_backups: Vec<Took>,
     restic_restores: Vec<Took>,
@@ -129,6 +130,8 @@ fn system(place: &Path) -> Result<(), Failure> {
     row("restore, s", Median::of(wall(&rounds.restores)), "");
     row("  CPU of the command, s", cpu(&rounds.restores), "");
     row("  the command, peak MiB", peak(&rounds.restores), "");
+    let true_times = wall(&rounds.restores);
+    row("  stated time / true time", ratio(&rounds.stated, &true_times), "0.7 to 1.3, from 20 s on");
     row("  coordinator, peak MiB, backup and restore", Median::of(rounds.peaks.iter().map(|peak| mib(peak.1))), "");
     row("restore by restic, s", Median::of(wall(&rounds.restic_restores)), "");
     row("  CPU, s", cpu(&rounds.restic_restores), "");
@@ -148,6 +151,7 @@ fn system_round(place: &Path, source: &Path, rounds: &mut Rounds) -> Result<(), 
     rounds.tars.push(tar_zstd(source)?);
     rounds.repositories.push(lifeboat.repository_bytes()?);
     let emptied = |took: Result<Took, Failure>| took.and_then(|took| Ok(fs::remove_dir_all(&target).map(|()| took)?));
+    rounds.stated.push(lifeboat.stated(&target)?);
     rounds.restores.push(emptied(lifeboat.restore(&target))?);
     rounds.restic_restores.push(emptied(restic.restore(&target))?);
     rounds.copies.push(emptied(cp_a(source, &target))?);
@@ -241,10 +245,12 @@ fn million(place: &Path) -> Result<(), Failure> {
         row(what, Median::of(took.iter().map(|took| seconds(took.wall))), asked);
     }
     let target = place.join("restored");
+    let stated = lifeboat.stated(&target)?;
     let restored = lifeboat.restore(&target)?;
     let copied = cp_a(&source, &place.join("copied"))?;
     fs::remove_dir_all(place.join("copied"))?;
     row("restore, s; cp -a", format!("{:.1}; {:.1}", seconds(restored.wall), seconds(copied.wall)), "");
+    row("  stated time / true time", format!("{:.2}", stated / seconds(restored.wall)), "0.7 to 1.3");
     row("  the command, peak MiB", format!("{:.1}", mib(restored.peak_bytes)), "at most 256");
     fs::remove_dir_all(target)?;
     for format in ["tar", "zip"] {
@@ -283,7 +289,10 @@ fn changed(_: &Path) -> Result<(), Failure> {
     lifeboat.backup()?;
     let first = lifeboat.newest()?;
     let target = place.path().join("target");
-    lifeboat.restore(&target)?;
+    let stated = lifeboat.stated(&target)?;
+    let restored = lifeboat.restore(&target)?;
+    row("restore of all of it, s", format!("{:.1}", seconds(restored.wall)), "");
+    row("  stated time / true time", format!("{:.2}", stated / seconds(restored.wall)), "0.7 to 1.3");
     let changed = data::change_places(&target.join("database"), PLACES, BYTES / PLACES, BYTES / 100 / PLACES)?;
     let address = format!("bench:{}@{first}", source.display());
     let shown = target.display().to_string();

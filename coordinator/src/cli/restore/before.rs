@@ -30,7 +30,7 @@ pub struct DryRun {
     inodes_needed: u64,
     /// None where the file system does not count them.
     inodes_free: Option<u64>,
-    /// How long it will take; none for a restore on a server.
+    /// How long it would take; none if no sample could be restored.
     seconds: Option<f64>,
     sampled_entries: u64,
     sampled_bytes: u64,
@@ -98,9 +98,9 @@ impl From<v1::RestorePlan> for DryRun {
             space_free: plan.space_free,
             inodes_needed: plan.inodes_needed,
             inodes_free: plan.inodes_free,
-            seconds: None,
-            sampled_entries: 0,
-            sampled_bytes: 0,
+            seconds: plan.milliseconds.map(|milliseconds| milliseconds as f64 / 1000.0),
+            sampled_entries: plan.sampled_entries,
+            sampled_bytes: plan.sampled_bytes,
         }
     }
 }
