@@ -4,7 +4,7 @@
 //! order, to `writer`, which looks at what is there and asks `decide` what becomes of it. Directories, links and devices
 //! are made at once; a file is a [`FileSlot`], which the workers of `fill` fill with what `fetch` has verified, and finish;
 //! a file that is there is [`Existing`], which they compare first. A directory gets its own attributes when all that
-//! belongs into it is there. `survey` tells the same beforehand, and `unfinished` remembers what did not come to its end.
+//! belongs into it is there. `survey` tells the same beforehand, and `ledger` remembers what began.
 //!
 //! # Invariants
 //! * Nothing outside the target is written, linked or changed (INV-47): every step goes by descriptor, beneath the
@@ -29,6 +29,7 @@ mod existing;
 pub mod fetch;
 mod fill;
 mod flags;
+mod ledger;
 mod listing;
 mod own;
 mod owner;
@@ -41,7 +42,6 @@ mod shared;
 mod slot;
 mod survey;
 mod target;
-mod unfinished;
 mod visit;
 mod writer;
 
@@ -51,6 +51,7 @@ pub use engine::restore;
 pub use estimate::{Estimate, estimate};
 pub use existing::{Adopted, Existing, Source};
 pub use fill::small_chunks;
+pub use ledger::{Complete, Ledger, LedgerError, Record};
 pub use own::Own;
 pub use owner::{Owners, Substitute, SubstituteError};
 pub use progress::Progress;
@@ -60,6 +61,5 @@ pub use selection::{Selection, SelectionError};
 pub use slot::{FileSlot, WriteError};
 pub use survey::{Questions, Survey, survey};
 pub use target::{Before, Expected, Target, TargetError, of_disk};
-pub use unfinished::{Ledger, LedgerError, Unfinished};
 pub use visit::{Visitor, tree, visit};
 pub use writer::{Options, Step, Writer};

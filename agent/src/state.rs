@@ -7,7 +7,7 @@
 //! | `tls` | TLS key (PKCS #8), certificate (DER), each behind its length; changed together | mode 0600, refused otherwise |
 //! | `head` | the newest signed journal head that this host saw | |
 //! | `outcomes.json` | how the last backup of each source set ended | for `status` |
-//! | `obeyed.json` | which restore orders were obeyed, until they expire | |
+//! | `obeyed.json` | which restore orders were obeyed, and what was reported, until they expire | |
 //! | `trees/`, `scratch/`, `commands/` | local trees; temporary files; output of commands | |
 //! | `restore/`, `restores/` | where restores may write; those that did not end | |
 //!
@@ -24,6 +24,7 @@ pub use head::{HeadKeeper, Verdict};
 pub use outcome::{Outcomes, SetOutcome};
 
 use lifeboat_format::id::Digest;
+use lifeboat_proto::convert::control::JobReport;
 use lifeboat_proto::status::ErrorClass;
 use rustix::fs::{FlockOperation, flock};
 use std::fs::{DirBuilder, File, OpenOptions};
@@ -129,14 +130,20 @@ impl StateDir {
         outcome::load(&self.path)
     }
 
-    /// Whether a restore order was obeyed to its end.
-    pub fn is_obeyed(&self, order: &Digest) -> Result<bool, StateError> {
-        obeyed::is_obeyed(&self.path, order)
+    /// What was reported of a restore order, if it was obeyed to its end.
+    pub fn obeyed(&self, order: &Digest) -> Result<Option<JobReport>, StateError> {
+        obeyed::report(&self.path, order)
     }
 
-    /// Remembers until its expiry that a restore order was obeyed.
-    pub fn keep_obeyed(&self, order: &Digest, expires_ns: i64, now_ns: i64) -> Result<(), StateError> {
-        obeyed::keep(&self.path, order, expires_ns, now_ns)
+    /// Remembers until its expiry that a restore order was obeyed, and what was reported.
+    pub fn keep_obeyed(
+        &self,
+        order: &Digest,
+        report: &JobReport,
+        expires_ns: i64,
+        now_ns: i64,
+    ) -> Result<(), StateError> {
+        obeyed::keep(&self.path, order, report, expires_ns, now_ns)
     }
 
     /// Remembers how a backup ended.

@@ -11,7 +11,7 @@ pub struct Mounted {
 }
 
 impl Mounted {
-    /// One GiB of `ext4`, `xfs`, `btrfs` …; none where this machine cannot: no root, no tool, no loop device.
+    /// One GiB of `ext4`, `xfs`, `btrfs`, `exfat`; none where this machine cannot: no root, no tool, no loop device.
     pub fn new(kind: &str) -> Option<Self> {
         if !is_root() {
             return None;
@@ -20,8 +20,10 @@ impl Mounted {
         let (image, top) = (place.path().join("image"), place.path().join("top"));
         std::fs::File::create(&image).ok()?.set_len(1 << 30).ok()?;
         std::fs::create_dir(&top).ok()?;
-        run(&format!("mkfs.{kind}"), &["-q".as_ref(), image.as_ref()])?;
-        run("mount", &["-o".as_ref(), "loop".as_ref(), image.as_ref(), top.as_ref()])?;
+        run(&format!("mkfs.{kind}"), &[image.as_ref()])?;
+        // Where the kernel has no exFAT of its own, there is one by FUSE.
+        let kind = if kind == "exfat" { "exfat-fuse" } else { kind };
+        run("mount", &["-o".as_ref(), "loop".as_ref(), "-t".as_ref(), kind.as_ref(), image.as_ref(), top.as_ref()])?;
         Some(Self { place })
     }
 

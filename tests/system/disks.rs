@@ -3,6 +3,7 @@
 pub mod as_root {
     use crate::world::{World, noise, refused, said};
     use lifeboat_coordinator::cli::demo::lab::Side;
+    use lifeboat_tests::mounted::Mounted;
     use std::fs;
     use std::path::{Path, PathBuf};
     use std::process::Command;
@@ -125,6 +126,58 @@ pub mod as_root {
         assert!(output.status.success(), "{}", said(&output));
         let compared =
             lifeboat_coordinator::cli::demo::compare::compare(&world.source(), &world.path("small/restored"));
+        assert_eq!(compared.unwrap().differences, []);
+    }
+
+    #[test]
+    fn a_restore_to_a_disk_without_inodes_stops_and_goes_on_with_some() {
+        let world = World::new();
+        (0..400).for_each(|file| world.write(&format!("{}/{file}", file % 10), &noise(file, 100)));
+        world.backed_up();
+        fs::create_dir(world.path("small")).unwrap();
+        let disk = Disk::at(&world.path("small"), 40);
+        let mount = |option: &str| call(Command::new("mount").args(["-o", option]).arg(&disk.0));
+        mount("remount,nr_inodes=150");
+        let (address, target) = (format!("server:{}", world.source().display()), world.lab.path("small/restored"));
+        let restore = |more: &[&str]| {
+            world.lab.try_lifeboat(&[&["restore", &address, "--to", &target][..], more].concat()).unwrap()
+        };
+        refused(&restore(&[]), &["there is no room in", "inodes are needed"]);
+        let output = restore(&["--no-space-check"]);
+        refused(&output, &["No space left", "make room on the disk of", "the same command goes on"]);
+        let begun = fs::read_dir(&target).unwrap().count();
+        assert!(begun > 0, "it had begun");
+        mount("remount,nr_inodes=1000");
+        let output = restore(&["--no-space-check"]);
+        assert!(output.status.success(), "{}", said(&output));
+        let target = std::path::Path::new(&target);
+        let compared = lifeboat_coordinator::cli::demo::compare::compare(&world.source(), target);
+        assert_eq!(compared.unwrap().differences, []);
+    }
+
+    /// Btrfs has quotas that bind root too.
+    #[test]
+    fn a_restore_beyond_a_quota_stops_and_goes_on_with_more() {
+        let Some(disk) = Mounted::new("btrfs") else {
+            println!("left out: a quota, which needs mkfs.btrfs and a loop device");
+            return;
+        };
+        let place = disk.top().join("limited");
+        let btrfs = |arguments: &[&str]| call(Command::new("btrfs").args(arguments).arg(&place));
+        call(Command::new("btrfs").args(["quota", "enable"]).arg(disk.top()));
+        btrfs(&["subvolume", "create"]);
+        btrfs(&["qgroup", "limit", "8M"]);
+        let world = World::new();
+        (0..20).for_each(|file| world.write(&format!("{file}"), &noise(file, MIB)));
+        world.backed_up();
+        let (address, target) = (format!("server:{}", world.source().display()), place.join("restored"));
+        let restore = || world.lab.try_lifeboat(&["restore", &address, "--to", target.to_str().unwrap()]).unwrap();
+        let output = restore();
+        refused(&output, &["quota exceeded", "make room", "the same command goes on"]);
+        btrfs(&["qgroup", "limit", "none"]);
+        let output = restore();
+        assert!(output.status.success(), "{}", said(&output));
+        let compared = lifeboat_coordinator::cli::demo::compare::compare(&world.source(), &target);
         assert_eq!(compared.unwrap().differences, []);
     }
 

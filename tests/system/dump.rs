@@ -108,7 +108,7 @@ fn a_zip_opens_and_what_it_cannot_carry_is_named() {
     let (archive, output) = dump(&world, "a.zip", &[&source(&world), "--exclude", "only a hole", "--format", "zip"]);
     let text = said(&output);
     assert_eq!(output.status.code(), Some(3), "{text}");
-    assert!(text.contains("1 entries lost their hard link") && text.contains("/second name: hard link"), "{text}");
+    assert!(text.contains("1 entry lost its hard link") && text.contains("/second name: hard link"), "{text}");
     let read = python(
         "import zipfile, json, sys, hashlib, struct\n\
          z = zipfile.ZipFile(sys.argv[1])\n\
@@ -158,7 +158,7 @@ fn what_is_damaged_is_left_out_and_named_and_nobody_who_reads_ends_it_with_an_er
         let (archive, output) = dump(&world, format, &[&source(&world), "--format", format]);
         let text = said(&output);
         assert_eq!(output.status.code(), Some(3), "{text}");
-        assert!(text.contains("1 entries were not restored") && text.contains("/damaged: "), "{text}");
+        assert!(text.contains("1 entry was not restored") && text.contains("/damaged: "), "{text}");
         assert!(fs::metadata(archive).unwrap().len() < 50_000);
     }
     fs::write(largest, whole).unwrap();

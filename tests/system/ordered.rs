@@ -56,8 +56,8 @@ fn a_restore_by_order_goes_to_staging_and_equals_what_was_backed_up() {
     assert_eq!(directory, staging(&world, &name));
     assert_equal(&world.source(), &directory);
     assert_eq!(done["host"], "server");
-    let again = order(&world, &[&source(&world), "--on", "server", "--wait"]);
-    refused(&again, &["is not empty", "--overwrite"]);
+    let other = order(&world, &[&source(&world), "--on", "server", "--into", &name, "--strip", "0", "--wait"]);
+    refused(&other, &["is not empty", "--overwrite"]);
     let reused =
         last(&order(&world, &[&source(&world), "--on", "server", "--overwrite", "always", "--wait", "--json"]));
     assert_eq!(reused["fetched_bytes"], 0, "{reused}");
@@ -132,7 +132,7 @@ fn a_mirror_says_first_how_much_it_would_delete() {
     assert!(plan["seconds"].as_f64().unwrap() < 10.0 && plan["sampled_entries"].as_u64().unwrap() > 100, "{plan}");
     let names = fs::read_dir(staging(&world, "")).unwrap().map(|entry| entry.unwrap().file_name());
     assert_eq!(names.collect::<Vec<_>>(), ["mirror"], "nothing is left of the sample");
-    refused(&order(&world, &mirror), &["2 entries in staging/mirror on server are not in the snapshot"]);
+    refused(&order(&world, &mirror), &["2 entries in staging/mirror on server would be deleted"]);
     assert!(staging(&world, "mirror/extra").exists());
     let done = last(&order(&world, &[&mirror[..], &["--yes", "--json"]].concat()));
     assert_eq!(done["deleted"], 2, "{done}");

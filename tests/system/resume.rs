@@ -4,6 +4,7 @@ use crate::world::{World, noise, refused, said};
 use lifeboat_coordinator::cli::demo::compare::compare;
 use lifeboat_coordinator::cli::demo::lab::Side;
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread;
@@ -44,7 +45,8 @@ fn start(world: &World, arguments: &[&str]) -> Child {
     let address = format!("server:{}", world.source().display());
     let mut command = world.lab.lifeboat_command();
     command.args(["restore", &address]).args(arguments);
-    command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+    let told = fs::File::create(world.path("told")).unwrap();
+    command.stdout(Stdio::null()).stderr(told).spawn().unwrap()
 }
 
 /// Bytes that the coordinator has written so far, as the kernel counts them: what it sends, above all.
@@ -109,7 +111,7 @@ fn inv_16_a_restore_that_is_killed_at_any_moment_is_finished_by_the_same_command
         let mut is_done = false;
         while !is_done {
             let mut counted = sent(&world);
-            let mut restore = by.begin(&world, "target");
+            let (mut restore, before) = (by.begin(&world, "target"), killed);
             let ended = loop {
                 if killed == kills {
                     break restore.wait().unwrap();
@@ -142,7 +144,8 @@ fn inv_16_a_restore_that_is_killed_at_any_moment_is_finished_by_the_same_command
             };
             this_costs += sent(&world) - counted;
             is_done = ended.success();
-            assert!(is_done || this_kills > 0, "{by:?}: {ended}");
+            let told = fs::read_to_string(world.path("told")).unwrap();
+            assert!(is_done || killed > before, "{by:?}, and nobody killed anything: {ended}: {told}");
         }
         assert_whole(&world, &target);
         fs::remove_dir_all(&target).unwrap();
@@ -166,8 +169,11 @@ fn an_unfinished_restore_goes_on_with_its_snapshot_and_is_in_the_way_of_others()
         thread::sleep(Duration::from_millis(1));
     }
     thread::sleep(Duration::from_millis(30));
-    restore.kill().unwrap();
-    restore.wait().unwrap();
+    let pid = rustix::process::Pid::from_child(&restore);
+    rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
+    assert!(!restore.wait().unwrap().success());
+    let told = fs::read_to_string(world.path("told")).unwrap();
+    assert!(told.contains("stopped before its end") && told.contains("the same restore goes on"), "{told}");
     let original = world.path("original");
     fs::rename(world.source(), &original).unwrap();
     fs::create_dir(world.source()).unwrap();
@@ -184,6 +190,45 @@ fn an_unfinished_restore_goes_on_with_its_snapshot_and_is_in_the_way_of_others()
     assert_eq!(fs::read(target.join("large")).unwrap(), noise(1, 64 * MIB));
     assert_eq!(fs::read_dir(&target).unwrap().count(), 2, "no temporary file is left");
     refused(&call(&["restore", &address, "--to", to]), &["is not empty", "--overwrite"]);
+}
+
+#[test]
+fn a_restore_whose_end_nobody_saw_is_told_again_by_the_same_command_and_not_done_again() {
+    let world = World::new();
+    world.write("file", b"as it was");
+    world.write("directory/large", &noise(1, 4 * MIB));
+    world.backed_up();
+    let address = format!("server:{}", world.source().display());
+    let here = world.path("target");
+    for (target, more) in [
+        (here.clone(), &["--to", here.to_str().unwrap()][..]),
+        (world.path("agent/restore/there"), &["--on", "server", "--into", "there", "--wait"]),
+    ] {
+        let restore = || world.lab.try_lifeboat(&[&["restore", &address], more].concat()).unwrap();
+        let restored = || {
+            let output = restore();
+            assert!(output.status.success(), "{more:?}: {}", said(&output));
+            assert_whole(&world, &target);
+            said(&output)
+        };
+        restored();
+        let changed = || fs::metadata(target.join("file")).unwrap().ctime_nsec();
+        let before = changed();
+        assert!(restored().contains("restored 3 entries"), "{more:?}");
+        assert_eq!(changed(), before, "{more:?}: nothing was touched");
+        fs::write(target.join("file"), "work of today").unwrap();
+        refused(&restore(), &["holds this restore", "1 entry is not as then", "--overwrite"]);
+        assert_eq!(fs::read(target.join("file")).unwrap(), b"work of today");
+        for name in ["file", "directory/large"] {
+            fs::remove_file(target.join(name)).unwrap();
+        }
+        fs::remove_dir(target.join("directory")).unwrap();
+        restored();
+    }
+    world.write("file", b"newer");
+    world.backed_up();
+    let again = world.lab.try_lifeboat(&["restore", &address, "--to", here.to_str().unwrap()]).unwrap();
+    refused(&again, &["is not empty", "--overwrite"]);
 }
 
 #[test]

@@ -3,7 +3,8 @@
 /// As root, because only root mounts, and protects files.
 mod as_root {
     use crate::disks::as_root::Disk;
-    use crate::world::{World, said, summary_of};
+    use crate::world::{World, noise, said, summary_of};
+    use lifeboat_tests::mounted::Mounted;
     use std::fs;
     use std::process::{Command, Output};
 
@@ -65,6 +66,44 @@ mod as_root {
         let again = mirror(&world, target.to_str().unwrap());
         assert!(again.status.success(), "{}", said(&again));
         assert!(!target.join("middle").exists());
+    }
+
+    /// On exFAT, which has no owners, modes, or links besides.
+    #[test]
+    fn where_capital_and_small_letters_are_the_same_the_second_name_is_named_and_the_first_stays() {
+        let Some(disk) = Mounted::new("exfat") else {
+            println!(
+                "left out: names that differ in case alone, which need mkfs.exfat, mount.exfat-fuse and a loop device"
+            );
+            return;
+        };
+        let world = World::new();
+        for name in ["Directory/file", "README", "directory/other", "readme", "unlike"] {
+            world.write(name, name.as_bytes());
+        }
+        world.write("large", &noise(1, 9 << 20));
+        world.backed_up();
+        let (address, target) = (format!("server:{}", world.source().display()), disk.top().join("restored"));
+        let to = target.to_str().unwrap();
+        for more in [&[][..], &["--overwrite", "always"], &["--overwrite", "never"]] {
+            let arguments = [&["restore", &address, "--to", to, "--json"], more].concat();
+            let output = world.lab.try_lifeboat(&arguments).unwrap();
+            assert_eq!(output.status.code(), Some(3), "{}", said(&output));
+            let summary = summary_of(&output);
+            let losses = losses(&output);
+            assert_eq!(summary["failed_entries"], 3, "{more:?}: {losses}");
+            for name in ["/directory: ", "/directory/other: ", "/readme: "] {
+                assert!(losses.contains(name), "{more:?}: {name} in {losses}");
+            }
+            assert!(losses.contains("capital and small letters"), "{losses}");
+            let mut names: Vec<_> = fs::read_dir(&target).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+            names.sort();
+            assert_eq!(names, ["Directory", "README", "large", "unlike"], "{more:?}");
+            for name in ["Directory/file", "README", "unlike"] {
+                assert_eq!(fs::read(target.join(name)).unwrap(), name.as_bytes(), "{more:?}");
+            }
+            assert_eq!(fs::read(target.join("large")).unwrap(), noise(1, 9 << 20));
+        }
     }
 
     #[test]

@@ -44,6 +44,14 @@ struct Law<'a> {
     config: &'a Path,
 }
 
+/// What becomes of an order.
+enum Judgement {
+    /// It may be obeyed.
+    Obey(Box<Allowed>),
+    /// It was obeyed before; this was reported.
+    Obeyed(JobReport),
+}
+
 /// An order that may be obeyed.
 struct Allowed {
     grant: Grant,
@@ -62,14 +70,11 @@ enum Done {
 /// Restores, and says how it ended. Blocks; not to be called from a thread of the runtime.
 pub fn restore(pipeline: &Pipeline, host: &Host, job: &JobName, order: (&[u8], &[u8]), task: &Task) -> JobReport {
     let now_ns = SystemClock::new().now_ns();
-    let allowed = match Law::of(host).and_then(|law| law.check(order, now_ns)) {
-        Ok(allowed) => allowed,
-        Err(error) => return failed(job, &error),
-    };
-    match allowed.run(pipeline, host, task) {
-        Ok(done) => report(job, &allowed.place, done, task),
-        Err(error) => failed(job, &error),
-    }
+    let ended = Law::of(host).and_then(|law| law.check(order, now_ns)).and_then(|judgement| match judgement {
+        Judgement::Obey(allowed) => allowed.obey(pipeline, host, job, task),
+        Judgement::Obeyed(report) => Ok(JobReport { job: job.clone(), ..report }),
+    });
+    ended.unwrap_or_else(|error| failed(job, &error))
 }
 
 fn failed(job: &JobName, error: &AgentError) -> JobReport {
@@ -94,8 +99,8 @@ impl<'a> Law<'a> {
         })
     }
 
-    /// Whether to obey an order: grant and terms. Asks nobody.
-    fn check(&self, (grant, terms): (&[u8], &[u8]), now_ns: i64) -> Result<Allowed, AgentError> {
+    /// Whether to obey an order, which is grant and terms. Asks nobody.
+    fn check(&self, (grant, terms): (&[u8], &[u8]), now_ns: i64) -> Result<Judgement, AgentError> {
         let not_good = |error: FormatError| refused(format!("the order is not good: {error}"));
         let needed = usize::try_from(self.policy.trust.operators).unwrap_or(usize::MAX);
         let (grant, terms) = (Grant::parse(grant).map_err(not_good)?, SignedTerms::parse(terms).map_err(not_good)?);
@@ -105,8 +110,8 @@ impl<'a> Law<'a> {
         if order.target != GrantTarget::Host(self.host) || order.recipient != self.recipient {
             return Err(refused("the order is for another host"));
         }
-        if self.state.is_obeyed(&grant.order().digest())? {
-            return Err(refused("the order was obeyed before; a new one is needed to restore again"));
+        if let Some(report) = self.state.obeyed(&grant.order().digest())? {
+            return Ok(Judgement::Obeyed(report));
         }
         let place = policy::place(&self.policy.restore, &self.state.staging(), &order.directory);
         let place = place.map_err(|error: PlaceError| refused(error.to_string()))?;
@@ -115,13 +120,25 @@ impl<'a> Law<'a> {
             true => Own::default(),
             false => Own::of([self.config, self.state.path()]),
         };
-        Ok(Allowed { grant, terms, place, own })
+        Ok(Judgement::Obey(Box::new(Allowed { grant, terms, place, own })))
     }
 }
 
 impl Allowed {
     fn order(&self) -> &GrantOrder {
         self.grant.order().order()
+    }
+
+    /// Restores, and remembers what is reported of it: who asks again is told the same.
+    fn obey(&self, pipeline: &Pipeline, host: &Host, job: &JobName, task: &Task) -> Result<JobReport, AgentError> {
+        let done = self.run(pipeline, host, task)?;
+        let is_over = matches!(&done, Done::Restored(report) if report.failed_entries == 0);
+        let report = report(job, &self.place, done, task);
+        if is_over {
+            let (order, now_ns) = (self.grant.order().digest(), SystemClock::new().now_ns());
+            host.state.keep_obeyed(&order, &report, self.order().expires_ns, now_ns)?;
+        }
+        Ok(report)
     }
 
     fn run(&self, pipeline: &Pipeline, host: &Host, task: &Task) -> Result<Done, AgentError> {
@@ -150,10 +167,6 @@ impl Allowed {
         let request = Request { terms, asked: &asked, snapshot: &snapshot, target: &target, own };
         let open = |expected| Target::open_below(&self.place.base, &self.place.below, &self.own, expected);
         let report = conduct::conduct(&reader, &selection, request, begin, open, &ledger, &task.restored)?;
-        if report.failed_entries == 0 {
-            let (order, now_ns) = (self.grant.order().digest(), SystemClock::new().now_ns());
-            host.state.keep_obeyed(&order, self.order().expires_ns, now_ns)?;
-        }
         Ok(Done::Restored(report))
     }
 
@@ -335,7 +348,11 @@ mod tests {
                 state: &self.state,
                 config: self.directory.path(),
             };
-            law.check((grant, terms), now_ns).err().map(|error| error.to_string())
+            match law.check((grant, terms), now_ns) {
+                Ok(Judgement::Obey(_)) => None,
+                Ok(Judgement::Obeyed(report)) => Some(report.message),
+                Err(error) => Some(error.to_string()),
+            }
         }
     }
 
@@ -386,12 +403,12 @@ mod tests {
     }
 
     #[test]
-    fn an_order_that_was_obeyed_is_not_obeyed_again() {
+    fn an_order_that_was_obeyed_is_not_obeyed_again_but_its_report_is_given() {
         let place = Place::new();
         let good = sent(&order(), &[&key(1)], &key(5));
         let digest = SignedOrder::sign(&order(), &[&key(2)]).unwrap().digest();
-        place.state.keep_obeyed(&digest, NOW + HOUR, NOW).unwrap();
-        let refusal = place.refusal("", &good, NOW).unwrap();
-        assert!(refusal.contains("obeyed before"), "{refusal}");
+        let report = JobReport::failed("1".parse().unwrap(), "what was reported");
+        place.state.keep_obeyed(&digest, &report, NOW + HOUR, NOW).unwrap();
+        assert_eq!(place.refusal("", &good, NOW).as_deref(), Some("what was reported"));
     }
 }

@@ -1,19 +1,22 @@
 //! One restore from its terms to its report: here by the command line, on a server by order; both go the same way.
 
 use super::fetch::GrantReader;
+use super::ledger::{Complete, Ledger, LedgerError, Record};
 use super::progress::Progress;
-use super::unfinished::{Ledger, LedgerError, Unfinished};
 use super::visit::tree;
 use super::{
-    Begin, Expected, Options, Overwrite, Own, Report, Rules, Selection, Substitute, SubstituteError, Target,
-    TargetError, Writer, of_disk, restore,
+    Begin, Expected, Options, Overwrite, Own, Questions, Report, Rules, Selection, Substitute, SubstituteError, Target,
+    TargetError, Writer, of_disk, restore, survey,
 };
 use jiff::Timestamp;
 use lifeboat_format::grant::{Existing, RestoreTerms};
 use lifeboat_format::tree::{Attributes, Entry, EntryKind};
 use lifeboat_proto::status::{ErrorClass, Failure};
 use std::fs;
+use std::os::fd::AsFd;
 use std::path::Path;
+
+const HOW_OVER: &str = "name a new or empty directory, or say with --overwrite always|if-changed|if-newer|never what happens to what is there";
 
 /// Why there is no selection.
 #[derive(Debug)]
@@ -62,10 +65,12 @@ pub fn select(reader: &GrantReader, terms: &RestoreTerms) -> Result<Selection, S
 /// How what is there is dealt with.
 pub fn rules(terms: &RestoreTerms, begin: &Begin) -> Rules {
     let goes_on_since = match begin {
-        Begin::Anew(_) => None,
-        Begin::GoOn(unfinished) => Some(unfinished.since()),
+        Begin::Anew(_) | Begin::Done(_) => None,
+        Begin::GoOn(record) => Some(record.since()),
     };
     let overwrite = match terms.existing {
+        // What a complete restore left is on disk: its size and time can be believed.
+        Existing::Refuse if matches!(begin, Begin::Done(_)) => Overwrite::IfChanged,
         Existing::Refuse => Overwrite::default(),
         Existing::Overwrite => Overwrite::Always,
         Existing::OverwriteIfChanged => Overwrite::IfChanged,
@@ -98,7 +103,8 @@ pub struct Request<'a> {
     pub own: Own,
 }
 
-/// Restores. `open` opens the target in the state that is expected of it. Blocks.
+/// Restores; what is complete already is only looked at. `open` opens the target in the state that is expected of it.
+/// Blocks.
 ///
 /// # Errors
 /// The target cannot be used, the disk is full, the coordinator cannot be asked, or `progress` says stop. What is written
@@ -119,36 +125,69 @@ pub fn conduct(
     let options = Options { numeric_ids, users, groups, rules, delete, own: request.own };
     let expected = match &begin {
         Begin::Anew(expected) => expected.clone(),
-        Begin::GoOn(unfinished) => Expected::Unfinished(unfinished.before.clone()),
+        Begin::GoOn(record) => Expected::Unfinished(record.before.clone()),
+        Begin::Done(_) => Expected::Unfinished(None),
     };
-    let target = open(expected).map_err(|error| of_target(&error))?;
-    let unfinished = match begin {
-        Begin::GoOn(unfinished) => unfinished,
-        Begin::Anew(_) => Unfinished {
+    let mut target = open(expected.clone()).map_err(|error| of_target(&error))?;
+    let record = match begin {
+        Begin::Done(record) => return look_again(reader, selection, rules, &record, &target, progress),
+        Begin::GoOn(record) => record,
+        Begin::Anew(_) => Record {
             target: fs::canonicalize(request.target).map_err(|error| of_disk(&error))?,
             inode: target.inode().map_err(|error| of_disk(&error.into()))?,
             asked: request.asked.to_owned(),
             snapshot: request.snapshot.to_owned(),
             began: Timestamp::now().as_second(),
             before: target.before().cloned(),
+            complete: None,
         },
     };
-    ledger.begin(&unfinished).map_err(remember)?;
+    ledger.keep(&record).map_err(remember)?;
+    target.shut(request.target, &expected).map_err(|error| {
+        // Nothing of this restore is in it.
+        ledger.forget(&record);
+        of_target(&error)
+    })?;
     let writer = Writer::new(target, options).map_err(|error| of_disk(&error))?;
     let report = restore(reader, selection, writer, progress)?;
     // What could not be restored can be tried again by the same command.
     if report.failed_entries == 0 {
-        ledger.end(request.target).map_err(remember)?;
+        let (at, lost_attributes) = (Timestamp::now().as_second(), report.lost_attributes.clone());
+        ledger.keep(&Record { complete: Some(Complete { at, lost_attributes }), ..record }).map_err(remember)?;
+        ledger.forget_old(at);
     }
     Ok(report)
 }
 
+/// Reports a complete restore again, if all that it restored is still there.
+fn look_again(
+    reader: &GrantReader,
+    selection: &Selection,
+    rules: Rules,
+    record: &Record,
+    target: &Target,
+    progress: &Progress,
+) -> Result<Report, Failure> {
+    let there = target.as_fd().try_clone_to_owned().map_err(|error| of_disk(&error))?;
+    let survey = survey(reader, selection, Some(there), Questions { rules, delete: false, compare: true })?;
+    let gone = survey.made + survey.changed + survey.blocked;
+    let complete = record.complete.clone().unwrap_or_default();
+    if gone > 0 {
+        let at = Timestamp::from_second(complete.at).unwrap_or_default();
+        let entries = if gone == 1 { "entry is" } else { "entries are" };
+        let target = record.target.display();
+        let problem =
+            format!("{target} holds this restore, which was complete at {at}; but {gone} {entries} not as then");
+        return Err(Failure::new(ErrorClass::Usage, problem).hint(HOW_OVER));
+    }
+    progress.reused(survey.reused_bytes);
+    let (unchanged, lost_attributes) = (survey.unchanged, complete.lost_attributes);
+    Ok(Report { entries: unchanged, unchanged, bytes: survey.reused_bytes, lost_attributes, ..Report::default() })
+}
+
 fn of_target(error: &TargetError) -> Failure {
     match error {
-        TargetError::NotEmpty { .. } => Failure::of(ErrorClass::Usage, error).hint(
-            "name a new or empty directory, or say with --overwrite always|if-changed|if-newer|never what happens to what \
-             is there",
-        ),
+        TargetError::NotEmpty { .. } => Failure::of(ErrorClass::Usage, error).hint(HOW_OVER),
         TargetError::InUse { .. } => {
             Failure::of(ErrorClass::Busy, error).hint("wait for its end, or name another directory")
         }

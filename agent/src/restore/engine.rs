@@ -126,7 +126,7 @@ fn with_workers(
             worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         }
         let failure = stopped.lock().unwrap_or_else(PoisonError::into_inner).take();
-        match failure {
+        match failure.or_else(|| writer.check_room().err()) {
             Some(failure) => {
                 writer.stop();
                 Err(failure)
@@ -151,6 +151,7 @@ impl Visitor for Walk<'_> {
 
     fn entry(&mut self, entry: Entry, in_tree: Vec<u8>) -> Result<(), Failure> {
         self.progress.check()?;
+        self.writer.check_room()?;
         if let Some(failure) = &*self.stopped.lock().unwrap_or_else(PoisonError::into_inner) {
             return Err(failure.clone());
         }

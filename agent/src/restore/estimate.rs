@@ -21,8 +21,8 @@ use std::time::{Duration, Instant};
 /// Files that are read piece by piece.
 const LARGE_BYTES: u64 = 1 << 20;
 /// Runs of small entries, and how long one is.
-const RUNS: usize = 12;
-const RUN_ENTRIES: usize = 128;
+const RUNS: usize = 64;
+const RUN_ENTRIES: usize = 256;
 /// Large files of which a piece is taken, and how much of each.
 const LARGE_FILES: usize = 12;
 const PIECE_BYTES: u64 = 12 << 20;
@@ -38,7 +38,7 @@ pub struct Estimate {
     pub sampled_bytes: u64,
 }
 
-/// Estimates the restore that a survey tells of, which took `surveyed` to compare what is there. `beside` is a directory
+/// Estimates the restore that a survey tells of, which took `surveyed`. `beside` is a directory
 /// on the file system of the target: a new one is made in it, and removed. Blocks for some seconds.
 pub fn estimate(
     reader: &GrantReader,
@@ -69,8 +69,8 @@ pub fn estimate(
     let part = if all_bytes == 0 { 1.0 } else { survey.fetch_bytes.min(all_bytes) as f64 / all_bytes as f64 };
     let for_small = timed(reader, selection, small, beside)?.mul_f64(share(sampler.small_entries, sampled_entries));
     let for_large = timed(reader, selection, pieces, beside)?.mul_f64(share(sampler.large_bytes, sampled_bytes));
-    let compared = if survey.reused_bytes > 0 { surveyed } else { Duration::ZERO };
-    Ok(Estimate { time: (for_small + for_large).mul_f64(part) + compared, sampled_entries, sampled_bytes })
+    // The restore will walk the tree and compare what is there too.
+    Ok(Estimate { time: (for_small + for_large).mul_f64(part) + surveyed, sampled_entries, sampled_bytes })
 }
 
 fn share(all: u64, sampled: u64) -> f64 {

@@ -19,10 +19,16 @@ impl Progress {
         self.stop.store(true, Ordering::Relaxed);
     }
 
+    /// Whether it was asked to end.
+    pub fn is_stopped(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
+    }
+
     /// A failure if it was asked to end.
     pub(super) fn check(&self) -> Result<(), Failure> {
-        match self.stop.load(Ordering::Relaxed) {
-            true => Err(Failure::new(ErrorClass::Busy, "the restore was stopped before its end")),
+        match self.is_stopped() {
+            true => Err(Failure::new(ErrorClass::Busy, "the restore was stopped before its end")
+                .hint("what was restored stays, and the same restore goes on where it was")),
             false => Ok(()),
         }
     }

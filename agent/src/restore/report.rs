@@ -98,7 +98,7 @@ pub struct Report {
     /// Bytes of content in them, holes included.
     pub bytes: u64,
     /// How many attributes were lost, by [`Attribute::kind`].
-    pub lost_attributes: BTreeMap<&'static str, u64>,
+    pub lost_attributes: BTreeMap<String, u64>,
     /// The first thousand of them.
     pub losses: Vec<Loss>,
     /// How many entries were not restored.
@@ -117,7 +117,7 @@ impl Report {
 
     /// Counts an attribute that an entry lost.
     pub fn lose(&mut self, path: &[u8], attribute: Attribute, reason: impl fmt::Display) {
-        *self.lost_attributes.entry(attribute.kind()).or_default() += 1;
+        *self.lost_attributes.entry(attribute.kind().to_owned()).or_default() += 1;
         if self.losses.len() < NAMED_MAX {
             self.losses.push(Loss { path: path.to_vec(), attribute, reason: reason.to_string() });
         }

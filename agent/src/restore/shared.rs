@@ -7,16 +7,17 @@ use super::flags;
 use super::owner::{Owner, Owners};
 use super::report::Report;
 use super::slot::{rename_over, temporary_name};
-use super::target::Target;
+use super::target::{Target, of_disk};
 use crate::metadata::{EARLY_FLAGS, KEPT_FLAGS, UNWRITABLE_FLAGS};
 use crate::walk::{Held, Stat, stat_at};
 use lifeboat_format::tree::{Attributes, Time};
+use lifeboat_proto::status::Failure;
 use rustix::fs::{AtFlags, Gid, Uid, linkat};
-use rustix::io;
+use rustix::io::{self, Errno};
 use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::os::fd::OwnedFd;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 
 /// So many files with several names are left as they are; more are written anew. About 64 MiB.
 const CLAIMS_MAX: usize = 1 << 20;
@@ -33,6 +34,8 @@ pub struct Shared {
     landed: Condvar,
     /// Files with several names that were there, and are entries of the tree.
     claimed: Mutex<HashSet<(u64, u64)>>,
+    /// Set when something could not be made for want of room: what the system said.
+    want_of_room: OnceLock<Errno>,
 }
 
 /// A place for an entry: the directory it belongs into, held open, and its name there.
@@ -129,11 +132,30 @@ impl Shared {
             in_flight: Mutex::default(),
             landed: Condvar::new(),
             claimed: Mutex::default(),
+            want_of_room: OnceLock::new(),
         }
     }
 
     pub fn report(&self) -> MutexGuard<'_, Report> {
         self.report.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What is to be said of an error at making something. Remembers whether it is for want of room: of bytes, of inodes,
+    /// or of what a quota leaves.
+    pub fn told(&self, error: Errno) -> String {
+        if matches!(error, Errno::NOSPC | Errno::DQUOT) {
+            // The first will do.
+            let _ = self.want_of_room.set(error);
+        }
+        match error {
+            Errno::EXIST => format!("{error}; does the file system there take capital and small letters for the same?"),
+            _ => error.to_string(),
+        }
+    }
+
+    /// A failure if something could not be made because there is no room: all that is still to come would fail too.
+    pub fn check_room(&self) -> Result<(), Failure> {
+        self.want_of_room.get().map_or(Ok(()), |error| Err(of_disk(&(*error).into())))
     }
 
     pub fn fail(&self, path: &[u8], reason: impl fmt::Display) {
@@ -205,7 +227,10 @@ impl Shared {
     pub fn link(&self, from: &OwnedFd, name: &[u8], place: &Place, over: bool) {
         match self.try_link(from, name, place, over) {
             Ok(()) => self.made(0),
-            Err(error) => self.fail(&place.path, format_args!("cannot link it: {error}")),
+            Err(error) => {
+                let told = self.told(error);
+                self.fail(&place.path, format_args!("cannot link it: {told}"));
+            }
         }
     }
 

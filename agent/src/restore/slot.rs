@@ -7,7 +7,7 @@ use super::existing::{IMMUTABLE, Source};
 use super::shared::{Flight, Place};
 use super::target::{BENEATH, open_beneath};
 use crate::metadata::EARLY_FLAGS;
-use crate::walk::{Held, Shown, stat_open};
+use crate::walk::{Held, Shown, stat_at, stat_open};
 use lifeboat_format::tree::Attributes;
 use rustix::fs::{
     AtFlags, CWD, FallocateFlags, FileType, Mode, OFlags, RenameFlags, fallocate, fchmod, ftruncate, linkat, openat2,
@@ -83,7 +83,7 @@ impl FileSlot {
         match created {
             Ok(created) => Self::begin_with(flight, attributes, bytes, created, over),
             Err(error) => {
-                let reason = cannot_create(place, error);
+                let reason = cannot_create(place, error, &flight.shared().told(error));
                 flight.fail(reason);
                 None
             }
@@ -157,8 +157,9 @@ impl FileSlot {
                 Ok(())
             }
             Err(error) => {
+                let told = work.flight.shared().told(error);
                 let error = work.error("name", error);
-                work.fail(format_args!("{error}: {}", error.source));
+                work.fail(format_args!("{error}: {told}"));
                 Err(error)
             }
         }
@@ -234,9 +235,7 @@ impl Work {
         match &self.temporary {
             None => linkat(CWD, self.file.proc_path(), descriptor, &**name, AtFlags::SYMLINK_FOLLOW),
             Some(temporary) if self.over => rename_over(descriptor, &temporary.name, name),
-            Some(temporary) => {
-                renameat_with(descriptor, temporary.name.as_str(), descriptor, &**name, RenameFlags::NOREPLACE)
-            }
+            Some(temporary) => rename_new(descriptor, &temporary.name, name),
         }
     }
 
@@ -258,12 +257,25 @@ impl Work {
 }
 
 /// Why nothing can be created there, as well as it can be told.
-fn cannot_create(place: &Place, error: Errno) -> String {
+fn cannot_create(place: &Place, error: Errno, told: &str) -> String {
     match error {
         Errno::PERM if super::flags::forbid_changes(&place.descriptor) => {
             IMMUTABLE.replace("what is there", "its directory")
         }
-        _ => format!("cannot create it: {error}"),
+        _ => format!("cannot create it: {told}"),
+    }
+}
+
+/// Gives a file its name, unless something has it.
+fn rename_new(directory: &OwnedFd, temporary: &str, name: &[u8]) -> io::Result<()> {
+    match renameat_with(directory, temporary, directory, name, RenameFlags::NOREPLACE) {
+        // Some file systems, among them those of other systems, cannot do it in one step.
+        Err(Errno::INVAL | Errno::NOSYS) => match stat_at(directory, name) {
+            Ok(_) => Err(Errno::EXIST),
+            Err(Errno::NOENT) => renameat(directory, temporary, directory, name),
+            Err(error) => Err(error),
+        },
+        result => result,
     }
 }
 

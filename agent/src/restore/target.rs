@@ -64,7 +64,13 @@ pub fn of_disk(error: &std::io::Error) -> Failure {
         std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => ErrorClass::Full,
         _ => ErrorClass::Internal,
     };
-    Failure::new(class, format!("cannot write to the directory that is restored to: {error}"))
+    let failure = Failure::new(class, format!("cannot write to the directory that is restored to: {error}"));
+    match class {
+        ErrorClass::Full => {
+            failure.hint("make room there (bytes, inodes, a quota); the same restore goes on where it was")
+        }
+        _ => failure,
+    }
 }
 
 /// A directory that is restored into. If it was empty, it belongs to the restore alone while it runs.
@@ -99,11 +105,12 @@ impl Target {
     /// Takes a new or empty directory, which is made if it is not there. Until the restore has ended, only this user can
     /// enter.
     pub fn open(path: &Path) -> Result<Self, TargetError> {
-        Self::open_as(path, Expected::Empty)
+        let mut target = Self::open_as(path, Expected::Empty)?;
+        target.shut(path, &Expected::Empty)?;
+        Ok(target)
     }
 
-    /// Takes a directory, which is made if it is not there. Others are shut out if it is empty, or was when the
-    /// unfinished restore began; and no second restore may run in it.
+    /// Takes a directory, which is made if it is not there. No second restore may run in it.
     pub fn open_as(path: &Path, expected: Expected) -> Result<Self, TargetError> {
         let failed = |action, source: std::io::Error| TargetError::System { action, path: path.to_owned(), source };
         std::fs::create_dir_all(path).map_err(|error| failed("make", error))?;
@@ -160,34 +167,53 @@ impl Target {
             target.before = before;
             return Ok(target);
         }
-        target.close_if_empty().map_err(|error| failed("take for the restore", error.into()))?;
-        match target.is_empty || expected == Expected::Anything {
-            true => Ok(target),
+        target.look().map_err(|error| failed("look into", error.into()))?;
+        target.check(path, &expected)?;
+        Ok(target)
+    }
+
+    fn check(&self, path: &Path, expected: &Expected) -> Result<(), TargetError> {
+        match self.is_empty || *expected != Expected::Empty {
+            true => Ok(()),
             false => Err(TargetError::NotEmpty { path: path.to_owned() }),
         }
     }
 
-    /// Shuts everybody else out if nothing is in it, and looks again afterwards.
-    fn close_if_empty(&mut self) -> io::Result<()> {
-        if !is_empty(&self.root)? {
-            return Ok(());
+    fn look(&mut self) -> io::Result<()> {
+        self.is_empty = is_empty(&self.root)?;
+        if self.is_empty {
+            let stat = stat_open(&self.root)?;
+            let mut acl = vec![0; XATTR_BYTES_MAX];
+            let default_acl = fgetxattr(&self.root, DEFAULT_ACL, &mut acl).ok().map(|length| acl[..length].to_vec());
+            self.before = Some(Before { mode: stat.mode, uid: stat.uid, default_acl });
         }
-        let stat = stat_open(&self.root)?;
-        let mut before = Before { mode: stat.mode, uid: stat.uid, default_acl: None };
-        if geteuid().is_root() && stat.uid != 0 {
+        Ok(())
+    }
+
+    /// Shuts everybody else out if nothing is in it, and looks again afterwards: it must be as `expected` still. How it was
+    /// is to be remembered before, for whoever goes on.
+    pub fn shut(&mut self, path: &Path, expected: &Expected) -> Result<(), TargetError> {
+        let failed = |error: Errno| TargetError::System {
+            action: "take for the restore",
+            path: path.to_owned(),
+            source: error.into(),
+        };
+        self.close_if_empty().map_err(failed)?;
+        self.check(path, expected)
+    }
+
+    fn close_if_empty(&mut self) -> io::Result<()> {
+        let Some(before) = self.before.as_ref().filter(|_| self.is_empty) else { return Ok(()) };
+        if geteuid().is_root() && before.uid != 0 {
             fchown(&self.root, Some(geteuid()), None)?;
         }
         match fchmod(&self.root, Mode::RWXU) {
             Err(Errno::PERM) => {} // Another's directory that this user may write: so may the others.
             result => result?,
         }
-        let mut acl = vec![0; XATTR_BYTES_MAX];
-        if let Ok(length) = fgetxattr(&self.root, DEFAULT_ACL, &mut acl) {
-            acl.truncate(length);
+        if before.default_acl.is_some() {
             fremovexattr(&self.root, DEFAULT_ACL)?;
-            before.default_acl = Some(acl);
         }
-        self.before = Some(before);
         self.is_empty = is_empty(&self.root)?;
         if !self.is_empty {
             self.give_back();

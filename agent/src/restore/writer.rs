@@ -252,7 +252,7 @@ impl Writer {
                 return Ok(slot.map_or(Step::Settled, |slot| begun(slot, content.bytes)));
             }
             kind => {
-                make_special(&kind, &place, &place.name).map_err(|error| format!("cannot make it: {error}"))?;
+                make_special(&kind, &place, &place.name).map_err(|error| self.cannot("make it", error))?;
                 self.complete_special(&place, &attributes)?;
             }
         }
@@ -315,12 +315,21 @@ impl Writer {
         let made = mkdirat(&place.descriptor, &*place.name, Mode::from_raw_mode(UNFINISHED_MODE.into()))
             .and_then(|()| open_beneath(&place.descriptor, &place.name, OFlags::RDONLY | OFlags::DIRECTORY))
             .and_then(|descriptor| Ok((stat_open(&descriptor)?, descriptor)));
-        let (stat, descriptor) = made.map_err(|error| format!("cannot make the directory: {error}"))?;
+        let (stat, descriptor) = made.map_err(|error| self.cannot("make the directory", error))?;
         if place.inherits {
             forget_default_acl(&descriptor);
         }
         self.go_into(place, Directory::new(Some(attributes), stat, descriptor), None, true);
         Ok(())
+    }
+
+    fn cannot(&self, what: &str, error: io::Errno) -> String {
+        format!("cannot {what}: {}", self.shared.told(error))
+    }
+
+    /// A failure if something could not be made because there is no room.
+    pub fn check_room(&self) -> Result<(), lifeboat_proto::status::Failure> {
+        self.shared.check_room()
     }
 
     /// Goes into a directory that was there.

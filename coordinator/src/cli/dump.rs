@@ -9,7 +9,7 @@ mod tar;
 mod walk;
 mod zip;
 
-use super::output::{Output, size};
+use super::output::{Output, counted, size};
 use super::reading::{AddressArgs, RESTORE, blocking};
 use super::restore::{SelectionArgs, say_losses};
 use super::{Done, Global};
@@ -85,6 +85,6 @@ pub async fn dump(args: DumpArgs, global: &Global, out: &mut Output) -> Result<D
     bar.finish_and_clear();
     let report = report?;
     say_losses(&report, gaps, &named_gaps, out);
-    out.say(format_args!("wrote {} entries, {}", report.entries, size(report.bytes)));
+    out.say(format_args!("wrote {}, {}", counted(report.entries, "entry", "entries"), size(report.bytes)));
     Ok(if report.is_complete() { Done::Whole } else { Done::WithLosses })
 }

@@ -120,6 +120,11 @@ fn written(result: io::Result<()>) -> Result<(), Failure> {
     }
 }
 
+/// So many things, with the word for one or for several.
+pub fn counted(count: u64, one: &str, several: &str) -> String {
+    format!("{count} {}", if count == 1 { one } else { several })
+}
+
 /// Bytes, for people.
 pub fn size(bytes: u64) -> String {
     HumanBytes(bytes).to_string()

@@ -4,7 +4,7 @@
 //! command and forgotten with it. What is read after that is checked here, record by record.
 
 use super::admin::{self, Admin};
-use super::output::{Output, ago, from_ns, hex, moment, zone, zone_name};
+use super::output::{Output, ago, counted, from_ns, hex, moment, zone, zone_name};
 use super::{Done, Global, elsewhere};
 use crate::address::{self, Address, AddressError, Candidate, When};
 use crate::config::Config;
@@ -309,7 +309,7 @@ impl Opened {
             (true, _) => "suspect".to_owned(),
             (false, 0) => "complete".to_owned(),
             (false, 1) => "with 1 gap".to_owned(),
-            (false, gaps) => format!("with {gaps} gaps"),
+            (false, gaps) => format!("with {}", counted(*gaps, "gap", "gaps")),
         };
         out.say(format_args!(
             "{before}snapshot {} of {host_name}, set {source_set}, from {} ({age}), {state}; times are those of {}",

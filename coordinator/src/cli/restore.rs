@@ -8,7 +8,7 @@ mod before;
 mod order;
 mod own;
 
-use super::output::{Output, hex, size};
+use super::output::{Output, counted, hex, size};
 use super::reading::{AddressArgs, Opened, RESTORE, blocking, short_id};
 use super::{Done, Global, elsewhere};
 use crate::address::{AddressError, When, clean_path};
@@ -16,7 +16,7 @@ use before::DryRun;
 use clap::{Args, ValueEnum};
 use lifeboat_agent::restore::conduct::{self, Request, SelectError};
 use lifeboat_agent::restore::{
-    self as agent, Begin, Ledger, Own, Progress, Report, Selection, Target, refuse_without_room,
+    self as agent, Begin, Expected, Ledger, Own, Progress, Report, Selection, Target, refuse_without_room,
 };
 use lifeboat_agent::walk::Shown;
 use lifeboat_format::grant::{Existing, RestoreTerms};
@@ -28,11 +28,14 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use tokio::signal::unix::{SignalKind, signal};
 
 /// How often progress is shown.
 const SHOW_EVERY: Duration = Duration::from_millis(100);
 /// And told to programs.
 const TELL_EVERY: Duration = Duration::from_secs(1);
+/// The exit code of what Ctrl-C ends at once, as shells have it: 128 and the number of the signal.
+const INTERRUPTED: i32 = 130;
 
 /// Give files back as they were
 #[derive(Debug, Args)]
@@ -198,12 +201,21 @@ pub async fn restore(args: RestoreArgs, global: &Global, out: &mut Output) -> Re
     let found = ledger.find(args.to()).map_err(|error| Failure::of(ErrorClass::Internal, &error))?;
     let begin = agent::begin(args.to(), &args.asked(), found, args.overwrite.is_some())?;
     let snapshot = match &begin {
-        Begin::Anew(_) => None,
-        Begin::GoOn(unfinished) => Some(When::Snapshot(unfinished.snapshot.clone())),
+        Begin::Anew(_) | Begin::Done(_) => None,
+        Begin::GoOn(record) => Some(When::Snapshot(record.snapshot.clone())),
     };
     let opened = args.address.open_at(snapshot, "restore", RESTORE, global).await?;
+    let begin = match begin {
+        // The same words mean another snapshot by now.
+        Begin::Done(record) if record.snapshot != hex(&opened.snapshot.snapshot) => Begin::Anew(Expected::Empty),
+        begin => begin,
+    };
     let goes_on = if matches!(begin, Begin::GoOn(_)) { "going on with " } else { "" };
     opened.say_which(goes_on, out);
+    if matches!(begin, Begin::Done(_)) {
+        out.say(format_args!("{} holds this restore; looking whether it is all there", args.to().display()));
+    }
+    let needs_room = begin == Begin::Anew(Expected::Empty) && !args.no_space_check;
     let terms = args.terms(&opened.path)?;
     let rules = conduct::rules(&terms, &begin);
     if args.dry_run {
@@ -217,7 +229,7 @@ pub async fn restore(args: RestoreArgs, global: &Global, out: &mut Output) -> Re
         if args.delete && !args.yes {
             before::ask_to_delete(&opened, &selection, &args, rules)?;
         }
-        if args.overwrite.is_none() && rules.goes_on_since.is_none() && !args.no_space_check {
+        if needs_room {
             let whole = (opened.snapshot.content_bytes, opened.snapshot.entries);
             refuse_without_room(&opened.reader, &selection, args.to(), Some(whole))?;
         }
@@ -239,7 +251,7 @@ pub async fn restore(args: RestoreArgs, global: &Global, out: &mut Output) -> Re
         written.map_err(|failure| what_now(failure, target))
     });
     let mut shown_at = Instant::now();
-    let report = shown_while(work, || {
+    let report = shown_while(work, &progress, || {
         let now = Moment::of(&progress);
         if out.is_json() && shown_at.elapsed() >= TELL_EVERY {
             shown_at = Instant::now();
@@ -248,7 +260,7 @@ pub async fn restore(args: RestoreArgs, global: &Global, out: &mut Output) -> Re
         bar.set_position(now.bytes);
         bar.set_message(format!("; {} files, {} there already", now.files, size(now.reused_bytes)));
     })
-    .await;
+    .await?;
     bar.finish_and_clear();
     let report = report?;
     let mut restored = restored(&snapshot, &report, &progress);
@@ -274,7 +286,8 @@ pub async fn restore(args: RestoreArgs, global: &Global, out: &mut Output) -> Re
 /// What was done, in a line.
 fn summary(restored: &Restored) -> String {
     let Restored { snapshot, entries, unchanged, kept, deleted, bytes, reused_bytes, .. } = restored;
-    let mut text = format!("restored {entries} entries, {} from snapshot {snapshot}", size(*bytes));
+    let mut text =
+        format!("restored {}, {} from snapshot {snapshot}", counted(*entries, "entry", "entries"), size(*bytes));
     let parts = [
         (*unchanged, format!("{unchanged} were there already ({})", size(*reused_bytes))),
         (*kept, format!("{kept} stayed as they were")),
@@ -319,14 +332,23 @@ impl RestoreArgs {
     }
 }
 
-/// Waits for `work`, and calls `show` now and then until it is done.
-async fn shown_while<R>(work: impl Future<Output = R>, mut show: impl FnMut()) -> R {
+/// Waits for a restore, and calls `show` now and then until it is done. Ctrl-C asks it to stop; a second one does not wait.
+async fn shown_while<R>(
+    work: impl Future<Output = R>,
+    progress: &Progress,
+    mut show: impl FnMut(),
+) -> Result<R, Failure> {
+    let mut interrupts = signal(SignalKind::interrupt()).map_err(|error| Failure::of(ErrorClass::Internal, &error))?;
     let mut ticks = tokio::time::interval(SHOW_EVERY);
     let mut work = std::pin::pin!(work);
     loop {
         tokio::select! {
-            done = &mut work => return done,
+            done = &mut work => return Ok(done),
             _ = ticks.tick() => show(),
+            Some(()) = interrupts.recv() => match progress.is_stopped() {
+                false => progress.stop(),
+                true => std::process::exit(INTERRUPTED),
+            },
         }
     }
 }
@@ -396,14 +418,14 @@ fn restored(snapshot: &v1::SnapshotInfo, report: &Report, progress: &Progress) -
 /// Says what a backup did not have, and what did not come back of it.
 pub fn say_losses(report: &Report, gaps: u64, named_gaps: &[String], out: &Output) {
     if gaps > 0 {
-        out.say(format_args!("the backup itself had {gaps} gaps; they are not in it:"));
+        out.say(format_args!("the backup itself had {}, missing here too:", counted(gaps, "gap", "gaps")));
         named_gaps.iter().for_each(|gap| out.say(format_args!("  {gap}")));
     }
     if report.failed_entries > 0 {
-        out.say(format_args!("{} entries were not restored", report.failed_entries));
+        out.say(format_args!("{} not restored", counted(report.failed_entries, "entry was", "entries were")));
     }
     for (kind, count) in &report.lost_attributes {
-        out.say(format_args!("{count} entries lost their {kind}"));
+        out.say(format_args!("{} {kind}", counted(*count, "entry lost its", "entries lost their")));
     }
     report.failures.iter().for_each(|failure| out.say(format_args!("  {failure}")));
     report.losses.iter().for_each(|loss| out.say(format_args!("  {loss}")));

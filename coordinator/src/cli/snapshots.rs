@@ -1,6 +1,6 @@
 //! `lifeboat snapshots`: what there is to restore from.
 
-use super::output::{Output, Row, from_ns, hex, moment, outcome_name, size};
+use super::output::{Output, Row, counted, from_ns, hex, moment, outcome_name, size};
 use super::{Done, Global, admin};
 use clap::Args;
 use jiff::Timestamp;
@@ -41,7 +41,7 @@ impl Row for SnapshotRow {
             (Some(_), _) => "suspect".to_owned(),
             (None, 0) => self.outcome.unwrap_or("–").to_owned(),
             (None, 1) => "1 gap".to_owned(),
-            (None, gaps) => format!("{gaps} gaps"),
+            (None, gaps) => counted(gaps, "gap", "gaps"),
         };
         vec![
             self.snapshot.chars().take(12).collect(),

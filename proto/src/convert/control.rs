@@ -2,6 +2,7 @@
 
 use super::*;
 use lifeboat_format::id::SnapshotId;
+use prost::Message;
 
 /// What an agent says of itself when it connects.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,6 +43,17 @@ impl JobReport {
     pub fn failed(job: JobName, message: impl Into<String>) -> Self {
         let (message, gaps) = (message.into(), Vec::new());
         Self { job, ended: Ended::Failed, snapshot: None, message, gaps, gap_count: 0, restored: None }
+    }
+
+    /// As it is sent, to be kept.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        v1::JobEnded::from(self.clone()).encode_to_vec()
+    }
+
+    /// Reads what was kept.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, ConvertError> {
+        let message = v1::JobEnded::decode(bytes).map_err(|error| ConvertError::new("report", error.to_string()))?;
+        message.try_into()
     }
 }
 

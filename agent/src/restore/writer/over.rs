@@ -103,7 +103,7 @@ impl Writer {
                     make_special(kind, &place, temporary.as_bytes())?;
                     rename_over(&place.descriptor, &temporary, &place.name)
                 });
-                made.map_err(|error| format!("cannot put it in the place of what is there: {error}"))?;
+                made.map_err(|error| self.cannot("put it in the place of what is there", error))?;
                 self.complete_special(&place, &entry.attributes)?;
                 Ok(Step::Settled)
             }

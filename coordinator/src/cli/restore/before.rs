@@ -1,7 +1,7 @@
 //! What is said and asked before anything is written: what a restore would do, whether there is room, what is deleted.
 
 use super::{Opened, RestoreArgs};
-use crate::cli::output::{size, span};
+use crate::cli::output::{counted, size, span};
 use lifeboat_agent::restore::{Questions, Room, Rules, Selection, Survey, estimate, survey};
 use lifeboat_proto::status::{ErrorClass, Failure};
 use lifeboat_proto::v1;
@@ -111,7 +111,7 @@ impl DryRun {
         let inodes = self.inodes_free.map(|free| format!(", {free} free")).unwrap_or_default();
         let always = |line| (true, line);
         let lines = [
-            always(format!("would make     {} entries", self.made)),
+            always(format!("would make     {}", counted(self.made, "entry", "entries"))),
             always(format!("would change   {}", self.changed)),
             always(format!("would delete   {}", self.deleted)),
             (
@@ -144,7 +144,8 @@ pub fn go_on_with_deletion(deleted: u64, place: &str) -> Result<(), Failure> {
     if deleted == 0 {
         return Ok(());
     }
-    let what = format!("{deleted} entries in {place} are not in the snapshot and would be deleted");
+    let what =
+        format!("{} in {place} would be deleted, not being in the snapshot", counted(deleted, "entry", "entries"));
     if !io::stdin().is_terminal() {
         let failure = Failure::new(ErrorClass::Usage, what);
         return Err(failure.hint("--dry-run tells more; --yes goes on without asking"));

@@ -5,7 +5,7 @@
 use super::before::{DryRun, go_on_with_deletion};
 use super::{RestoreArgs, select};
 use crate::cli::job::{Ending, follow};
-use crate::cli::output::{Output, size};
+use crate::cli::output::{Output, counted, size};
 use crate::cli::reading::{Opened, RESTORE, Wanted, blocking};
 use crate::cli::{Done, Global, admin};
 use crate::config::Config;
@@ -163,7 +163,10 @@ fn tell(ended: v1::JobEnded, opened: &Opened, target: &Target, out: &mut Output)
         return Ok(Done::Whole);
     }
     if opened.snapshot.gap_count > 0 {
-        out.say(format_args!("the backup itself had {} gaps; they are not in it:", opened.snapshot.gap_count));
+        out.say(format_args!(
+            "the backup itself had {}, missing here too:",
+            counted(opened.snapshot.gap_count, "gap", "gaps")
+        ));
         opened.gaps.iter().for_each(|gap| out.say(format_args!("  {gap}")));
     }
     losses.iter().for_each(|loss| out.say(format_args!("  {loss}")));
@@ -189,7 +192,8 @@ fn tell(ended: v1::JobEnded, opened: &Opened, target: &Target, out: &mut Output)
     };
     out.value(&restored, |restored| {
         let Restored { host, directory, snapshot, entries, bytes, .. } = restored;
-        format!("restored {entries} entries, {} from snapshot {snapshot} to {directory} on {host}", size(*bytes))
+        let entries = counted(*entries, "entry", "entries");
+        format!("restored {entries}, {} from snapshot {snapshot} to {directory} on {host}", size(*bytes))
     })?;
     Ok(if gap_count == 0 { Done::Whole } else { Done::WithLosses })
 }

@@ -1,21 +1,26 @@
-//! Restores that began and did not end: the same command goes on with them.
+//! Restores that began: the same command goes on with one that did not end, and finds one that did.
 //!
-//! Each is a file of the state directory, made before anything is written into the target and removed when all of it is on
+//! Each is a file of the state directory, made before anything is written into the target and marked when all of it is on
 //! disk. It lies outside the target, so nobody who may write there can pass something off as a restore, and the target
-//! is at no moment without it and yet incomplete.
+//! is at no moment without it and yet incomplete. Who did not see the report, because something was killed just then,
+//! asks again, and is told.
 
 use super::target::Before;
 use lifeboat_format::tree::Time;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
-/// One of them.
+/// How long a complete restore is remembered, in seconds: a month.
+const COMPLETE_KEPT: i64 = 30 * 24 * 3600;
+
+/// What is remembered of a restore.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Unfinished {
+pub struct Record {
     /// The directory that is restored into, by its real path.
     pub target: PathBuf,
     /// That directory's inode: another one under the same name is another target.
@@ -28,9 +33,21 @@ pub struct Unfinished {
     pub began: i64,
     /// How the target was found, if others were shut out.
     pub before: Option<Before>,
+    /// Its end, once all of it is on disk.
+    pub complete: Option<Complete>,
 }
 
-impl Unfinished {
+/// The end of a restore that lost no entry.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Complete {
+    /// When, in seconds since 1970, by this machine's clock.
+    pub at: i64,
+    /// How many attributes were lost, by [`Attribute::kind`](super::Attribute::kind).
+    pub lost_attributes: BTreeMap<String, u64>,
+}
+
+impl Record {
     /// Since when the target may hold what was restored and is not on disk yet.
     pub fn since(&self) -> Time {
         // File systems count time in ticks, which may be behind.
@@ -38,9 +55,9 @@ impl Unfinished {
     }
 }
 
-/// What is known of unfinished restores cannot be read or written.
+/// What is known of restores cannot be read or written.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot {action} {path:?}, where an unfinished restore is remembered")]
+#[error("cannot {action} {path:?}, where a restore is remembered")]
 pub struct LedgerError {
     /// What was tried.
     action: &'static str,
@@ -50,7 +67,7 @@ pub struct LedgerError {
     source: io::Error,
 }
 
-/// The unfinished restores of this machine.
+/// The restores of this machine.
 #[derive(Debug, Clone)]
 pub struct Ledger {
     directory: PathBuf,
@@ -62,32 +79,33 @@ impl Ledger {
         Self { directory }
     }
 
-    /// The unfinished restore into this directory, if there is one.
-    pub fn find(&self, target: &Path) -> Result<Option<Unfinished>, LedgerError> {
+    /// The last restore into this directory. Of a complete one nothing is known any more when the directory is empty.
+    pub fn find(&self, target: &Path) -> Result<Option<Record>, LedgerError> {
         let Ok(real) = fs::canonicalize(target) else { return Ok(None) };
         let path = self.path(&real);
         let text = match fs::read_to_string(&path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             read => read.map_err(|source| LedgerError { action: "read", path: path.clone(), source })?,
         };
-        let found: Unfinished = serde_json::from_str(&text).map_err(|error| LedgerError {
+        let found: Record = serde_json::from_str(&text).map_err(|error| LedgerError {
             action: "understand",
             path,
             source: error.into(),
         })?;
         let is_same = fs::metadata(&real).is_ok_and(|there| there.ino() == found.inode);
-        Ok(is_same.then_some(found))
+        let is_emptied = found.complete.is_some() && fs::read_dir(&real).is_ok_and(|mut names| names.next().is_none());
+        Ok((is_same && !is_emptied).then_some(found))
     }
 
     /// Remembers a restore, durably.
-    pub fn begin(&self, unfinished: &Unfinished) -> Result<(), LedgerError> {
-        let path = self.path(&unfinished.target);
+    pub fn keep(&self, record: &Record) -> Result<(), LedgerError> {
+        let path = self.path(&record.target);
         let failed = |action| {
             let path = path.clone();
             move |source| LedgerError { action, path, source }
         };
         fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.directory).map_err(failed("make"))?;
-        let text = serde_json::to_string(unfinished).map_err(|error| failed("write")(error.into()))?;
+        let text = serde_json::to_string(record).map_err(|error| failed("write")(error.into()))?;
         let temporary = path.with_extension("new");
         let write = || {
             let mut file = File::create(&temporary)?;
@@ -99,15 +117,22 @@ impl Ledger {
         write().map_err(failed("write"))
     }
 
-    /// The restore into this directory is complete, or is given up.
-    pub fn end(&self, target: &Path) -> Result<(), LedgerError> {
-        let Ok(real) = fs::canonicalize(target) else { return Ok(()) };
-        let path = self.path(&real);
-        match fs::remove_file(&path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                Err(LedgerError { action: "remove", path, source: error })
+    /// Forgets a restore that did not begin after all. If that cannot be, the next one like it takes what it finds for its
+    /// own.
+    pub fn forget(&self, record: &Record) {
+        let _ = fs::remove_file(self.path(&record.target));
+    }
+
+    /// Forgets restores that were complete long before `now`, in seconds since 1970. What cannot be read stays.
+    pub fn forget_old(&self, now: i64) {
+        let Ok(files) = fs::read_dir(&self.directory) else { return };
+        for file in files.flatten() {
+            let record = fs::read(file.path()).ok().and_then(|text| serde_json::from_slice::<Record>(&text).ok());
+            let complete = record.and_then(|record| record.complete);
+            if complete.is_some_and(|complete| complete.at < now - COMPLETE_KEPT) {
+                // What cannot be removed is tried again after the next restore.
+                let _ = fs::remove_file(file.path());
             }
-            _ => Ok(()),
         }
     }
 
@@ -127,24 +152,32 @@ mod tests {
         let target = place.path().join("target");
         fs::create_dir(&target).unwrap();
         let ledger = Ledger::at(place.path().join("state/restores"));
-        let unfinished = Unfinished {
+        let record = Record {
             target: fs::canonicalize(&target).unwrap(),
             inode: fs::metadata(&target).unwrap().ino(),
             asked: "web1:/etc".into(),
             snapshot: "4be1d07c".into(),
             began: 1000,
             before: None,
+            complete: None,
         };
         assert_eq!(ledger.find(&target).unwrap(), None);
-        ledger.begin(&unfinished).unwrap();
-        assert_eq!(ledger.find(&place.path().join("target/../target")).unwrap().as_ref(), Some(&unfinished));
+        ledger.keep(&record).unwrap();
+        assert_eq!(ledger.find(&place.path().join("target/../target")).unwrap().as_ref(), Some(&record));
         fs::rename(&target, place.path().join("moved")).unwrap();
         fs::create_dir(&target).unwrap();
         assert_eq!(ledger.find(&target).unwrap(), None, "another directory");
         fs::remove_dir(&target).unwrap();
         fs::rename(place.path().join("moved"), &target).unwrap();
-        ledger.end(&target).unwrap();
+        let complete = Complete { at: 2000, lost_attributes: [("owner".to_owned(), 3)].into() };
+        let record = Record { complete: Some(complete), ..record };
+        ledger.keep(&record).unwrap();
+        assert_eq!(ledger.find(&target).unwrap(), None, "it was emptied");
+        fs::write(target.join("file"), "").unwrap();
+        assert_eq!(ledger.find(&target).unwrap().as_ref(), Some(&record));
+        ledger.forget_old(2000 + COMPLETE_KEPT);
+        assert!(ledger.find(&target).unwrap().is_some());
+        ledger.forget_old(2001 + COMPLETE_KEPT);
         assert_eq!(ledger.find(&target).unwrap(), None);
-        ledger.end(&target).unwrap();
     }
 }
