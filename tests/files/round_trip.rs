@@ -1,24 +1,30 @@
 //! The torture tree, there and back.
 
 use crate::copy::copy;
+use lifeboat_agent::restore::Report;
 use lifeboat_coordinator::cli::demo::compare::{Difference, compare};
 pub use lifeboat_tests::torture::is_root;
 use lifeboat_tests::torture::{Size, build, remove};
 use std::path::Path;
 
 /// Builds the tree in `place`, copies it there, and returns what differs.
-pub fn torture(place: &Path, size: Size) -> (Vec<Difference>, lifeboat_agent::restore::Report) {
-    let (source, target) = (place.join("source"), place.join("target"));
+pub fn torture(place: &Path, size: Size) -> (Vec<Difference>, Report) {
+    torture_to(&place.join("target"), place, size)
+}
+
+/// The same, but copies it to a new directory elsewhere.
+pub fn torture_to(target: &Path, place: &Path, size: Size) -> (Vec<Difference>, Report) {
+    let source = place.join("source");
     std::fs::create_dir(&source).unwrap();
     let tree = build(&source, size);
     for left_out in &tree.left_out {
         println!("left out: {left_out}");
     }
-    let (gaps, report) = copy(&source, &target);
+    let (gaps, report) = copy(&source, target);
     assert!(gaps.is_empty(), "{}", gaps[0]);
-    let differences = compare(&source, &target).unwrap().differences;
+    let differences = compare(&source, target).unwrap().differences;
     remove(&source);
-    remove(&target);
+    remove(target);
     (differences, report)
 }
 

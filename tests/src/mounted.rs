@@ -27,6 +27,18 @@ impl Mounted {
         Some(Self { place })
     }
 
+    /// A file system in memory that has no extended attributes; none where this machine cannot.
+    pub fn without_xattrs() -> Option<Self> {
+        if !is_root() {
+            return None;
+        }
+        let place = tempfile::tempdir().ok()?;
+        let top = place.path().join("top");
+        std::fs::create_dir(&top).ok()?;
+        run("mount", &["-t".as_ref(), "ramfs".as_ref(), "none".as_ref(), top.as_ref()])?;
+        Some(Self { place })
+    }
+
     /// Where it is mounted.
     pub fn top(&self) -> PathBuf {
         self.place.path().join("top")

@@ -1,6 +1,6 @@
 //! Restores from a damaged repository: what is lost is named, and all else comes.
 
-use crate::world::{World, noise, said, summary_of};
+use crate::world::{World, noise, refused, said, summary_of};
 use lifeboat_coordinator::cli::demo::compare::compare;
 use std::collections::BTreeSet;
 use std::fs;
@@ -144,4 +144,28 @@ fn a_mirror_of_a_damaged_tree_deletes_nothing_after_the_damage() {
         assert_eq!(names(), all, "round {round}: {}", said(&output));
     }
     assert!(met > 0, "no node was met");
+}
+
+#[test]
+fn without_the_secret_of_a_group_its_data_is_not_restored_and_with_it_the_same_command_does() {
+    let world = World::new();
+    world.write("file", b"content");
+    world.backed_up();
+    let (keys, away) = (world.path("repository/keys"), world.path("keys"));
+    let address = format!("server:{}", world.source().display());
+    for (target, more) in [
+        (world.path("here"), &["--to", &world.lab.path("here")][..]),
+        (world.path("agent/restore/there"), &["--on", "server", "--into", "there", "--wait"]),
+    ] {
+        let restore = || world.lab.try_lifeboat(&[&["restore", &address], more].concat()).unwrap();
+        fs::rename(&keys, &away).unwrap();
+        fs::create_dir(&keys).unwrap();
+        refused(&restore(), &["the secret of scope 1 is not in the repository", "keys"]);
+        assert!(!target.exists());
+        fs::remove_dir(&keys).unwrap();
+        fs::rename(&away, &keys).unwrap();
+        let output = restore();
+        assert!(output.status.success(), "{}", said(&output));
+        assert_eq!(fs::read(target.join("file")).unwrap(), b"content");
+    }
 }

@@ -108,3 +108,24 @@ fn what_cannot_be_meant_is_refused() {
     assert_eq!(call(&[&address, "--delete"]).status.code(), Some(2));
     assert_eq!(call(&[&address, "--overwrite", "always", "--delete", "--include", "x"]).status.code(), Some(2));
 }
+
+#[test]
+fn what_a_backup_did_not_have_is_said_before_a_restore_and_at_its_end() {
+    let world = World::new();
+    world.write("file", b"content");
+    let (policy, source) = (world.path("agent/policy.toml"), format!("{:?}", world.source()));
+    let text = fs::read_to_string(&policy).unwrap();
+    let missing: Vec<String> = (0..7).map(|at| format!(", {:?}", world.path(&format!("missing-{at}")))).collect();
+    assert!(text.contains(&source), "{text}");
+    fs::write(&policy, text.replace(&source, &format!("{source}{}", missing.concat()))).unwrap();
+    assert_eq!(world.backup().status.code(), Some(3));
+    let address = format!("server:{}", world.source().display());
+    for more in [&["--to", &world.lab.path("here")][..], &["--on", "server", "--into", "there", "--wait"]] {
+        let output = world.lab.try_lifeboat(&[&["restore", &address], more].concat()).unwrap();
+        assert!(output.status.success(), "{}", said(&output));
+        let text = String::from_utf8_lossy(&output.stderr);
+        let (first, last) = text.split_once("the backup itself had 7 gaps").unwrap();
+        assert!(first.contains("with 7 gaps") && first.contains("and 2 gaps more"), "{text}");
+        assert_eq!((first.matches("missing-").count(), last.matches("missing-").count()), (5, 7), "{text}");
+    }
+}

@@ -6,6 +6,7 @@ mod as_root {
     use crate::world::{World, noise, said, summary_of};
     use lifeboat_tests::mounted::Mounted;
     use std::fs;
+    use std::io::{Read, Seek, Write};
     use std::process::{Command, Output};
 
     fn mirror(world: &World, to: &str) -> Output {
@@ -66,6 +67,32 @@ mod as_root {
         let again = mirror(&world, target.to_str().unwrap());
         assert!(again.status.success(), "{}", said(&again));
         assert!(!target.join("middle").exists());
+    }
+
+    #[test]
+    fn a_program_that_runs_and_a_file_that_is_open_go_on_with_what_they_have() {
+        let world = World::new();
+        world.write("log", b"as it was");
+        world.write("program", &fs::read("/bin/true").unwrap());
+        world.backed_up();
+        let target = world.path("target");
+        fs::create_dir(&target).unwrap();
+        fs::copy("/bin/sleep", target.join("program")).unwrap();
+        fs::write(target.join("log"), "as it is").unwrap();
+        let mut open = fs::OpenOptions::new().read(true).append(true).open(target.join("log")).unwrap();
+        let mut running = Command::new(target.join("program")).arg("60").spawn().unwrap();
+        let output = mirror(&world, target.to_str().unwrap());
+        assert!(output.status.success(), "{}", said(&output));
+        assert!(running.try_wait().unwrap().is_none(), "it runs on");
+        running.kill().unwrap();
+        running.wait().unwrap();
+        open.write_all(b", and goes on").unwrap();
+        open.rewind().unwrap();
+        let mut had = String::new();
+        open.read_to_string(&mut had).unwrap();
+        assert_eq!(had, "as it is, and goes on");
+        assert_eq!(fs::read(target.join("log")).unwrap(), b"as it was");
+        assert_eq!(fs::read(target.join("program")).unwrap(), fs::read("/bin/true").unwrap());
     }
 
     /// On exFAT, which has no owners, modes, or links besides.

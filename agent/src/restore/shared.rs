@@ -148,7 +148,9 @@ impl Shared {
             let _ = self.want_of_room.set(error);
         }
         match error {
-            Errno::EXIST => format!("{error}; does the file system there take capital and small letters for the same?"),
+            Errno::EXIST => format!(
+                "{error}: made by somebody meanwhile, or the file system takes capital and small letters for the same"
+            ),
             _ => error.to_string(),
         }
     }

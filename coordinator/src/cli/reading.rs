@@ -25,6 +25,9 @@ use lifeboat_proto::v1::{self, Outcome};
 use std::ffi::OsString;
 use tokio::runtime::Handle;
 
+/// Gaps of a snapshot that are named before a restore of it.
+const GAPS_SAID_FIRST: usize = 5;
+
 /// How files are named on the command line.
 #[derive(Debug, Clone, Args)]
 pub struct AddressArgs {
@@ -308,7 +311,6 @@ impl Opened {
         let state = match (self.snapshot.suspect, gap_count) {
             (true, _) => "suspect".to_owned(),
             (false, 0) => "complete".to_owned(),
-            (false, 1) => "with 1 gap".to_owned(),
             (false, gaps) => format!("with {}", counted(*gaps, "gap", "gaps")),
         };
         out.say(format_args!(
@@ -317,6 +319,16 @@ impl Opened {
             moment(committed),
             zone_name(),
         ));
+    }
+
+    /// Names the first of what the backup did not have; the rest comes with the report at the end.
+    pub fn say_gaps(&self, out: &Output) {
+        let shown = self.gaps.iter().take(GAPS_SAID_FIRST);
+        shown.for_each(|gap| out.say(format_args!("  a gap: {gap}")));
+        let more = self.snapshot.gap_count.saturating_sub(GAPS_SAID_FIRST as u64);
+        if more > 0 {
+            out.say(format_args!("  and {} more", counted(more, "gap", "gaps")));
+        }
     }
 }
 

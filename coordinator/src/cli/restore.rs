@@ -212,6 +212,7 @@ pub async fn restore(args: RestoreArgs, global: &Global, out: &mut Output) -> Re
     };
     let goes_on = if matches!(begin, Begin::GoOn(_)) { "going on with " } else { "" };
     opened.say_which(goes_on, out);
+    opened.say_gaps(out);
     if matches!(begin, Begin::Done(_)) {
         out.say(format_args!("{} holds this restore; looking whether it is all there", args.to().display()));
     }

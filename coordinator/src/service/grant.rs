@@ -85,8 +85,11 @@ impl Context {
         let secrets = self.group_secrets(|scope, _| scopes.contains(&scope))?;
         let find = |scope: &Scope| {
             let secret = secrets.iter().find(|(found, ..)| found == scope).map(|(_, _, secret)| secret);
-            let missing =
-                || Failure::new(ErrorClass::Damaged, format!("the secret of scope {scope} is not in the repository"));
+            let missing = || {
+                let problem = format!("the secret of scope {scope} is not in the repository");
+                let hint = "bring back what lay in its directory keys, from a copy of the repository; then try again";
+                Failure::new(ErrorClass::Damaged, problem).hint(hint)
+            };
             let secret = secret.ok_or_else(missing)?;
             Ok((*scope, ScopeKeys::derive(secret, secret).open_keys().clone()))
         };

@@ -57,6 +57,7 @@ pub async fn order(args: RestoreArgs, on: &str, global: &Global, out: &mut Outpu
     let config = global.config()?;
     let opened = args.address.open("restore", RESTORE, global).await?;
     opened.say_which("", out);
+    opened.say_gaps(out);
     let terms = args.terms(&opened.path)?;
     let checked = terms.clone();
     // What is not there is said here, with what is.
