@@ -193,7 +193,7 @@ fn an_unfinished_restore_goes_on_with_its_snapshot_and_is_in_the_way_of_others()
 }
 
 #[test]
-fn a_restore_whose_end_nobody_saw_is_told_again_by_the_same_command_and_not_done_again() {
+fn inv_16_a_restore_whose_end_nobody_saw_is_told_again_if_all_of_it_is_there() {
     let world = World::new();
     world.write("file", b"as it was");
     world.write("directory/large", &noise(1, 4 * MIB));

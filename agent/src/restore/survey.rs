@@ -217,20 +217,22 @@ impl Surveyor<'_> {
         while self.levels.len() > 1 && self.levels.last().is_some_and(|level| !is_within(above, &level.path)) {
             self.leave()?;
         }
-        let Some(level) = self.levels.last_mut().filter(|level| level.path == above) else { return Ok(None) };
-        let is_whole = level.is_whole;
+        let Some(mut level) = self.levels.pop_if(|level| level.path == above) else { return Ok(None) };
+        let met = self.meet(&mut level, name(path));
+        self.levels.push(level);
+        met
+    }
+
+    /// What has this name in a directory. Strays before it are counted.
+    fn meet(&mut self, level: &mut Level, name: &[u8]) -> Result<Option<Stat>, Failure> {
         let Some((directory, listing)) = &mut level.there else { return Ok(None) };
-        let directory = directory.clone();
-        let mut strays = Vec::new();
-        let is_there = loop {
-            match self.listings.meet(listing, name(path)).map_err(|error| of_disk(&error))? {
-                Met::Stray(stray) => strays.push(stray),
-                Met::There => break true,
-                Met::Absent => break false,
+        loop {
+            match self.listings.meet(listing, name).map_err(|error| of_disk(&error))? {
+                Met::Stray(stray) => self.stray(directory, &stray, level.is_whole),
+                Met::There => return Ok(stat_at(directory, name).ok()),
+                Met::Absent => return Ok(None),
             }
-        };
-        strays.iter().for_each(|stray| self.stray(&directory, stray, is_whole));
-        Ok(if is_there { stat_at(&directory, name(path)).ok() } else { None })
+        }
     }
 
     fn open(&self, path: &[u8]) -> Option<Arc<OwnedFd>> {

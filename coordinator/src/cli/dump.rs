@@ -54,6 +54,7 @@ pub async fn dump(args: DumpArgs, global: &Global, out: &mut Output) -> Result<D
     }
     let opened = args.address.open("dump", RESTORE, global).await?;
     opened.say_which("", out);
+    opened.say_gaps(out);
     let whole = opened.path.is_empty();
     let bar = out.progress("dump", whole.then_some(opened.snapshot.content_bytes));
     let (gaps, named_gaps) = (opened.snapshot.gap_count, opened.gaps.clone());
