@@ -265,7 +265,7 @@ fn a_target_that_holds_the_repository_or_lies_in_it_is_refused() {
 /// As root, because only root gives files to others.
 mod as_root {
     use super::*;
-    use std::os::unix::fs::chown;
+    use std::os::unix::fs::{PermissionsExt, chown};
     use std::time::SystemTime;
 
     /// A power cut may leave of a file its size and time without its content, and of a directory all but a name.
@@ -276,6 +276,7 @@ mod as_root {
         let set_time = |path: &Path, time| fs::File::open(path).unwrap().set_modified(time).unwrap();
         let long_ago = SystemTime::UNIX_EPOCH + Duration::from_secs(1_600_000_000);
         world.write("blocked/file", b"content");
+        world.write("entered/file", b"content");
         world.write("of-another/file", b"content");
         world.write("of-another/lost", b"content");
         let directory = world.source().join("of-another");
@@ -304,12 +305,18 @@ mod as_root {
             set_time(&restored.join("file"), long_ago);
             fs::remove_file(restored.join("lost")).unwrap();
             set_time(&restored, long_ago);
+            // One that went on from there, and was interrupted in its turn, had just begun to write into this one.
+            fs::set_permissions(target.join("entered"), fs::Permissions::from_mode(0o1755)).unwrap();
+            fs::remove_file(target.join("entered/file")).unwrap();
             change_flags("-i");
             let output = restore();
             assert!(output.status.success(), "{mode}: {}", said(&output));
-            let differences = compare(&directory, &restored).unwrap().differences;
-            let named: Vec<_> = differences.iter().map(ToString::to_string).collect();
-            assert!(named.is_empty(), "{mode}: {named:?}");
+            for directory in ["entered", "of-another"] {
+                let differences =
+                    compare(&world.source().join(directory), &target.join(directory)).unwrap().differences;
+                let named: Vec<_> = differences.iter().map(ToString::to_string).collect();
+                assert!(named.is_empty(), "{mode}: {directory}: {named:?}");
+            }
         }
     }
 }

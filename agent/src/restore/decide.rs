@@ -1,12 +1,15 @@
 //! What becomes of an entry where something stands in its place already. Pure.
 
 use crate::walk::Stat;
-use lifeboat_format::tree::{Entry, EntryKind, FileContent, Time};
+use lifeboat_format::tree::{Attributes, Entry, EntryKind, FileContent, Time};
 use rustix::fs::FileType;
 
 /// The mode of a directory that a restore has made and not completed. Nobody gives a directory that only its owner may
 /// enter a sticky bit, so a restore that goes on knows its own.
 pub const UNFINISHED_MODE: u16 = 0o1700;
+/// Set on a directory that was there and that a restore enters, until it has its attributes: to write into it changes its
+/// time, by which a restore that goes on would else know whether it may complete it.
+pub const ENTERED: u16 = 0o1000;
 
 /// What is written over what.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -55,6 +58,13 @@ pub enum Verdict {
     Keep,
 }
 
+/// Whether an interrupted restore has entered a directory, and was to give it these attributes.
+pub fn is_entered(there: &Stat, attributes: &Attributes, rules: &Rules) -> bool {
+    rules.goes_on_since.is_some_and(|since| there.ctime >= since)
+        && there.mode & ENTERED != 0
+        && attributes.mode & ENTERED == 0
+}
+
 /// Decides on an entry that is no hard link. `is_alike` says of a symbolic link or device whether it leads to the same
 /// place; `own` whether what is there belongs to this user, or to whom the entry is to belong: so a restore leaves it.
 pub fn decide(entry: &Entry, there: Option<&Stat>, is_alike: bool, own: bool, rules: &Rules) -> Verdict {
@@ -63,8 +73,9 @@ pub fn decide(entry: &Entry, there: Option<&Stat>, is_alike: bool, own: bool, ru
     let goes_on = rules.goes_on_since.is_some_and(|since| there.ctime >= since);
     let is_newer = mtime > there.mtime;
     if let (EntryKind::Directory, FileType::Directory) = (&entry.kind, there.kind) {
-        // Made by the earlier restore, or completed by it though something in it was missing.
-        let is_ours = own && (there.mode == UNFINISHED_MODE || goes_on && there.mtime == mtime);
+        // Made by the earlier restore, or entered, or completed by it though something in it was missing.
+        let is_entered = is_entered(there, &entry.attributes, rules);
+        let is_ours = own && (there.mode == UNFINISHED_MODE || is_entered || goes_on && there.mtime == mtime);
         let attributes = match rules.overwrite {
             Overwrite::Always | Overwrite::IfChanged => true,
             Overwrite::IfNewer => is_newer || is_ours,
@@ -96,7 +107,7 @@ pub fn decide(entry: &Entry, there: Option<&Stat>, is_alike: bool, own: bool, ru
 #[cfg(test)]
 mod tests {
     use super::*;
-    use lifeboat_format::tree::{Attributes, Body};
+    use lifeboat_format::tree::Body;
 
     const OLD: Time = Time { seconds: 10, nanos: 0 };
     const NEW: Time = Time { seconds: 20, nanos: 0 };
@@ -166,6 +177,19 @@ mod tests {
         assert_eq!(ALL.map(|mode| of(mode, NEW, OLD)), [enter(true); 4]);
         assert_eq!(of(Overwrite::Never, OLD, OLD), enter(false), "it was there before");
         assert_eq!(of(Overwrite::Never, NEW, NEW), enter(false), "somebody else changed it");
+    }
+
+    #[test]
+    fn inv_16_a_directory_that_an_interrupted_restore_has_entered_gets_its_attributes() {
+        let of = |mode, ctime, there_mode| {
+            let rules = Rules { overwrite: mode, goes_on_since: Some(NEW) };
+            let there = Stat { mode: there_mode, ..stat(FileType::Directory, NEW, ctime) };
+            decide(&entry(EntryKind::Directory, OLD), Some(&there), false, true, &rules)
+        };
+        let enter = |attributes| Verdict::Enter { attributes };
+        assert_eq!(ALL.map(|mode| of(mode, NEW, 0o755 | ENTERED)), [enter(true); 4]);
+        assert_eq!(of(Overwrite::IfNewer, NEW, 0o755), enter(false), "somebody else changed it");
+        assert_eq!(of(Overwrite::Never, OLD, 0o755 | ENTERED), enter(false), "it was so before");
     }
 
     #[test]

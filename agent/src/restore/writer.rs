@@ -8,7 +8,7 @@ mod over;
 mod special;
 mod strays;
 
-use super::decide::{Overwrite, Rules, UNFINISHED_MODE, Verdict, decide};
+use super::decide::{ENTERED, Overwrite, Rules, UNFINISHED_MODE, Verdict, decide, is_entered};
 use super::directory::Directory;
 use super::existing::Existing;
 use super::listing::Listings;
@@ -21,7 +21,7 @@ use super::target::{Target, forget_default_acl, open_beneath};
 use crate::metadata::UNWRITABLE_FLAGS;
 use crate::walk::{Held, Stat, stat_at, stat_open};
 use lifeboat_format::tree::{Attributes, Entry, EntryKind, compare_paths, is_within, name, parent};
-use rustix::fs::{AtFlags, Mode, OFlags, mkdirat, openat, syncfs};
+use rustix::fs::{AtFlags, Mode, OFlags, fchmod, mkdirat, openat, syncfs};
 use rustix::io;
 use rustix::process::geteuid;
 pub(super) use special::is_alike;
@@ -275,15 +275,19 @@ impl Writer {
         });
         match (entry.kind, root) {
             (EntryKind::Directory, Some(root)) => {
-                let is_newer = entry.attributes.mtime > root.stat.mtime;
+                let (stat, attributes) = (root.stat, entry.attributes);
+                let is_newer = attributes.mtime > stat.mtime;
                 let keeps = match self.options.rules.overwrite {
                     Overwrite::Always | Overwrite::IfChanged => false,
-                    Overwrite::IfNewer => !is_newer,
+                    Overwrite::IfNewer => !is_newer && !is_entered(&stat, &attributes, &self.options.rules),
                     Overwrite::Never => true,
                 };
                 // One that was closed to others was empty, or this restore goes on.
                 let is_open = self.shared.target.before().is_none();
-                root.attributes = (!(keeps && is_open)).then_some(entry.attributes);
+                if let (false, true, Some(descriptor)) = (keeps, is_open, root.descriptor()) {
+                    mark_entered(&self.options.rules, &descriptor, stat.mode, attributes.mode);
+                }
+                root.attributes = (!(keeps && is_open)).then_some(attributes);
                 self.shared.made(0);
                 Ok(Step::Settled)
             }
@@ -337,6 +341,9 @@ impl Writer {
         let cannot = |error: std::io::Error| format!("cannot open the directory that is there: {error}");
         let opened = self.open_to_fill(place).and_then(|descriptor| Ok((stat_open(&descriptor)?, descriptor)));
         let (stat, descriptor) = opened.map_err(|error| cannot(error.into()))?;
+        if let Some(attributes) = &attributes {
+            mark_entered(&self.options.rules, &descriptor, stat.mode, attributes.mode);
+        }
         let listing = self.listings.read(&descriptor).map_err(cannot)?;
         let before = Before::of(listing);
         self.go_into(place, Directory::new(attributes, stat, descriptor), Some(before), is_whole);
@@ -408,6 +415,16 @@ impl Writer {
         let file = open_beneath(&directory, name(path), OFlags::RDONLY | OFlags::NONBLOCK)?;
         self.shared.set_flags(&Held::of_open(file), path, flags, UNWRITABLE_FLAGS);
         Ok(())
+    }
+}
+
+/// Where not every directory gets its attributes, one that will is marked until it has them, unless it is to keep such a
+/// mark.
+fn mark_entered(rules: &Rules, directory: &OwnedFd, is: u16, becomes: u16) {
+    let depends = matches!(rules.overwrite, Overwrite::IfNewer | Overwrite::Never);
+    if depends && (is | becomes) & ENTERED == 0 {
+        // Who may not do it cannot set its attributes either.
+        let _ = fchmod(directory, Mode::from_raw_mode((is | ENTERED).into()));
     }
 }
 
