@@ -19,7 +19,7 @@ fn size(variable: &str, default: usize) -> usize {
     std::env::var(variable).map_or(default, |text| text.parse().unwrap())
 }
 
-/// One file of half of it, some of a tenth together, and many small ones, as they come.
+/// One file of half of it, some of a third together, and many small ones, as they come: at least so much in all.
 fn fill(world: &World, mebibytes: usize) {
     let large = mebibytes * MIB / 2;
     let mut content = Vec::with_capacity(large);
@@ -27,7 +27,7 @@ fn fill(world: &World, mebibytes: usize) {
         content.extend(noise(content.len() as u64, MIB));
     }
     world.write("a-large", &content);
-    for at in 0..mebibytes / 100 {
+    for at in 0..mebibytes * 36 / 1000 {
         world.write(&format!("middle/{at}"), &noise(7_000 + at as u64, 10 * MIB));
     }
     for at in 0..mebibytes * 20 {
