@@ -1,5 +1,5 @@
-//! A part of a snapshot as an archive, unpacked by programs that share no code with ours: GNU tar, and Python's `zipfile`
-//! and `tarfile`.
+//! A part of a snapshot as an archive, unpacked by programs that share no code with ours: GNU tar, Info-ZIP, and Python's
+//! `zipfile` and `tarfile`.
 
 use crate::world::{World, noise, refused, said};
 use lifeboat_coordinator::cli::demo::compare::{Difference, compare};
@@ -10,14 +10,14 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 /// Dumps with these arguments into a file of this name.
-fn dump(world: &World, name: &str, arguments: &[&str]) -> (PathBuf, Output) {
+pub fn dump(world: &World, name: &str, arguments: &[&str]) -> (PathBuf, Output) {
     let file = world.path(name);
     let mut command = world.lab.lifeboat_command();
     let output = command.arg("dump").args(arguments).stdout(fs::File::create(&file).unwrap()).output().unwrap();
     (file, output)
 }
 
-fn untar(archive: &Path, to: &Path) {
+pub fn untar(archive: &Path, to: &Path) {
     fs::create_dir(to).unwrap();
     let mut command = Command::new("tar");
     command.args([
@@ -31,6 +31,12 @@ fn untar(archive: &Path, to: &Path) {
         "--warning=no-unknown-keyword",
     ]);
     let output = command.arg("--file").arg(archive).arg("--directory").arg(to).output().unwrap();
+    assert!(output.status.success() && output.stderr.is_empty(), "{}", said(&output));
+}
+
+/// Its directory is made.
+pub fn unzip(archive: &Path, to: &Path) {
+    let output = Command::new("unzip").arg("-q").arg(archive).arg("-d").arg(to).output().unwrap();
     assert!(output.status.success() && output.stderr.is_empty(), "{}", said(&output));
 }
 

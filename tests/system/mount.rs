@@ -10,13 +10,13 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// A mount that ends with the test.
-struct Mounted {
+pub struct Mounted {
     child: Child,
     directory: PathBuf,
 }
 
 impl Mounted {
-    fn at(world: &World, name: &str, address: &str) -> Self {
+    pub fn at(world: &World, name: &str, address: &str) -> Self {
         let directory = world.path(name);
         fs::create_dir(&directory).unwrap();
         let mut command = world.lab.lifeboat_command();
@@ -31,7 +31,7 @@ impl Mounted {
     }
 
     /// Where the source of the world is in a snapshot.
-    fn source(&self, world: &World, snapshot: &str) -> PathBuf {
+    pub fn source(&self, world: &World, snapshot: &str) -> PathBuf {
         self.directory.join(snapshot).join(world.source().strip_prefix("/").unwrap())
     }
 

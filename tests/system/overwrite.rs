@@ -1,5 +1,5 @@
 //! Restores into what is there, here and on a server by order: every kind of entry over every state of its place, with
-//! every mode, against a plain model. (Archives and mounts, which go into nothing that is there: `dump`, `mount`.)
+//! every mode, against a plain model. Archives and mounts, which go into nothing that is there, against the same one.
 
 use crate::world::{World, said, summary_of};
 use rustix::fs::{AtFlags, CWD, FileType, Mode, Timespec, Timestamps, mknodat, utimensat};
@@ -348,6 +348,51 @@ fn nothing_is_deleted_without_being_asked_for() {
 /// As root, because only root makes a small file system.
 mod as_root {
     use super::*;
+    use crate::dump::{dump, untar, unzip};
+    use crate::mount::Mounted;
+
+    /// What a zip carries of it: no pipe; and nobody sets the time of a link that comes from one.
+    fn in_a_zip(node: Node) -> Option<Node> {
+        match node {
+            Node::Fifo { .. } => None,
+            Node::Link { target, .. } => Some(Node::Link { target, time: 0 }),
+            Node::Dir { mode, time, within } => {
+                let kept = within.into_iter().filter_map(|(name, node)| Some((name, in_a_zip(node)?)));
+                Some(Node::Dir { mode, time, within: kept.collect() })
+            }
+            file => Some(file),
+        }
+    }
+
+    #[test]
+    fn every_kind_in_a_tar_a_zip_and_a_mount_is_as_the_model_says() {
+        let world = World::new();
+        make_source(&world.source());
+        let tree = expected(Some(&read(&world.source())), None, "never", false).unwrap();
+        world.backed_up();
+        let address = format!("server:{}", world.source().display());
+        let (tar, output) = dump(&world, "a.tar", &[&address, "--format", "tar"]);
+        assert!(output.status.success(), "{}", said(&output));
+        untar(&tar, &world.path("untarred"));
+        let (zip, output) = dump(&world, "a.zip", &[&address, "--format", "zip"]);
+        assert_eq!(output.status.code(), Some(3), "{}", said(&output));
+        for state in STATES {
+            assert!(said(&output).contains(&format!("/fifo-{state}: ")), "{}", said(&output));
+        }
+        unzip(&zip, &world.path("unzipped"));
+        set_time(&world.path("unzipped"), TIME); // A zip says nothing of the directory that it is unpacked to.
+        let mount = Mounted::at(&world, "mounted", "server");
+        let zipped = in_a_zip(tree.clone()).unwrap();
+        for (what, found, model) in [
+            ("tar", read(&world.path("untarred")), &tree),
+            ("zip", in_a_zip(read(&world.path("unzipped"))).unwrap(), &zipped),
+            ("mount", read(&mount.source(&world, "latest")), &tree),
+        ] {
+            let mut list = Vec::new();
+            differences(&found, model, "", &mut list);
+            assert_eq!(list, Vec::<String>::new(), "{what}");
+        }
+    }
 
     #[test]
     fn a_restore_for_which_there_is_no_room_does_not_begin() {
