@@ -5,6 +5,9 @@ use lifeboat_coordinator::cli::demo::compare::compare;
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::PathBuf;
+use std::process::Stdio;
+use std::thread;
+use std::time::Duration;
 
 /// The packs of a repository.
 fn packs(world: &World) -> Vec<PathBuf> {
@@ -168,4 +171,37 @@ fn without_the_secret_of_a_group_its_data_is_not_restored_and_with_it_the_same_c
         assert!(output.status.success(), "{}", said(&output));
         assert_eq!(fs::read(target.join("file")).unwrap(), b"content");
     }
+}
+
+/// As when a snapshot is forgotten, and cleaned up, under a restore.
+#[test]
+fn what_goes_away_while_a_restore_runs_is_named_and_when_it_is_back_the_same_command_finishes() {
+    let world = World::new();
+    (0..60).for_each(|file| world.write(&format!("{file:02}"), &noise(file, 5 << 20)));
+    world.backed_up();
+    let (target, address) = (world.path("target"), format!("server:{}", world.source().display()));
+    let mut command = world.lab.lifeboat_command();
+    command.args(["restore", &address, "--to", target.to_str().unwrap()]);
+    let running = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    while fs::read_dir(&target).map_or(0, Iterator::count) < 5 {
+        thread::sleep(Duration::from_millis(1));
+    }
+    let (packs, away) = (world.path("repository/packs"), world.path("packs"));
+    fs::rename(&packs, &away).unwrap();
+    let output = running.wait_with_output().unwrap();
+    let text = said(&output);
+    assert_eq!(output.status.code(), Some(3), "{text}");
+    assert!(text.contains("not restored: ") && text.contains("entries were not restored"), "{text}");
+    let whole = fs::read_dir(&target).unwrap().map(|entry| entry.unwrap().path());
+    let whole: Vec<_> = whole.filter(|path| !path.display().to_string().contains(".lifeboat-part-")).collect();
+    assert!((1..60).contains(&whole.len()), "{whole:?}");
+    for path in whole {
+        let file = path.file_name().unwrap().to_str().unwrap().parse().unwrap();
+        assert!(fs::read(&path).unwrap() == noise(file, 5 << 20), "{path:?}");
+    }
+    fs::remove_dir_all(&packs).unwrap_or(());
+    fs::rename(&away, &packs).unwrap();
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{}", said(&output));
+    assert_eq!(compare(&world.source(), &target).unwrap().differences, []);
 }
