@@ -170,6 +170,11 @@ fn look_again(
 ) -> Result<Report, Failure> {
     let there = target.as_fd().try_clone_to_owned().map_err(|error| of_disk(&error))?;
     let survey = survey(reader, selection, Some(there), Questions { rules, delete: false, compare: true })?;
+    if survey.lost_parts > 0 {
+        let problem =
+            format!("it cannot be compared with what is there: {} parts of the tree are lost", survey.lost_parts);
+        return Err(Failure::new(ErrorClass::Damaged, problem));
+    }
     let gone = survey.made + survey.changed + survey.blocked;
     let complete = record.complete.clone().unwrap_or_default();
     if gone > 0 {
