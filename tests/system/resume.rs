@@ -116,8 +116,10 @@ fn inv_16_a_restore_that_is_killed_at_any_moment_is_finished_by_the_same_command
                 if killed == kills {
                     break restore.wait().unwrap();
                 }
-                // Uneven moments, never the same twice, at most somewhat longer than the whole takes.
-                thread::sleep(takes.mul_f64(f64::from(noise(killed as u64, 1)[0]) / 250.0));
+                // Uneven moments, never the same twice, at most somewhat longer than the whole takes; or took: a
+                // machine that has less to do by now must not be waited for at the same moment again and again.
+                let seed = (killed + 1000 * finished) as u64;
+                thread::sleep(takes.mul_f64(f64::from(noise(seed, 1)[0]) / 250.0));
                 if let Some(ended) = restore.try_wait().unwrap() {
                     break ended;
                 }
