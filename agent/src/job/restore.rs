@@ -199,24 +199,7 @@ impl Allowed {
             restore::estimate(reader, selection, &survey, surveyed, beside).ok()
         });
         let room = Room::at(&self.place.path()).map_err(|error| of_disk(&error))?;
-        Ok(v1::RestorePlan {
-            made: survey.made,
-            changed: survey.changed,
-            blocked: survey.blocked,
-            lost_parts: survey.lost_parts,
-            unchanged: survey.unchanged,
-            kept: survey.kept,
-            deleted: survey.deleted,
-            fetch_bytes: survey.fetch_bytes,
-            reused_bytes: survey.reused_bytes,
-            space_needed: survey.space_bytes,
-            space_free: room.bytes,
-            inodes_needed: survey.inodes(),
-            inodes_free: room.inodes,
-            milliseconds: estimate.map(|estimate| u64::try_from(estimate.time.as_millis()).unwrap_or(u64::MAX)),
-            sampled_entries: estimate.map_or(0, |estimate| estimate.sampled_entries),
-            sampled_bytes: estimate.map_or(0, |estimate| estimate.sampled_bytes),
-        })
+        Ok(survey.plan(&room, estimate))
     }
 }
 

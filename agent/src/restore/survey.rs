@@ -6,9 +6,11 @@
 
 use super::compare;
 use super::decide::{Overwrite, Rules, Verdict, decide};
+use super::estimate::Estimate;
 use super::existing::Source;
 use super::fetch::{FetchError, GrantReader};
 use super::listing::{Listing, Listings, Met};
+use super::room::Room;
 use super::selection::Selection;
 use super::slot::is_temporary;
 use super::target::{of_disk, open_beneath};
@@ -20,6 +22,7 @@ use lifeboat_format::tree::{
     Body, ChunkRef, Entry, EntryKind, Extent, ExtentReader, FileContent, is_within, name, parent,
 };
 use lifeboat_proto::status::Failure;
+use lifeboat_proto::v1::RestorePlan;
 use rustix::fs::OFlags;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -53,6 +56,28 @@ impl Survey {
     /// Inodes that the file system must have free, at most.
     pub fn inodes(&self) -> u64 {
         self.made + self.changed
+    }
+
+    /// All of it in a message, with the room that there is, and how long it would take if that is known.
+    pub fn plan(&self, room: &Room, estimate: Option<Estimate>) -> RestorePlan {
+        RestorePlan {
+            made: self.made,
+            changed: self.changed,
+            blocked: self.blocked,
+            lost_parts: self.lost_parts,
+            unchanged: self.unchanged,
+            kept: self.kept,
+            deleted: self.deleted,
+            fetch_bytes: self.fetch_bytes,
+            reused_bytes: self.reused_bytes,
+            space_needed: self.space_bytes,
+            space_free: room.bytes,
+            inodes_needed: self.inodes(),
+            inodes_free: room.inodes,
+            milliseconds: estimate.map(|estimate| u64::try_from(estimate.time.as_millis()).unwrap_or(u64::MAX)),
+            sampled_entries: estimate.map_or(0, |estimate| estimate.sampled_entries),
+            sampled_bytes: estimate.map_or(0, |estimate| estimate.sampled_bytes),
+        }
     }
 }
 

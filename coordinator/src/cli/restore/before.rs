@@ -45,24 +45,7 @@ pub fn dry_run(opened: &Opened, selection: &Selection, args: &RestoreArgs, rules
     // Where nothing can be written beside the target there is no estimate; that is no reason to tell nothing.
     let estimate =
         beside(args.to()).and_then(|beside| estimate(&opened.reader, selection, &survey, surveyed, &beside).ok());
-    Ok(DryRun {
-        made: survey.made,
-        changed: survey.changed,
-        blocked: survey.blocked,
-        lost_parts: survey.lost_parts,
-        unchanged: survey.unchanged,
-        kept: survey.kept,
-        deleted: survey.deleted,
-        fetch_bytes: survey.fetch_bytes,
-        reused_bytes: survey.reused_bytes,
-        space_needed: survey.space_bytes,
-        space_free: room.bytes,
-        inodes_needed: survey.inodes(),
-        inodes_free: room.inodes,
-        seconds: estimate.map(|estimate| estimate.time.as_secs_f64()),
-        sampled_entries: estimate.map_or(0, |estimate| estimate.sampled_entries),
-        sampled_bytes: estimate.map_or(0, |estimate| estimate.sampled_bytes),
-    })
+    Ok(survey.plan(&room, estimate).into())
 }
 
 /// A directory on the file system of the target that is not the target itself, which stays as it is.
