@@ -13,7 +13,7 @@
 //!
 //! What stands in the files is for `identity` and `backup`; here they are only kept, whole or not at all.
 
-mod file;
+pub(crate) mod file;
 mod head;
 mod obeyed;
 mod outcome;

@@ -1,11 +1,12 @@
 //! Trees and users that want a restore to write elsewhere.
 
 use crate::round_trip::is_root;
-use lifeboat_agent::restore::{FileSlot, Options, Report, Step, Target, Writer};
+use lifeboat_agent::restore::{Expected, FileSlot, Options, Overwrite, Report, Rules, Step, Target, Writer};
 use lifeboat_format::tree::{Attributes, Body, Device, Entry, EntryKind, Extent, FileContent, Time, Xattr};
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::time::UNIX_EPOCH;
 
 /// A target with a witness beside it, which nothing may touch.
 pub struct Place(tempfile::TempDir);
@@ -170,6 +171,33 @@ fn inv_16_a_file_has_no_name_before_it_is_complete() {
             "/a/other name of lost: not restored: the file that it is a name of: chunk 9f2c41ab is damaged",
         ]
     );
+}
+
+/// By it a restore that goes on knows, after writing into the directory has changed its time, that it may complete it.
+#[test]
+fn inv_16_a_directory_that_is_entered_bears_a_mark_until_it_has_its_attributes() {
+    let place = Place::new();
+    let (top, inside) = (place.target(), place.target().join("inside"));
+    fs::create_dir_all(&inside).unwrap();
+    let mode = |path: &Path| fs::metadata(path).unwrap().mode() & 0o7777;
+    for path in [&inside, &top] {
+        fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+        fs::File::open(path).unwrap().set_modified(UNIX_EPOCH).unwrap();
+    }
+    let rules = Rules { overwrite: Overwrite::IfNewer, goes_on_since: None };
+    let target = Target::open_as(&top, Expected::Anything).unwrap();
+    let mut writer = Writer::new(target, Options { rules, ..Options::default() }).unwrap();
+    let newer = |entry: Entry| {
+        let mtime = Time { seconds: 1_000_000_000, nanos: 0 };
+        Entry { attributes: Attributes { mtime, mode: 0o755, ..entry.attributes }, ..entry }
+    };
+    assert!(matches!(writer.add(newer(directory(""))), Step::Settled));
+    assert!(matches!(writer.add(newer(directory("inside"))), Step::Settled));
+    assert_eq!((mode(&top), mode(&inside)), (0o1755, 0o1755));
+    assert!(writer.finish().unwrap().is_complete());
+    for path in [&top, &inside] {
+        assert_eq!((mode(path), fs::metadata(path).unwrap().mtime()), (0o755, 1_000_000_000));
+    }
 }
 
 #[test]

@@ -195,6 +195,34 @@ fn an_unfinished_restore_goes_on_with_its_snapshot_and_is_in_the_way_of_others()
 }
 
 #[test]
+fn a_second_interrupt_does_not_wait_for_a_coordinator_that_is_silent() {
+    let world = World::new();
+    world.write("large", &noise(1, 64 * MIB));
+    world.backed_up();
+    let target = world.path("target");
+    let mut restore = begin(&world, &target);
+    while !target.exists() {
+        thread::sleep(Duration::from_millis(1));
+    }
+    let pid_of = |raw| rustix::process::Pid::from_raw(raw).unwrap();
+    let coordinator = pid_of(world.lab.pid(Side::Coordinator).unwrap() as i32);
+    let command = rustix::process::Pid::from_child(&restore);
+    let send = |pid, signal| rustix::process::kill_process(pid, signal).unwrap();
+    send(coordinator, rustix::process::Signal::STOP);
+    send(command, rustix::process::Signal::INT);
+    thread::sleep(Duration::from_millis(300));
+    let first = restore.try_wait().unwrap();
+    if first.is_none() {
+        send(command, rustix::process::Signal::INT);
+    }
+    let ended = restore.wait().unwrap();
+    send(coordinator, rustix::process::Signal::CONT);
+    assert_eq!((first, ended.code()), (None, Some(130)), "{}", fs::read_to_string(world.path("told")).unwrap());
+    assert!(begin(&world, &target).wait().unwrap().success());
+    assert_whole(&world, &target);
+}
+
+#[test]
 fn inv_16_a_restore_whose_end_nobody_saw_is_told_again_if_all_of_it_is_there() {
     let world = World::new();
     world.write("file", b"as it was");

@@ -143,11 +143,11 @@ pub fn conduct(
         },
     };
     ledger.keep(&record).map_err(remember)?;
-    target.shut(request.target, &expected).map_err(|error| {
-        // Nothing of this restore is in it.
-        ledger.forget(&record);
-        of_target(&error)
-    })?;
+    if let Err(error) = target.shut(request.target, &expected) {
+        // Nothing of this restore is in it: none may take what is there for its own.
+        ledger.forget(&record).map_err(remember)?;
+        return Err(of_target(&error));
+    }
     let writer = Writer::new(target, options).map_err(|error| of_disk(&error))?;
     let report = restore(reader, selection, writer, progress)?;
     // What could not be restored can be tried again by the same command.

@@ -38,8 +38,8 @@ pub struct Estimate {
     pub sampled_bytes: u64,
 }
 
-/// Estimates the restore that a survey tells of, which took `surveyed`. `beside` is a directory
-/// on the file system of the target: a new one is made in it, and removed. Blocks for some seconds.
+/// Estimates the restore that a survey tells of, which took `surveyed`. `beside` is a directory on the file system of the
+/// target: a new one is made in it, and removed. Blocks for some seconds.
 pub fn estimate(
     reader: &GrantReader,
     selection: &Selection,

@@ -6,11 +6,12 @@
 //! asks again, and is told.
 
 use super::target::Before;
+use crate::state::file;
 use lifeboat_format::tree::Time;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::fs::{self, File};
-use std::io::{self, Write};
+use std::fs;
+use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
@@ -105,22 +106,14 @@ impl Ledger {
             move |source| LedgerError { action, path, source }
         };
         fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.directory).map_err(failed("make"))?;
-        let text = serde_json::to_string(record).map_err(|error| failed("write")(error.into()))?;
-        let temporary = path.with_extension("new");
-        let write = || {
-            let mut file = File::create(&temporary)?;
-            file.write_all(text.as_bytes())?;
-            file.sync_all()?;
-            fs::rename(&temporary, &path)?;
-            File::open(&self.directory)?.sync_all()
-        };
-        write().map_err(failed("write"))
+        let text = serde_json::to_vec(record).map_err(|error| failed("write")(error.into()))?;
+        file::put(&path, &text).map_err(failed("write"))
     }
 
-    /// Forgets a restore that did not begin after all. If that cannot be, the next one like it takes what it finds for its
-    /// own.
-    pub fn forget(&self, record: &Record) {
-        let _ = fs::remove_file(self.path(&record.target));
+    /// Forgets a restore that did not begin after all.
+    pub fn forget(&self, record: &Record) -> Result<(), LedgerError> {
+        let path = self.path(&record.target);
+        fs::remove_file(&path).map_err(|source| LedgerError { action: "remove", path, source })
     }
 
     /// Forgets restores that were complete long before `now`, in seconds since 1970. What cannot be read stays.

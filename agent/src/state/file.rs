@@ -38,18 +38,18 @@ pub fn read_private(path: &Path) -> Result<Option<Zeroizing<Vec<u8>>>, StateErro
 
 /// Puts `bytes` in the place of what was there: after a crash the file is the old one or the new one.
 pub fn replace(path: &Path, bytes: &[u8]) -> Result<(), StateError> {
+    put(path, bytes).map_err(StateError::at("write", path))
+}
+
+/// The same, for whoever has errors of their own.
+pub fn put(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let temporary = path.with_extension("new");
-    let mut options = OpenOptions::new();
-    let options = options.write(true).create(true).truncate(true).mode(0o600);
-    let write = || -> io::Result<()> {
-        let mut file = options.open(&temporary)?;
-        file.write_all(bytes)?;
-        file.sync_all()?;
-        fs::rename(&temporary, path)?;
-        match path.parent() {
-            Some(directory) => File::open(directory)?.sync_all(),
-            None => Ok(()),
-        }
-    };
-    write().map_err(StateError::at("write", path))
+    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    fs::rename(&temporary, path)?;
+    match path.parent() {
+        Some(directory) => File::open(directory)?.sync_all(),
+        None => Ok(()),
+    }
 }

@@ -323,9 +323,9 @@ impl Opened {
 
     /// Names the first of what the backup did not have; the rest comes with the report at the end.
     pub fn say_gaps(&self, out: &Output) {
-        let shown = self.gaps.iter().take(GAPS_SAID_FIRST);
-        shown.for_each(|gap| out.say(format_args!("  a gap: {gap}")));
-        let more = self.snapshot.gap_count.saturating_sub(GAPS_SAID_FIRST as u64);
+        let first = &self.gaps[..self.gaps.len().min(GAPS_SAID_FIRST)];
+        first.iter().for_each(|gap| out.say(format_args!("  a gap: {gap}")));
+        let more = self.snapshot.gap_count.saturating_sub(first.len() as u64);
         if more > 0 {
             out.say(format_args!("  and {} more", counted(more, "gap", "gaps")));
         }
