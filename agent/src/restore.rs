@@ -61,5 +61,5 @@ pub use selection::{Selection, SelectionError};
 pub use slot::{FileSlot, WriteError};
 pub use survey::{Questions, Survey, survey};
 pub use target::{Before, Expected, Target, TargetError, of_disk};
-pub use visit::{Visitor, tree, visit};
+pub use visit::{Visitor, content_bytes, tree, visit};
 pub use writer::{Options, Step, Writer};

@@ -4,7 +4,7 @@ use crate::world::{World, noise, refused, said, summary_of};
 use lifeboat_coordinator::cli::demo::compare::compare;
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::thread;
 use std::time::Duration;
@@ -78,40 +78,60 @@ fn what_is_damaged_costs_itself_and_is_named_and_all_else_is_restored() {
     println!("{in_tree} times the tree was damaged, {in_content} times content");
 }
 
+/// Three nights, each with another version of a file: its path, the snapshots, and the packs that the second brought.
+fn three_versions(world: &World) -> (PathBuf, Vec<String>, Vec<PathBuf>) {
+    let (mut ids, mut brought) = (Vec::new(), Vec::new());
+    for night in 0..3 {
+        let before: BTreeSet<PathBuf> = packs(world).into_iter().collect();
+        world.write("dir/large", &noise(night, 3_000_000));
+        world.write("same", b"in all of them");
+        ids.push(world.backed_up());
+        brought.push(packs(world).into_iter().filter(|pack| !before.contains(pack)).collect());
+    }
+    (world.source().join("dir/large"), ids, brought.swap_remove(1))
+}
+
 /// The content of one version is damaged; the versions before and after it are whole.
 #[test]
 fn a_damaged_file_names_the_snapshots_that_hold_another_version_of_it_whole() {
     let world = World::new();
-    let mut ids = Vec::new();
-    let mut new_packs = Vec::new();
-    for night in 0..3 {
-        let before: BTreeSet<PathBuf> = packs(&world).into_iter().collect();
-        world.write("dir/large", &noise(night, 3_000_000));
-        world.write("same", b"in all of them");
-        ids.push(world.backed_up());
-        new_packs = if night == 1 {
-            packs(&world).into_iter().filter(|pack| !before.contains(pack)).collect()
-        } else {
-            new_packs
-        };
-    }
-    let largest = new_packs.iter().max_by_key(|pack| fs::metadata(pack).unwrap().len()).unwrap();
+    let (file, ids, brought) = three_versions(&world);
+    let largest = brought.iter().max_by_key(|pack| fs::metadata(pack).unwrap().len()).unwrap();
     let mut content = fs::read(largest).unwrap();
     let middle = content.len() / 2;
     content[middle] ^= 1;
     fs::write(largest, content).unwrap();
-    let target = world.path("target");
-    let address = format!("server:{}@{}", world.source().display(), ids[1]);
-    let output = world.lab.try_lifeboat(&["restore", &address, "--to", target.to_str().unwrap()]).unwrap();
-    let text = said(&output);
-    assert_eq!(output.status.code(), Some(3), "{text}");
-    let file = world.source().join("dir/large");
-    for night in [0, 2] {
-        let line = format!("another version of {} is whole in @{}", file.display(), &ids[night][..12]);
-        assert!(text.contains(&line), "{line:?} is not in {text}");
+    let at = |path: &Path| format!("server:{}@{}", path.display(), ids[1]);
+    let (all, one, here) = (at(&world.source()), at(&file), world.path("here"));
+    for (arguments, code) in [
+        (&["restore", &all, "--to", here.to_str().unwrap()][..], 3),
+        (&["restore", &all, "--on", "server", "--into", "there", "--wait"], 3),
+        (&["dump", &all, "--format", "tar"], 3),
+        (&["dump", &all, "--format", "zip"], 3),
+        (&["cat", &one], 1),
+    ] {
+        let output = world.lab.try_lifeboat(arguments).unwrap();
+        let text = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "{arguments:?}: {text}");
+        for night in [0, 2] {
+            let line = format!("another version of {} is whole in @{}", file.display(), &ids[night][..12]);
+            assert!(text.contains(&line), "{arguments:?}: {line:?} is not in {text}");
+        }
     }
-    assert_eq!(fs::read(target.join("same")).unwrap(), b"in all of them");
-    assert!(!target.join("dir/large").exists());
+    for target in [here, world.path("agent/restore/there")] {
+        assert_eq!(fs::read(target.join("same")).unwrap(), b"in all of them");
+        assert!(!target.join("dir/large").exists());
+    }
+}
+
+#[test]
+fn a_path_in_a_lost_part_of_the_tree_names_the_snapshots_that_have_it() {
+    let world = World::new();
+    let (file, ids, brought) = three_versions(&world);
+    brought.iter().for_each(|pack| fs::remove_file(pack).unwrap());
+    let one = format!("server:{}@{}", file.display(), ids[1]);
+    let others = [0, 2].map(|night: usize| format!("@{}", &ids[night][..12]));
+    refused(&world.lab.try_lifeboat(&["cat", &one]).unwrap(), &["is lost", "it is in", &others[0], &others[1]]);
 }
 
 /// A mirror deletes nothing where it cannot know what belongs there.

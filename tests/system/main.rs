@@ -21,5 +21,6 @@ mod resume;
 mod selecting;
 mod story;
 mod targets;
+mod terminal;
 mod trouble;
 mod world;

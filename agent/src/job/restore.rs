@@ -29,7 +29,7 @@ use lifeboat_proto::v1;
 use std::path::Path;
 use std::time::Instant;
 
-/// Losses that a report names.
+/// Losses, and damaged files, that a report names.
 const LOSSES_REPORTED: usize = 100;
 /// Digits of a snapshot's id that are shown.
 const SHOWN_DIGITS: usize = 12;
@@ -63,7 +63,11 @@ struct Allowed {
 
 /// What a restore came to.
 enum Done {
-    Restored(Report),
+    Restored {
+        report: Report,
+        /// The damaged files, by their paths in the snapshot.
+        damaged: Vec<Vec<u8>>,
+    },
     Planned(v1::RestorePlan),
 }
 
@@ -132,7 +136,7 @@ impl Allowed {
     /// Restores, and remembers what is reported of it: who asks again is told the same.
     fn obey(&self, pipeline: &Pipeline, host: &Host, job: &JobName, task: &Task) -> Result<JobReport, AgentError> {
         let done = self.run(pipeline, host, task)?;
-        let is_over = matches!(&done, Done::Restored(report) if report.failed_entries == 0);
+        let is_over = matches!(&done, Done::Restored { report, .. } if report.failed_entries == 0);
         let report = report(job, &self.place, done, task);
         if is_over {
             let (order, now_ns) = (self.grant.order().digest(), SystemClock::new().now_ns());
@@ -161,13 +165,14 @@ impl Allowed {
             return Ok(Done::Planned(self.plan(&reader, &selection, &begin)?));
         }
         if terms.check_room && begin == Begin::Anew(restore::Expected::Empty) {
-            restore::refuse_without_room(&reader, &selection, &target, None)?;
+            restore::refuse_without_room(&reader, &selection, &target)?;
         }
         let own = self.own.clone();
         let request = Request { terms, asked: &asked, snapshot: &snapshot, target: &target, own };
         let open = |expected| Target::open_below(&self.place.base, &self.place.below, &self.own, expected);
         let report = conduct::conduct(&reader, &selection, request, begin, open, &ledger, &task.restored)?;
-        Ok(Done::Restored(report))
+        let damaged = selection.origins(&report.damaged);
+        Ok(Done::Restored { report, damaged })
     }
 
     /// Shows the grant to the coordinator, and looks whether its journal extends what this host saw.
@@ -206,8 +211,8 @@ impl Allowed {
 fn report(job: &JobName, place: &RestorePlace, done: Done, task: &Task) -> JobReport {
     let directory = place.path().to_string_lossy().escape_default().to_string();
     let whole = JobReport { ended: Ended::Complete, ..JobReport::failed(job.clone(), "") };
-    let report = match done {
-        Done::Restored(report) => report,
+    let (report, damaged) = match done {
+        Done::Restored { report, damaged } => (report, damaged),
         Done::Planned(plan) => {
             let restored = v1::RestoreEnded { directory, plan: Some(plan), ..Default::default() };
             return JobReport { restored: Some(restored.into()), ..whole };
@@ -226,6 +231,7 @@ fn report(job: &JobName, place: &RestorePlace, done: Done, task: &Task) -> JobRe
         lost_attributes,
         failed_entries: report.failed_entries,
         plan: None,
+        damaged: damaged.into_iter().take(LOSSES_REPORTED).map(Into::into).collect(),
     };
     let named = report.failures.iter().map(ToString::to_string).chain(report.losses.iter().map(ToString::to_string));
     JobReport {

@@ -3,6 +3,7 @@
 use super::fetch::GrantReader;
 use super::selection::Selection;
 use super::survey::{Questions, Survey, survey};
+use super::visit::totals;
 use super::{Rules, of_disk};
 use crate::policy::ByteSize;
 use lifeboat_proto::status::{ErrorClass, Failure};
@@ -33,16 +34,12 @@ impl Room {
     }
 }
 
-/// Refuses a restore into an empty directory for which there is no room. What the whole snapshot holds, in bytes and
-/// entries, is looked at first if it is known: that costs nothing, and mostly there is room for all of it. Blocks.
-pub fn refuse_without_room(
-    reader: &GrantReader,
-    selection: &Selection,
-    target: &Path,
-    whole: Option<(u64, u64)>,
-) -> Result<(), Failure> {
+/// Refuses a restore into an empty directory for which there is no room. Only where there is none for all lengths
+/// together, holes included, the tree is read to find out more. Blocks.
+pub fn refuse_without_room(reader: &GrantReader, selection: &Selection, target: &Path) -> Result<(), Failure> {
     let room = Room::at(target).map_err(|error| of_disk(&error))?;
-    if whole.is_some_and(|(bytes, entries)| room.holds(bytes, entries)) {
+    // Where the tree is damaged the survey passes over it.
+    if totals(reader, selection).is_ok_and(|most| room.holds(most.bytes, most.entries)) {
         return Ok(());
     }
     let questions = Questions { rules: Rules::default(), delete: false, compare: false };

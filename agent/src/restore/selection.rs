@@ -102,6 +102,11 @@ impl Selection {
         &self.roots
     }
 
+    /// Whether patterns may leave out some of them.
+    pub fn has_patterns(&self) -> bool {
+        self.include.is_some() || !self.exclude.is_empty()
+    }
+
     /// The path below the target; none if nothing is left of it.
     pub fn place(&self, path: &[u8]) -> Option<Vec<u8>> {
         without(path, self.strip)
@@ -114,6 +119,11 @@ impl Selection {
         let below = without(place, depth).filter(|below| !below.is_empty());
         let parts = [Some(root.clone()).filter(|root| !root.is_empty()), below];
         Some(parts.into_iter().flatten().collect::<Vec<_>>().join(&b'/'))
+    }
+
+    /// The same for several places; those that nothing of the tree has are left out.
+    pub fn origins(&self, places: &[Vec<u8>]) -> Vec<Vec<u8>> {
+        places.iter().filter_map(|place| self.origin(place)).collect()
     }
 
     /// What becomes of an entry at or below one of the paths, whose directories were not left out.

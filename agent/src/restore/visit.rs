@@ -2,7 +2,7 @@
 
 use super::fetch::{FetchError, GrantReader, NodeReader};
 use super::selection::{Fate, Selection};
-use lifeboat_format::tree::{Entry, EntryKind, TreeReader, is_within};
+use lifeboat_format::tree::{Entry, EntryKind, Totals, TreeReader, is_within};
 use lifeboat_proto::status::Failure;
 
 /// What is done with the entries. Their paths are those below the target.
@@ -18,6 +18,18 @@ pub trait Visitor {
 /// Reads entries of a granted tree.
 pub fn tree(reader: &GrantReader) -> TreeReader<NodeReader> {
     TreeReader::new(reader.nodes(), reader.root())
+}
+
+/// How much is selected; patterns may leave out some of it. Costs little, however much it is. Blocks.
+pub fn totals(reader: &GrantReader, selection: &Selection) -> Result<Totals, Failure> {
+    let mut tree = tree(reader);
+    let parts = selection.roots().iter().map(|root| tree.totals(root));
+    Ok(Totals::sum(parts.collect::<Result<Vec<_>, _>>()?))
+}
+
+/// The same in bytes of content, if the tree tells: with patterns it does not, nor where it is damaged on the way.
+pub fn content_bytes(reader: &GrantReader, selection: &Selection) -> Option<u64> {
+    (!selection.has_patterns()).then(|| totals(reader, selection).ok())?.map(|totals| totals.bytes)
 }
 
 /// Shows a visitor all that is selected.

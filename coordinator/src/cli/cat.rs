@@ -2,7 +2,7 @@
 
 use super::output::Output;
 use super::reading::{AddressArgs, LOOK, Opened, blocking};
-use super::{Done, Global};
+use super::{Done, Global, elsewhere};
 use clap::Args;
 use lifeboat_agent::restore::content::{self, Piece};
 use lifeboat_agent::restore::fetch::FetchError;
@@ -35,22 +35,26 @@ pub async fn cat(args: CatArgs, global: &Global, out: &mut Output) -> Result<Don
     if args.address.is_local()? {
         opened.say_which("", out);
     }
-    let mut out = std::mem::replace(out, Output::new(out.is_json()));
-    blocking(move || {
+    let (snapshot, path) = (opened.snapshot.clone(), opened.path.clone());
+    let mut to = Output::new(out.is_json());
+    let written = blocking(move || {
         let content = file_content(&opened, opened.entry()?)?;
         let written = content::read(
             &opened.reader,
             &content,
             |_, _| Ok(true),
             |_, piece| match piece {
-                Piece::Data(bytes) => out.bytes(bytes).map_err(CatError),
-                Piece::Zeros(bytes) | Piece::Hole(bytes) => zeros(bytes, &mut out).map_err(CatError),
+                Piece::Data(bytes) => to.bytes(bytes).map_err(CatError),
+                Piece::Zeros(bytes) | Piece::Hole(bytes) => zeros(bytes, &mut to).map_err(CatError),
             },
         );
         written.map_err(|CatError(failure)| failure)
     })
-    .await?;
-    Ok(Done::Whole)
+    .await;
+    if written.as_ref().is_err_and(|failure| failure.class == ErrorClass::Damaged) {
+        elsewhere::say_whole(&args.address, &snapshot, &[path], global, out).await;
+    }
+    written.map(|()| Done::Whole)
 }
 
 /// What is in the file, or in the file that this is a further name of.

@@ -12,10 +12,10 @@ mod zip;
 use super::output::{Output, counted, size};
 use super::reading::{AddressArgs, RESTORE, blocking};
 use super::restore::{SelectionArgs, say_losses};
-use super::{Done, Global};
+use super::{Done, Global, elsewhere};
 use clap::{Args, ValueEnum};
 use content::Stop;
-use lifeboat_agent::restore::Report;
+use lifeboat_agent::restore::{Report, content_bytes};
 use lifeboat_proto::status::{ErrorClass, Failure};
 use std::io::{self, BufWriter, IsTerminal};
 use tar::Tar;
@@ -55,37 +55,45 @@ pub async fn dump(args: DumpArgs, global: &Global, out: &mut Output) -> Result<D
     let opened = args.address.open("dump", RESTORE, global).await?;
     opened.say_which("", out);
     opened.say_gaps(out);
-    let whole = opened.path.is_empty();
-    let bar = out.progress("dump", whole.then_some(opened.snapshot.content_bytes));
+    let DumpArgs { address, selection, format } = args;
+    let (selection, total, opened) = blocking(move || {
+        let selection = selection.of(&opened)?;
+        let total = content_bytes(&opened.reader, &selection);
+        Ok((selection, total, opened))
+    })
+    .await?;
+    let bar = out.progress("dump", total);
     let (gaps, named_gaps) = (opened.snapshot.gap_count, opened.gaps.clone());
-    let shown = bar.clone();
-    let report = blocking(move || {
-        let selection = args.selection.of(&opened)?;
+    let (snapshot, shown) = (opened.snapshot.clone(), bar.clone());
+    let dumped = blocking(move || {
         let stdout = BufWriter::with_capacity(BUFFER_BYTES, io::stdout());
         let show = |report: &Report| {
             shown.set_position(report.bytes);
             shown.set_message(format!("; {} entries", report.entries));
         };
         let ended = |ended: io::Result<()>| ended.map_err(|error| Failure::from(Stop::Write(error)));
-        match args.format {
+        let report = match format {
             Format::Tar => {
                 let mut archive = Tar::new(stdout);
                 let report = walk(&opened.reader, &selection, &mut archive, show)?;
                 ended(archive.finish())?;
-                Ok(report)
+                report
             }
             Format::Zip => {
                 let mut archive = Zip::new(stdout).map_err(|error| Failure::from(Stop::Write(error)))?;
                 let report = walk(&opened.reader, &selection, &mut archive, show)?;
                 ended(archive.finish())?;
-                Ok(report)
+                report
             }
-        }
+        };
+        let damaged = selection.origins(&report.damaged);
+        Ok((report, damaged))
     })
     .await;
     bar.finish_and_clear();
-    let report = report?;
+    let (report, damaged) = dumped?;
     say_losses(&report, gaps, &named_gaps, out);
+    elsewhere::say_whole(&address, &snapshot, &damaged, global, out).await;
     out.say(format_args!("wrote {}, {}", counted(report.entries, "entry", "entries"), size(report.bytes)));
     Ok(if report.is_complete() { Done::Whole } else { Done::WithLosses })
 }

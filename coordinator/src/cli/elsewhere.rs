@@ -1,8 +1,9 @@
 //! What is said of a path that a snapshot does not have, or not whole: the nearest that is there, and the snapshots
 //! that have it.
 
-use super::output::{from_ns, moment};
-use super::reading::{LOOK, Opened, Snapshots, blocking, short_id};
+use super::Global;
+use super::output::{Output, from_ns, moment};
+use super::reading::{AddressArgs, LOOK, Opened, Snapshots, blocking, short_id};
 use crate::address::When;
 use lifeboat_agent::restore::content;
 use lifeboat_agent::restore::fetch::{FetchError, NodeReader};
@@ -10,6 +11,8 @@ use lifeboat_agent::walk::Shown;
 use lifeboat_format::tree::{EntryKind, TreeReader, name};
 use lifeboat_proto::status::{ErrorClass, Failure};
 use lifeboat_proto::v1::{self, Outcome};
+use serde::Serialize;
+use std::fmt;
 
 /// So many snapshots on either side are looked at.
 const LOOKED_AT_MAX: usize = 16;
@@ -26,8 +29,15 @@ const ALIKE_MIN: f64 = 0.6;
 pub async fn check(opened: Opened, snapshots: &mut Snapshots) -> Result<Opened, Failure> {
     let (opened, found) = blocking(move || {
         // Of the root it is known, even if the part of the tree that holds it is lost.
-        let is_there = opened.path.is_empty() || opened.tree().lookup(&opened.path)?.is_some();
-        let found = if is_there { Ok(()) } else { Err(nearest(&opened, &opened.path)?) };
+        let found = match opened.path.is_empty() {
+            true => Ok(()),
+            false => match opened.tree().lookup(&opened.path).map_err(Failure::from) {
+                Ok(Some(_)) => Ok(()),
+                Ok(None) => Err(nearest(&opened, &opened.path)?),
+                Err(lost) if lost.class == ErrorClass::Damaged => Err(lost),
+                Err(failure) => return Err(failure),
+            },
+        };
         Ok((opened, found))
     })
     .await?;
@@ -121,14 +131,48 @@ fn shown(snapshot: &v1::SnapshotInfo) -> String {
     format!("@{}, from {}", short_id(snapshot), moment(from_ns(snapshot.committed_ns)))
 }
 
-/// For files whose content is damaged in a snapshot: the nearest earlier and later snapshots that hold another version
-/// of them, read to its end to be sure. Files that are too large to read for this are left out.
-pub async fn whole(
+/// Another version of a damaged file, in another snapshot.
+#[derive(Debug, Serialize)]
+pub struct Whole {
+    path: String,
+    snapshot: String,
+}
+
+impl fmt::Display for Whole {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "another version of {} is whole in {}", self.path, self.snapshot)
+    }
+}
+
+/// For files whose content is damaged in a snapshot: finds other versions of them, and says where.
+pub async fn say_whole(
+    asked: &AddressArgs,
     damaged: &v1::SnapshotInfo,
     paths: &[Vec<u8>],
-    snapshots: &mut Snapshots,
-) -> Result<Vec<(Vec<u8>, String)>, Failure> {
+    global: &Global,
+    out: &Output,
+) -> Vec<Whole> {
+    let found = whole(asked, damaged, paths, global).await.unwrap_or_else(|failure| {
+        out.say(format_args!("other snapshots could not be searched for the damaged files: {failure}"));
+        Vec::new()
+    });
+    found.iter().for_each(|version| out.say(version));
+    found
+}
+
+/// The nearest earlier and later snapshots that hold another version of a file, read to its end to be sure. Files that
+/// are too large to read for this are left out.
+async fn whole(
+    asked: &AddressArgs,
+    damaged: &v1::SnapshotInfo,
+    paths: &[Vec<u8>],
+    global: &Global,
+) -> Result<Vec<Whole>, Failure> {
     let mut found = Vec::new();
+    if paths.is_empty() {
+        return Ok(found);
+    }
+    let mut snapshots = asked.snapshots(global).await?;
     for side in neighbours(damaged, &snapshots.list) {
         let mut wanted: Vec<Vec<u8>> = paths.iter().take(DAMAGED_MAX).cloned().collect();
         for snapshot in side {
@@ -140,7 +184,8 @@ pub async fn whole(
             let (there, missing) =
                 blocking(move || Ok(asked.into_iter().partition(|path| is_whole(&other, path)))).await?;
             let there: Vec<Vec<u8>> = there;
-            found.extend(there.into_iter().map(|path| (path, shown(&snapshot))));
+            let version = |path: Vec<u8>| Whole { path: format!("/{}", Shown(&path)), snapshot: shown(&snapshot) };
+            found.extend(there.into_iter().map(version));
             wanted = missing;
         }
     }

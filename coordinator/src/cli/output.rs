@@ -4,13 +4,13 @@
 //! terminal. Names of files are shown escaped wherever they appear, so none can act on a terminal (INV-54).
 
 use comfy_table::{ContentArrangement, Table, presets};
-use indicatif::{HumanBytes, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{HumanBytes, HumanDuration, ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use lifeboat_proto::status::{ErrorClass, Failure};
 use lifeboat_proto::v1::Outcome;
 use serde::Serialize;
-use std::fmt::Display;
+use std::fmt::{self, Display};
 use std::io::{self, IsTerminal, Write};
 use std::time::Duration;
 
@@ -97,17 +97,25 @@ impl Output {
         let hidden = self.json || !io::stderr().is_terminal();
         bar.set_draw_target(if hidden { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() });
         let template = match total {
-            Some(_) => "{prefix} {wide_bar} {bytes} of {total_bytes}, {bytes_per_sec}, {eta} left{msg}",
+            Some(_) => "{prefix} {wide_bar} {bytes} of {total_bytes}, {bytes_per_sec}{left}{msg}",
             None => "{spinner} {prefix} {bytes}, {bytes_per_sec} {wide_msg}",
         };
         if let Ok(style) = ProgressStyle::with_template(template) {
-            bar.set_style(style);
+            bar.set_style(style.with_key("left", time_left));
         }
         bar.set_prefix(what.to_owned());
         if !hidden {
             bar.enable_steady_tick(Duration::from_millis(200));
         }
         bar
+    }
+}
+
+/// How long it will take yet, once that can be known.
+fn time_left(state: &ProgressState, to: &mut dyn fmt::Write) {
+    if state.pos() > 0 {
+        // A line on a terminal: nothing is lost with it.
+        let _ = write!(to, ", {:#} left", HumanDuration(state.eta()));
     }
 }
 

@@ -8,6 +8,7 @@ mod before;
 mod order;
 mod own;
 
+use super::elsewhere::Whole;
 use super::output::{Output, counted, hex, size};
 use super::reading::{AddressArgs, Opened, RESTORE, blocking, short_id};
 use super::{Done, Global, elsewhere};
@@ -16,9 +17,9 @@ use before::DryRun;
 use clap::{Args, ValueEnum};
 use lifeboat_agent::restore::conduct::{self, Request, SelectError};
 use lifeboat_agent::restore::{
-    self as agent, Begin, Expected, Ledger, Own, Progress, Report, Selection, Target, refuse_without_room,
+    self as agent, Begin, Expected, Ledger, Own, Progress, Report, Selection, Target, content_bytes,
+    refuse_without_room,
 };
-use lifeboat_agent::walk::Shown;
 use lifeboat_format::grant::{Existing, RestoreTerms};
 use lifeboat_proto::status::{ErrorClass, Failure};
 use lifeboat_proto::v1;
@@ -138,14 +139,7 @@ struct Restored {
     gaps: u64,
     losses: Vec<String>,
     /// Damaged files, and other snapshots that hold them whole.
-    elsewhere: Vec<Elsewhere>,
-}
-
-/// Where else a damaged file is.
-#[derive(Serialize)]
-struct Elsewhere {
-    path: String,
-    snapshot: String,
+    elsewhere: Vec<Whole>,
 }
 
 /// A line for programs, while the restore goes on.
@@ -224,21 +218,20 @@ pub async fn restore(args: RestoreArgs, global: &Global, out: &mut Output) -> Re
         out.value(&told, DryRun::text)?;
         return Ok(Done::Whole);
     }
-    let (opened, args, terms, selection) = blocking(move || {
+    let (opened, args, terms, selection, total) = blocking(move || {
         conduct::substitutes(&terms)?;
         let selection = select(&opened, &terms)?;
         if args.delete && !args.yes {
             before::ask_to_delete(&opened, &selection, &args, rules)?;
         }
         if needs_room {
-            let whole = (opened.snapshot.content_bytes, opened.snapshot.entries);
-            refuse_without_room(&opened.reader, &selection, args.to(), Some(whole))?;
+            refuse_without_room(&opened.reader, &selection, args.to())?;
         }
-        Ok((opened, args, terms, selection))
+        let total = content_bytes(&opened.reader, &selection);
+        Ok((opened, args, terms, selection, total))
     })
     .await?;
-    let whole = opened.path.is_empty();
-    let bar = out.progress("restore", whole.then_some(opened.snapshot.content_bytes));
+    let bar = out.progress("restore", total);
     let (asked, named_gaps, selected) = (args.address.clone(), opened.gaps.clone(), selection.clone());
     let snapshot = opened.snapshot.clone();
     let progress = Arc::new(Progress::default());
@@ -265,17 +258,9 @@ pub async fn restore(args: RestoreArgs, global: &Global, out: &mut Output) -> Re
     bar.finish_and_clear();
     let report = report?;
     let mut restored = restored(&snapshot, &report, &progress);
-    if !report.damaged.is_empty() {
-        let paths: Vec<_> = report.damaged.iter().filter_map(|place| selected.origin(place)).collect();
-        let mut snapshots = asked.snapshots(global).await?;
-        let found = elsewhere::whole(&snapshot, &paths, &mut snapshots).await?;
-        let told = |(path, snapshot): (Vec<u8>, String)| Elsewhere { path: format!("/{}", Shown(&path)), snapshot };
-        restored.elsewhere = found.into_iter().map(told).collect();
-    }
     say_losses(&report, restored.gaps, &named_gaps, out);
-    restored.elsewhere.iter().for_each(|Elsewhere { path, snapshot }| {
-        out.say(format_args!("another version of {path} is whole in {snapshot}"));
-    });
+    let damaged = selected.origins(&report.damaged);
+    restored.elsewhere = elsewhere::say_whole(&asked, &snapshot, &damaged, global, out).await;
     if !report.is_complete() && rustix::process::geteuid().as_raw() != 0 {
         out.say("hint: owners, devices and some attributes can only be restored by root");
     }

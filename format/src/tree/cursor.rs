@@ -42,9 +42,9 @@ pub(super) enum Head<'a> {
 pub(super) struct Cursor {
     levels: Vec<Level>,
     /// The greatest path that was passed.
-    passed: Option<Vec<u8>>,
-    /// How many entries were passed, opened or not.
-    passed_entries: u64,
+    last_path: Option<Vec<u8>>,
+    /// How much was passed, opened or not.
+    passed: Totals,
 }
 
 enum Level {
@@ -55,7 +55,7 @@ enum Level {
 impl Cursor {
     /// The start of the tree below `root`, which is opened.
     pub fn open<S: NodeSource>(source: &mut S, root: &NodeRef) -> Result<Self, S::Error> {
-        let mut cursor = Self { levels: vec![], passed: None, passed_entries: 0 };
+        let mut cursor = Self { levels: vec![], last_path: None, passed: Totals::default() };
         let node = source.node(root)?;
         cursor.enter(root, node)?;
         Ok(cursor)
@@ -66,9 +66,9 @@ impl Cursor {
         self.levels.last().and_then(Level::head)
     }
 
-    /// How many entries of the tree stand before this place.
-    pub fn passed_entries(&self) -> u64 {
-        self.passed_entries
+    /// How much of the tree stands before this place.
+    pub fn passed(&self) -> Totals {
+        self.passed
     }
 
     /// Goes past what stands here, and takes it if it is an entry.
@@ -77,14 +77,14 @@ impl Cursor {
             Level::Leaf(entries) => entries.next(),
             Level::Inner(children) => {
                 let child = children.next()?;
-                self.passed_entries = self.passed_entries.saturating_add(child.totals.entries);
-                self.passed = Some(child.last_path);
+                self.passed = self.passed.plus(child.totals);
+                self.last_path = Some(child.last_path);
                 None
             }
         };
         if let Some(entry) = &entry {
-            self.passed.get_or_insert_default().clone_from(&entry.path);
-            self.passed_entries = self.passed_entries.saturating_add(1);
+            self.last_path.get_or_insert_default().clone_from(&entry.path);
+            self.passed = self.passed.plus(Totals::of(entry));
         }
         self.leave_ended();
         entry
@@ -115,7 +115,7 @@ impl Cursor {
             Some(Head::Node(child)) => &child.last_path,
             None => return Ok(()),
         };
-        if self.passed.as_ref().is_some_and(|passed| compare_paths(passed, first) != Ordering::Less) {
+        if self.last_path.as_ref().is_some_and(|last| compare_paths(last, first) != Ordering::Less) {
             return Err(FormatError::field(WHAT, "first path of a node", "out of order", "after the node before"));
         }
         self.levels.push(level);

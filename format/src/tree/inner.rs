@@ -62,6 +62,15 @@ impl Totals {
         }
     }
 
+    /// What is left without a part.
+    pub fn minus(self, part: Self) -> Self {
+        Self {
+            entries: self.entries.saturating_sub(part.entries),
+            files: self.files.saturating_sub(part.files),
+            bytes: self.bytes.saturating_sub(part.bytes),
+        }
+    }
+
     /// All together.
     pub fn sum(parts: impl IntoIterator<Item = Self>) -> Self {
         parts.into_iter().fold(Self::default(), Self::plus)

@@ -5,6 +5,7 @@
 
 use super::cursor::{Cursor, Head, NodeSource};
 use super::entry::Entry;
+use super::inner::Totals;
 use super::node::NodeRef;
 use super::path::{compare_paths, is_within, parent};
 use std::cmp::Ordering;
@@ -66,7 +67,26 @@ impl<S: NodeSource> TreeReader<S> {
 
     /// How many entries of the tree stand before the one that came last, read or passed over.
     pub fn number(&self) -> u64 {
-        self.cursor.as_ref().map_or(0, |cursor| cursor.passed_entries().saturating_sub(1))
+        self.passed().entries.saturating_sub(1)
+    }
+
+    fn passed(&self) -> Totals {
+        self.cursor.as_ref().map(Cursor::passed).unwrap_or_default()
+    }
+
+    /// How much is at and below `path`. Opened are the two ways from the root to where that begins and ends.
+    pub fn totals(&mut self, path: &[u8]) -> Result<Totals, S::Error> {
+        self.seek(path);
+        let before = self.before_next()?;
+        self.seek(path);
+        self.skip_subtree(path);
+        Ok(self.before_next()?.minus(before))
+    }
+
+    /// Reads an entry, and tells how much stands before it.
+    fn before_next(&mut self) -> Result<Totals, S::Error> {
+        let next = self.next().transpose()?;
+        Ok(self.passed().minus(next.as_ref().map(Totals::of).unwrap_or_default()))
     }
 
     /// Goes on to the first entry after `path` and everything below it; never back.
@@ -143,7 +163,7 @@ fn next_after<S: NodeSource>(
             Some(Head::Entry(entry)) => (&entry.path, 1, true),
             Some(Head::Node(child)) => (&child.last_path, child.totals.entries, false),
         };
-        if bound.is_after(path, cursor.passed_entries().saturating_add(entries)) {
+        if bound.is_after(path, cursor.passed().entries.saturating_add(entries)) {
             cursor.pass();
         } else if is_entry {
             return Ok(cursor.pass());
@@ -201,6 +221,8 @@ mod tests {
             prop_assert_eq!(reader.lookup(&path).unwrap(), at);
             prop_assert_eq!(all(reader.subtree(&path)), kept(&entries, |at| is_within(at, &path)));
             prop_assert_eq!(all(reader.list(&path)), kept(&entries, |at| parent(at) == Some(&path)));
+            let totals = Totals::sum(kept(&entries, |at| is_within(at, &path)).iter().map(Totals::of));
+            prop_assert_eq!(reader.totals(&path).unwrap(), totals);
             reader.seek(&path);
             let from = |at: &[u8]| compare_paths(at, &path) != Ordering::Less;
             prop_assert_eq!(all(&mut reader), kept(&entries, from));
@@ -241,6 +263,10 @@ mod tests {
         memory.opened = 0;
         assert!(TreeReader::new(&mut memory, root).lookup(b"top/2/07777").unwrap().is_some());
         assert!(memory.opened <= 4, "{}", memory.opened);
+        memory.opened = 0;
+        let totals = TreeReader::new(&mut memory, root).totals(b"top/2").unwrap();
+        assert_eq!(totals, Totals { entries: 10_001, files: 10_001, bytes: 10_000 });
+        assert!(memory.opened <= 8, "{}", memory.opened);
     }
 
     #[test]

@@ -164,15 +164,17 @@ impl TryFrom<v1::JobEnded> for JobReport {
             message: shown_text("message", &message.message)?,
             gaps: message.gaps.iter().map(|gap| shown_text("gaps", gap)).collect::<Result<_, _>>()?,
             gap_count: message.gap_count,
-            restored: match message.restored {
-                Some(restored) => {
-                    shown_text("directory", &restored.directory)?;
-                    Some(restored.into())
-                }
-                None => None,
-            },
+            restored: message.restored.map(checked).transpose()?.map(Box::new),
         })
     }
+}
+
+fn checked(restored: v1::RestoreEnded) -> Result<v1::RestoreEnded, ConvertError> {
+    at_most("damaged", restored.damaged.len(), limits::GAPS_NAMED_MAX, "paths")?;
+    for path in &restored.damaged {
+        at_most("damaged", path.len(), limits::TEXT_BYTES_MAX, "bytes")?;
+    }
+    Ok(v1::RestoreEnded { directory: shown_text("directory", &restored.directory)?, ..restored })
 }
 
 impl From<JobReport> for v1::JobEnded {
@@ -257,6 +259,16 @@ mod tests {
             restored: Some(Box::new(v1::RestoreEnded { directory: "/srv".into(), entries: 3, ..Default::default() })),
         });
         assert_eq!(Report::try_from(v1::AgentReport::from(ended.clone())), Ok(ended));
+    }
+
+    #[test]
+    fn a_report_of_a_restore_shows_nothing_that_acts_on_a_terminal() {
+        let restored = v1::RestoreEnded { directory: "/srv\u{1b}[2J".into(), ..Default::default() };
+        let sent = JobReport { restored: Some(Box::new(restored)), ..JobReport::failed("j".parse().unwrap(), "") };
+        let Report::Ended(read) = Report::try_from(v1::AgentReport::from(Report::Ended(sent))).unwrap() else {
+            panic!()
+        };
+        assert_eq!(read.restored.unwrap().directory, "/srv\u{fffd}[2J");
     }
 
     #[test]

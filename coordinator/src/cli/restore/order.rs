@@ -3,13 +3,14 @@
 //! What the order may do there is for that host's own law; here it is only said clearly what is ordered.
 
 use super::before::{DryRun, go_on_with_deletion};
-use super::{RestoreArgs, select};
+use super::{RestoreArgs, Restored, select, summary};
 use crate::cli::job::{Ending, follow};
-use crate::cli::output::{Output, counted, size};
+use crate::cli::output::{Output, counted};
 use crate::cli::reading::{Opened, RESTORE, Wanted, blocking};
-use crate::cli::{Done, Global, admin};
+use crate::cli::{Done, Global, admin, elsewhere};
 use crate::config::Config;
 use lifeboat_agent::policy::STAGING;
+use lifeboat_agent::restore::content_bytes;
 use lifeboat_format::grant::{RestoreTerms, SignedTerms};
 use lifeboat_format::id::HostId;
 use lifeboat_format::journal::event::GrantTarget;
@@ -29,27 +30,20 @@ struct Ordered {
 
 /// What it came to.
 #[derive(Serialize)]
-struct Restored {
+struct RestoredThere {
     job: String,
     host: String,
     directory: String,
-    snapshot: String,
-    entries: u64,
-    unchanged: u64,
-    kept: u64,
-    deleted: u64,
-    bytes: u64,
-    fetched_bytes: u64,
-    reused_bytes: u64,
-    lost_attributes: u64,
-    failed_entries: u64,
-    losses: Vec<String>,
+    #[serde(flatten)]
+    restored: Restored,
 }
 
 /// Where a restore goes, and for whom it is sealed.
 struct Target {
     host: v1::Host,
     directory: String,
+    /// Bytes of content that come there, if that is known.
+    content_bytes: Option<u64>,
 }
 
 /// Runs the command.
@@ -61,8 +55,14 @@ pub async fn order(args: RestoreArgs, on: &str, global: &Global, out: &mut Outpu
     let terms = args.terms(&opened.path)?;
     let checked = terms.clone();
     // What is not there is said here, with what is.
-    let opened = blocking(move || select(&opened, &checked).map(|_| opened)).await?;
-    let target = Target { host: find_host(on, &config).await?, directory: directory(&args, &opened) };
+    let (opened, content_bytes) = blocking(move || {
+        let selection = select(&opened, &checked)?;
+        let content_bytes = content_bytes(&opened.reader, &selection);
+        Ok((opened, content_bytes))
+    })
+    .await?;
+    let (host, directory) = (find_host(on, &config).await?, directory(&args, &opened));
+    let target = Target { host, directory, content_bytes };
     if args.delete && !args.yes && !args.dry_run {
         let asked = RestoreTerms { dry_run: true, ..terms.clone() };
         let mut quiet = Output::new(true);
@@ -73,7 +73,7 @@ pub async fn order(args: RestoreArgs, on: &str, global: &Global, out: &mut Outpu
     }
     let ended = run(&args, &opened, &target, &terms, args.wait || args.dry_run, &config, out).await?;
     match ended {
-        Some(ended) => tell(ended, &opened, &target, out),
+        Some(ended) => tell(ended, &args, &opened, &target, global, out).await,
         None => Ok(Done::Whole),
     }
 }
@@ -113,7 +113,7 @@ async fn run(
     out: &mut Output,
 ) -> Result<Option<v1::JobEnded>, Failure> {
     let internal = |error| Failure::of(ErrorClass::Internal, &error);
-    let Target { host, directory } = target;
+    let Target { host, directory, content_bytes } = target;
     let recipient = host.box_recipient.parse().map_err(internal)?;
     let purpose = fit_text(&args.asked());
     let wanted = Wanted {
@@ -134,7 +134,6 @@ async fn run(
         wait,
     };
     let events = admin::connect(config).await?.restore(command).await?.into_inner();
-    let total = opened.path.is_empty().then_some(opened.snapshot.content_bytes);
     let accepted = |job: &v1::Job, out: &mut Output| {
         let sent = job.state() != JobState::Queued;
         if !sent {
@@ -149,17 +148,24 @@ async fn run(
         out.say(format_args!("follow it with: lifeboat job follow {}", job.job));
         Ok(())
     };
-    match follow(events, total, accepted, out).await? {
+    match follow(events, *content_bytes, accepted, out).await? {
         Ending::Failed(message) => Err(Failure::new(ErrorClass::Refused, format!("{}: {message}", host.name))),
         Ending::Ended(ended) => Ok(Some(*ended)),
         Ending::NotFollowed => Ok(None),
     }
 }
 
-fn tell(ended: v1::JobEnded, opened: &Opened, target: &Target, out: &mut Output) -> Result<Done, Failure> {
+async fn tell(
+    ended: v1::JobEnded,
+    args: &RestoreArgs,
+    opened: &Opened,
+    target: &Target,
+    global: &Global,
+    out: &mut Output,
+) -> Result<Done, Failure> {
     let v1::JobEnded { job, gaps: losses, gap_count, restored, .. } = ended;
-    let restored = restored.unwrap_or_default();
-    if let Some(plan) = restored.plan {
+    let ended = restored.unwrap_or_default();
+    if let Some(plan) = ended.plan {
         out.value(&DryRun::from(plan), DryRun::text)?;
         return Ok(Done::Whole);
     }
@@ -175,26 +181,26 @@ fn tell(ended: v1::JobEnded, opened: &Opened, target: &Target, out: &mut Output)
     if unnamed > 0 {
         out.say(format_args!("  and {unnamed} more"));
     }
+    let damaged: Vec<Vec<u8>> = ended.damaged.iter().map(|path| path.to_vec()).collect();
+    let elsewhere = elsewhere::say_whole(&args.address, &opened.snapshot, &damaged, global, out).await;
     let restored = Restored {
-        job,
-        host: target.host.name.clone(),
-        directory: restored.directory,
         snapshot: opened.short_id(),
-        entries: restored.entries,
-        unchanged: restored.unchanged,
-        kept: restored.kept,
-        deleted: restored.deleted,
-        bytes: restored.bytes,
-        fetched_bytes: restored.fetched_bytes,
-        reused_bytes: restored.reused_bytes,
-        lost_attributes: restored.lost_attributes,
-        failed_entries: restored.failed_entries,
+        entries: ended.entries,
+        unchanged: ended.unchanged,
+        kept: ended.kept,
+        deleted: ended.deleted,
+        bytes: ended.bytes,
+        fetched_bytes: ended.fetched_bytes,
+        reused_bytes: ended.reused_bytes,
+        lost_attributes: ended.lost_attributes,
+        failed_entries: ended.failed_entries,
+        gaps: opened.snapshot.gap_count,
         losses,
+        elsewhere,
     };
-    out.value(&restored, |restored| {
-        let Restored { host, directory, snapshot, entries, bytes, .. } = restored;
-        let entries = counted(*entries, "entry", "entries");
-        format!("restored {entries}, {} from snapshot {snapshot} to {directory} on {host}", size(*bytes))
+    let there = RestoredThere { job, host: target.host.name.clone(), directory: ended.directory, restored };
+    out.value(&there, |RestoredThere { host, directory, restored, .. }| {
+        format!("on {host}, in {directory}: {}", summary(restored))
     })?;
     Ok(if gap_count == 0 { Done::Whole } else { Done::WithLosses })
 }
