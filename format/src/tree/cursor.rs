@@ -57,7 +57,8 @@ impl Cursor {
     pub fn open<S: NodeSource>(source: &mut S, root: &NodeRef) -> Result<Self, S::Error> {
         let mut cursor = Self { levels: vec![], last_path: None, passed: Totals::default() };
         let node = source.node(root)?;
-        cursor.enter(root, node)?;
+        let level = cursor.level(root, node)?;
+        cursor.levels.extend(level);
         Ok(cursor)
     }
 
@@ -90,18 +91,22 @@ impl Cursor {
         entry
     }
 
-    /// Opens the node that stands here, if it is one: its first member stands here then.
+    /// Opens the node that stands here, if it is one: its first member stands here then. After an error still it does.
     pub fn descend<S: NodeSource>(&mut self, source: &mut S) -> Result<(), S::Error> {
-        let Some(Level::Inner(children)) = self.levels.last_mut() else { return Ok(()) };
-        let Some(child) = children.next() else { return Ok(()) };
+        let Some(Head::Node(child)) = self.head() else { return Ok(()) };
         let node = source.node(&child.node)?;
-        check_child(&child, &node)?;
+        check_child(child, &node)?;
+        let level = self.level(&child.node, node)?;
+        if let Some(Level::Inner(children)) = self.levels.last_mut() {
+            children.next();
+        }
         self.leave_ended();
-        self.enter(&child.node, node)?;
+        self.levels.extend(level);
         Ok(())
     }
 
-    fn enter(&mut self, reference: &NodeRef, node: Node) -> Result<(), FormatError> {
+    /// What is in a node that comes next; none if nothing is.
+    fn level(&self, reference: &NodeRef, node: Node) -> Result<Option<Level>, FormatError> {
         if node.height() != reference.height {
             return Err(FormatError::field(WHAT, "height", node.height(), reference.height));
         }
@@ -113,13 +118,12 @@ impl Cursor {
         let first = match level.head() {
             Some(Head::Entry(entry)) => &entry.path,
             Some(Head::Node(child)) => &child.last_path,
-            None => return Ok(()),
+            None => return Ok(None),
         };
         if self.last_path.as_ref().is_some_and(|last| compare_paths(last, first) != Ordering::Less) {
             return Err(FormatError::field(WHAT, "first path of a node", "out of order", "after the node before"));
         }
-        self.levels.push(level);
-        Ok(())
+        Ok(Some(level))
     }
 
     fn leave_ended(&mut self) {

@@ -17,16 +17,14 @@ pub struct TreeReader<S> {
     /// None before the root was opened.
     cursor: Option<Cursor>,
     bound: Bound,
+    /// Whether the cursor stands at a node that could not be read; without a cursor that is the root.
     broken: bool,
-    /// The last path below the node that was opened last, or could not be.
-    reached: Option<Vec<u8>>,
 }
 
 /// Where to go on: what stands before it is passed over.
 enum Bound {
     None,
     At(Vec<u8>),
-    After(Vec<u8>),
     AfterSubtree(Vec<u8>),
     Number(u64),
 }
@@ -38,7 +36,6 @@ impl Bound {
         match self {
             Bound::None => false,
             Bound::At(bound) => is_less(bound),
-            Bound::After(bound) => compare_paths(path, bound) != Ordering::Greater,
             Bound::AfterSubtree(bound) => is_within(path, bound) || is_less(bound),
             Bound::Number(number) => end <= *number,
         }
@@ -48,7 +45,7 @@ impl Bound {
 impl<S: NodeSource> TreeReader<S> {
     /// Stands at the start of the tree below `root`; opens nothing yet.
     pub fn new(source: S, root: NodeRef) -> Self {
-        Self { source, root, cursor: None, bound: Bound::None, broken: false, reached: None }
+        Self { source, root, cursor: None, bound: Bound::None, broken: false }
     }
 
     /// Goes to the first entry that is not before `path`, forth or back.
@@ -97,9 +94,10 @@ impl<S: NodeSource> TreeReader<S> {
     /// After an error: goes on to the first entry after the node that could not be read. Returns the last path below that
     /// node; none if nothing of the tree can be read, for its root cannot.
     pub fn pass_over_broken(&mut self) -> Option<Vec<u8>> {
-        let last = self.reached.take().filter(|_| self.broken)?;
-        self.cursor = None;
-        self.bound = Bound::After(last.clone());
+        let cursor = self.cursor.as_mut().filter(|_| self.broken)?;
+        let Some(Head::Node(child)) = cursor.head() else { return None };
+        let last = child.last_path.clone();
+        cursor.pass();
         self.broken = false;
         Some(last)
     }
@@ -139,24 +137,18 @@ impl<S: NodeSource> TreeReader<S> {
     }
 
     fn step(&mut self) -> Result<Option<Entry>, S::Error> {
-        let mut cursor = match self.cursor.take() {
+        let cursor = match &mut self.cursor {
             Some(cursor) => cursor,
-            None => Cursor::open(&mut self.source, &self.root)?,
+            none => none.insert(Cursor::open(&mut self.source, &self.root)?),
         };
-        let entry = next_after(&self.bound, &mut cursor, &mut self.source, &mut self.reached)?;
-        self.cursor = Some(cursor);
+        let entry = next_after(&self.bound, cursor, &mut self.source)?;
         self.bound = Bound::None;
         Ok(entry)
     }
 }
 
 /// The first entry that the bound is not after.
-fn next_after<S: NodeSource>(
-    bound: &Bound,
-    cursor: &mut Cursor,
-    source: &mut S,
-    reached: &mut Option<Vec<u8>>,
-) -> Result<Option<Entry>, S::Error> {
+fn next_after<S: NodeSource>(bound: &Bound, cursor: &mut Cursor, source: &mut S) -> Result<Option<Entry>, S::Error> {
     loop {
         let (path, entries, is_entry) = match cursor.head() {
             None => return Ok(None),
@@ -168,7 +160,6 @@ fn next_after<S: NodeSource>(
         } else if is_entry {
             return Ok(cursor.pass());
         } else {
-            *reached = Some(path.clone());
             cursor.descend(source)?;
         }
     }
@@ -273,6 +264,7 @@ mod tests {
     fn what_lies_below_other_nodes_is_read_though_some_are_lost() {
         let entries: Vec<_> = (0..20_000).map(|number| file(&format!("d/{number:06}"), 1)).collect();
         let (mut memory, root) = build(&entries);
+        let nodes = memory.node_count();
         memory.lose(7, &root);
         let mut reader = TreeReader::new(&mut memory, root);
         let (mut found, mut lost) = (Vec::new(), 0..0);
@@ -293,6 +285,9 @@ mod tests {
         }
         assert!(parts > 10 && found.len() > 10_000, "{parts} parts, {} entries", found.len());
         assert!(found.is_sorted_by(|a, b| a.path < b.path));
+        assert_eq!(reader.number(), 19_999, "what is lost counts");
+        drop(reader);
+        assert!(memory.opened < nodes, "no node is opened again to go on: {} of {nodes}", memory.opened);
         memory.lose(1, &root);
         let mut reader = TreeReader::new(&mut memory, root);
         while reader.next().is_some_and(|entry| entry.is_err()) {
