@@ -121,6 +121,11 @@ fn a_path_that_is_not_there_names_the_nearest_and_the_snapshots_that_had_it() {
     }
     refused(&nights.run(&["cat", "server:^/etc/deleted.conf"]), &[third, &format!("it is in @{second}, from ")]);
     let too_early = format!("server:^/etc/new.conf@{first}");
+    let to = nights.world.path("to").display().to_string();
+    for place in [&["restore", "--to", &to][..], &["restore", "--on", "server"], &["dump", "--format", "zip"]] {
+        let several = [place, &["server:^/etc/nginx", "^/etc/deleted.conf"]].concat();
+        refused(&nights.run(&several), &[third, "/etc/deleted.conf", &format!("it is in @{second}, from ")]);
+    }
     refused(&nights.run(&["ls", &too_early]), &[first, &format!("it is in @{third}, from ")]);
     refused(&nights.run(&["ls", "server:^/etc@yesterdy"]), &["\"yesterdy\" is not a moment", "-3d"]);
     refused(&nights.run(&["ls", "server:^/etc@-3d"]), &["server has no snapshot at -3d"]);

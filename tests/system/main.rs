@@ -15,6 +15,7 @@ mod judges;
 mod mount;
 mod ordered;
 mod overwrite;
+mod owners;
 mod proof;
 mod recovery;
 mod resume;

@@ -4,7 +4,8 @@ use crate::world::{World, noise, refused, said};
 use lifeboat_coordinator::cli::demo::compare::compare;
 use lifeboat_coordinator::cli::demo::lab::Side;
 use std::fs;
-use std::os::unix::fs::FileExt;
+use std::fs::Permissions;
+use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -17,10 +18,15 @@ pub struct Mounted {
 
 impl Mounted {
     pub fn at(world: &World, name: &str, address: &str) -> Self {
+        Self::with(world, name, address, &[])
+    }
+
+    fn with(world: &World, name: &str, address: &str, options: &[&str]) -> Self {
         let directory = world.path(name);
         fs::create_dir(&directory).unwrap();
         let mut command = world.lab.lifeboat_command();
-        let child = command.arg("mount").arg(address).arg(&directory).stderr(Stdio::inherit()).spawn().unwrap();
+        let child =
+            command.arg("mount").args(options).arg(address).arg(&directory).stderr(Stdio::inherit()).spawn().unwrap();
         let mounted = Self { child, directory };
         let begun = Instant::now();
         while fs::read_dir(&mounted.directory).unwrap().next().is_none() {
@@ -126,6 +132,28 @@ mod as_root {
         refused(&run(&["mount", "server", world.source().to_str().unwrap()]), &["is not empty"]);
         refused(&run(&["mount", "server", "/no/such/place"]), &["cannot mount at /no/such/place"]);
         refused(&run(&["mount", "nobody", all.directory.to_str().unwrap()]), &["is not empty"]);
+    }
+
+    #[test]
+    fn others_look_into_it_only_if_they_may_and_then_as_far_as_the_modes_of_the_files_allow() {
+        let world = World::new();
+        for (name, mode) in [("open", 0o644), ("closed", 0o600)] {
+            world.write(name, b"content");
+            fs::set_permissions(world.source().join(name), Permissions::from_mode(mode)).unwrap();
+        }
+        fs::set_permissions(world.path(""), Permissions::from_mode(0o755)).unwrap();
+        world.backed_up();
+        let allowed = Mounted::with(&world, "allowed", "server", &["--allow-other"]);
+        let mounts = [(Mounted::at(&world, "mount", "server"), false), (allowed, true)];
+        for (mounted, may) in mounts {
+            for (name, is_open) in [("open", true), ("closed", false)] {
+                let file = mounted.source(&world, "latest").join(name);
+                let mut nobody = Command::new("setpriv");
+                nobody.args(["--reuid=65534", "--regid=65534", "--clear-groups", "cat"]).arg(&file);
+                assert_eq!(nobody.output().unwrap().stdout == b"content", may && is_open, "{may} {name}");
+                assert_eq!(fs::read(file).unwrap(), b"content");
+            }
+        }
     }
 
     #[test]

@@ -95,12 +95,12 @@ impl Owners {
         let user = self.find(&self.users, &attributes.owner, attributes.uid, NumberCache::user);
         let group = self.find(&self.groups, &attributes.group, attributes.gid, NumberCache::group);
         if user.is_none() {
-            let why = format!("there is no user {} here", Shown(&attributes.owner));
-            unknown.push((Attribute::Owner, format!("{why}; it belongs to number {} now", attributes.uid)));
+            let why = unknown_name("user", &attributes.owner, attributes.uid, "--owner-map");
+            unknown.push((Attribute::Owner, why));
         }
         if group.is_none() {
-            let why = format!("there is no group {} here", Shown(&attributes.group));
-            unknown.push((Attribute::Group, format!("{why}; it belongs to number {} now", attributes.gid)));
+            let why = unknown_name("group", &attributes.group, attributes.gid, "--group-map");
+            unknown.push((Attribute::Group, why));
         }
         let ids = (Uid::from_raw(user.unwrap_or(attributes.uid)), Gid::from_raw(group.unwrap_or(attributes.gid)));
         Owner { ids, unknown }
@@ -127,6 +127,11 @@ impl Owners {
     fn numbers(&self) -> Option<MutexGuard<'_, NumberCache>> {
         self.numbers.as_ref().map(|numbers| numbers.lock().unwrap_or_else(PoisonError::into_inner))
     }
+}
+
+fn unknown_name(what: &str, name: &[u8], number: u32, option: &str) -> String {
+    let name = Shown(name);
+    format!("there is no {what} {name} here, so it belongs to number {number}; {option} {name}=NEW gives it to another")
 }
 
 #[cfg(test)]

@@ -52,7 +52,8 @@ pub async fn dump(args: DumpArgs, global: &Global, out: &mut Output) -> Result<D
         let failure = Failure::new(ErrorClass::Usage, "an archive is not for a terminal");
         return Err(failure.hint("send it to a file or a program: lifeboat dump … > FILE"));
     }
-    let opened = args.address.open("dump", RESTORE, global).await?;
+    let more = args.selection.more()?;
+    let opened = args.address.open_all(None, &more, "dump", RESTORE, global).await?;
     opened.say_which("", out);
     opened.say_gaps(out);
     let DumpArgs { address, selection, format } = args;

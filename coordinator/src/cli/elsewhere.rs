@@ -25,25 +25,35 @@ const NAMES_MAX: usize = 20_000;
 /// Names that are less alike than this are not meant; from 0 to 1, by the edits that lead from one to the other.
 const ALIKE_MIN: f64 = 0.6;
 
-/// Makes sure that what was asked for is there; else says where it is.
-pub async fn check(opened: Opened, snapshots: &mut Snapshots) -> Result<Opened, Failure> {
-    let (opened, found) = blocking(move || {
-        // Of the root it is known, even if the part of the tree that holds it is lost.
-        let found = match opened.path.is_empty() {
-            true => Ok(()),
-            false => match opened.tree().lookup(&opened.path).map_err(Failure::from) {
-                Ok(Some(_)) => Ok(()),
-                Ok(None) => Err(nearest(&opened, &opened.path)?),
-                Err(lost) if lost.class == ErrorClass::Damaged => Err(lost),
-                Err(failure) => return Err(failure),
-            },
-        };
-        Ok((opened, found))
+/// Makes sure that what was asked for is there, and `more` paths are; else says where it is.
+pub async fn check(opened: Opened, more: &[Vec<u8>], snapshots: &mut Snapshots) -> Result<Opened, Failure> {
+    let paths = [vec![opened.path.clone()], more.to_vec()].concat();
+    let (opened, missing) = blocking(move || {
+        for path in paths {
+            if let Err(failure) = look(&opened, &path) {
+                return Ok((opened, Some((path, failure))));
+            }
+        }
+        Ok((opened, None))
     })
     .await?;
-    let Err(failure) = found else { return Ok(opened) };
-    let elsewhere = elsewhere(&opened, snapshots).await?;
-    Err(if elsewhere.is_empty() { failure } else { failure.hint(format!("it is in {}", elsewhere.join(", and in "))) })
+    match missing {
+        None => Ok(opened),
+        Some((path, failure)) if matches!(failure.class, ErrorClass::NotFound | ErrorClass::Damaged) => {
+            let found = elsewhere(&opened.snapshot, &path, snapshots).await?.join(", and in ");
+            Err(if found.is_empty() { failure } else { failure.hint(format!("it is in {found}")) })
+        }
+        Some((_, failure)) => Err(failure),
+    }
+}
+
+/// Whether there is something at a path. Blocks.
+fn look(opened: &Opened, path: &[u8]) -> Result<(), Failure> {
+    // Of the root it is known, even if the part of the tree that holds it is lost.
+    if path.is_empty() || opened.tree().lookup(path)?.is_some() {
+        return Ok(());
+    }
+    Err(nearest(opened, path)?)
 }
 
 /// That a path is not in a snapshot, with the nearest that is. Blocks.
@@ -112,11 +122,11 @@ fn neighbours(of: &v1::SnapshotInfo, list: &[v1::SnapshotInfo]) -> [Vec<v1::Snap
 }
 
 /// The next snapshots of the same source set that have the path: an earlier one and a later one.
-async fn elsewhere(opened: &Opened, snapshots: &mut Snapshots) -> Result<Vec<String>, Failure> {
+async fn elsewhere(than: &v1::SnapshotInfo, path: &[u8], snapshots: &mut Snapshots) -> Result<Vec<String>, Failure> {
     let mut found = Vec::new();
-    for side in neighbours(&opened.snapshot, &snapshots.list) {
+    for side in neighbours(than, &snapshots.list) {
         for snapshot in side {
-            let other = snapshots.open(&snapshot, &opened.path, "search", LOOK).await?;
+            let other = snapshots.open(&snapshot, path, "search", LOOK).await?;
             let has_it = blocking(move || Ok(other.tree().lookup(&other.path)?.is_some())).await;
             if has_it.unwrap_or(false) {
                 found.push(shown(&snapshot));

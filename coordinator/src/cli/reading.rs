@@ -91,13 +91,14 @@ impl AddressArgs {
 
     /// Finds the snapshot and has it opened. `purpose` is for the journal.
     pub async fn open(&self, purpose: &str, life: SignedDuration, global: &Global) -> Result<Opened, Failure> {
-        self.open_at(None, purpose, life, global).await
+        self.open_all(None, &[], purpose, life, global).await
     }
 
-    /// The same, at another moment than the one that was typed. The path must be there.
-    pub async fn open_at(
+    /// The same, perhaps at another moment than the one that was typed. The path must be there, and so must `more` paths.
+    pub async fn open_all(
         &self,
         when: Option<When>,
+        more: &[Vec<u8>],
         purpose: &str,
         life: SignedDuration,
         global: &Global,
@@ -108,7 +109,7 @@ impl AddressArgs {
         }
         let mut snapshots = self.snapshots(global).await?;
         let opened = snapshots.open_at(&address, purpose, life).await?;
-        elsewhere::check(opened, &mut snapshots).await
+        elsewhere::check(opened, more, &mut snapshots).await
     }
 
     /// What was typed.

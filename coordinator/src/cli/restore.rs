@@ -198,7 +198,8 @@ pub async fn restore(args: RestoreArgs, global: &Global, out: &mut Output) -> Re
         Begin::Anew(_) | Begin::Done(_) => None,
         Begin::GoOn(record) => Some(When::Snapshot(record.snapshot.clone())),
     };
-    let opened = args.address.open_at(snapshot, "restore", RESTORE, global).await?;
+    let more = args.selection.more()?;
+    let opened = args.address.open_all(snapshot, &more, "restore", RESTORE, global).await?;
     let begin = match begin {
         // The same words mean another snapshot by now.
         Begin::Done(record) if record.snapshot != hex(&opened.snapshot.snapshot) => Begin::Anew(Expected::Empty),
@@ -342,18 +343,22 @@ async fn shown_while<R>(
 impl SelectionArgs {
     /// The terms that say which files.
     pub fn terms(&self, first: &[u8]) -> Result<RestoreTerms, Failure> {
-        let mut paths = vec![first.to_vec()];
-        for path in &self.more {
-            let parent = || AddressError::Parent { text: path.to_string_lossy().into_owned() };
-            paths.push(clean_path(path.as_bytes()).ok_or_else(|| Failure::of(ErrorClass::Usage, &parent()))?);
-        }
         Ok(RestoreTerms {
-            paths,
+            paths: [vec![first.to_vec()], self.more()?].concat(),
             include: self.include.clone(),
             exclude: self.exclude.clone(),
             strip: self.strip.map(|parts| u32::try_from(parts).unwrap_or(u32::MAX)),
             ..RestoreTerms::default()
         })
+    }
+
+    /// The paths beside the first one, as a tree has them.
+    pub fn more(&self) -> Result<Vec<Vec<u8>>, Failure> {
+        let read = |path: &OsString| {
+            let parent = || AddressError::Parent { text: path.to_string_lossy().into_owned() };
+            clean_path(path.as_bytes()).ok_or_else(|| Failure::of(ErrorClass::Usage, &parent()))
+        };
+        self.more.iter().map(read).collect()
     }
 
     /// What is chosen of a snapshot. Every path must be there. Blocks.

@@ -49,7 +49,8 @@ struct Target {
 /// Runs the command.
 pub async fn order(args: RestoreArgs, on: &str, global: &Global, out: &mut Output) -> Result<Done, Failure> {
     let config = global.config()?;
-    let opened = args.address.open("restore", RESTORE, global).await?;
+    let more = args.selection.more()?;
+    let opened = args.address.open_all(None, &more, "restore", RESTORE, global).await?;
     opened.say_which("", out);
     opened.say_gaps(out);
     let terms = args.terms(&opened.path)?;
