@@ -56,8 +56,10 @@ fn a_restore_by_order_goes_to_staging_and_equals_what_was_backed_up() {
     assert_eq!(directory, staging(&world, &name));
     assert_equal(&world.source(), &directory);
     assert_eq!(done["host"], "server");
-    let other = order(&world, &[&source(&world), "--on", "server", "--into", &name, "--strip", "0", "--wait"]);
-    refused(&other, &["is not empty", "--overwrite"]);
+    let other = [&source(&world), "--on", "server", "--into", &name, "--strip", "0", "--wait"];
+    for other in [&other[..], &[&other[..], &["--dry-run"]].concat()] {
+        refused(&order(&world, other), &["is not empty", "--overwrite"]);
+    }
     let reused =
         last(&order(&world, &[&source(&world), "--on", "server", "--overwrite", "always", "--wait", "--json"]));
     assert_eq!(reused["fetched_bytes"], 0, "{reused}");

@@ -191,7 +191,9 @@ fn an_unfinished_restore_goes_on_with_its_snapshot_and_is_in_the_way_of_others()
     assert_eq!(fs::read(target.join("small")).unwrap(), b"as it was");
     assert_eq!(fs::read(target.join("large")).unwrap(), noise(1, 64 * MIB));
     assert_eq!(fs::read_dir(&target).unwrap().count(), 2, "no temporary file is left");
-    refused(&call(&["restore", &address, "--to", to]), &["is not empty", "--overwrite"]);
+    for more in [&[][..], &["--dry-run"]] {
+        refused(&call(&[&["restore", &address, "--to", to], more].concat()), &["is not empty", "--overwrite"]);
+    }
 }
 
 #[test]

@@ -196,6 +196,7 @@ impl Allowed {
         let terms = self.terms.terms();
         let questions = Questions { rules: conduct::rules(terms, begin), delete: terms.delete, compare: true };
         let there = Target::look_below(&self.place.base, &self.place.below);
+        conduct::refuse_not_empty(&self.place.path(), there.as_ref(), begin)?;
         let begun = Instant::now();
         let survey = restore::survey(reader, selection, there, questions)?;
         let surveyed = begun.elapsed();

@@ -3,6 +3,7 @@
 use super::fetch::GrantReader;
 use super::ledger::{Complete, Ledger, LedgerError, Record};
 use super::progress::Progress;
+use super::target::is_empty;
 use super::visit::tree;
 use super::{
     Begin, Expected, Options, Overwrite, Own, Questions, Report, Rules, Selection, Substitute, SubstituteError, Target,
@@ -13,7 +14,7 @@ use lifeboat_format::grant::{Existing, RestoreTerms};
 use lifeboat_format::tree::{Attributes, Entry, EntryKind};
 use lifeboat_proto::status::{ErrorClass, Failure};
 use std::fs;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
 const HOW_OVER: &str = "name a new or empty directory, or say with --overwrite always|if-changed|if-newer|never what happens to what is there";
@@ -86,6 +87,15 @@ pub fn substitutes(terms: &RestoreTerms) -> Result<[Vec<Substitute>; 2], Failure
     let users = terms.users.iter().map(|text| Substitute::user(text)).collect::<Result<_, _>>();
     let groups = terms.groups.iter().map(|text| Substitute::group(text)).collect::<Result<_, _>>();
     Ok([users.map_err(wrong)?, groups.map_err(wrong)?])
+}
+
+/// Refuses a directory that a restore would refuse: one that is `there`, and not empty though it should be. Blocks.
+pub fn refuse_not_empty(target: &Path, there: Option<&OwnedFd>, begin: &Begin) -> Result<(), Failure> {
+    let is_empty = there.map_or(Ok(true), is_empty).map_err(|error| of_disk(&error.into()))?;
+    match is_empty || *begin != Begin::Anew(Expected::Empty) {
+        true => Ok(()),
+        false => Err(of_target(&TargetError::NotEmpty { path: target.to_owned() })),
+    }
 }
 
 /// What a restore is, beside its terms.

@@ -296,7 +296,7 @@ fn split_step(path: &[u8]) -> (&[u8], &[u8]) {
     }
 }
 
-fn is_empty(directory: &OwnedFd) -> io::Result<bool> {
+pub(super) fn is_empty(directory: &OwnedFd) -> io::Result<bool> {
     // Opened again: to read moves a place in the directory that all copies of a descriptor share.
     let directory = open_beneath(directory, b".", OFlags::RDONLY | OFlags::DIRECTORY)?;
     let mut buffer = [MaybeUninit::uninit(); 4096];

@@ -215,7 +215,7 @@ pub async fn restore(args: RestoreArgs, global: &Global, out: &mut Output) -> Re
     let terms = args.terms(&opened.path)?;
     let rules = conduct::rules(&terms, &begin);
     if args.dry_run {
-        let told = blocking(move || before::dry_run(&opened, &select(&opened, &terms)?, &args, rules)).await?;
+        let told = blocking(move || before::dry_run(&opened, &select(&opened, &terms)?, &args, &begin, rules)).await?;
         out.value(&told, DryRun::text)?;
         return Ok(Done::Whole);
     }

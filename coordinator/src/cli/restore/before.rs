@@ -2,7 +2,8 @@
 
 use super::{Opened, RestoreArgs};
 use crate::cli::output::{counted, size, span};
-use lifeboat_agent::restore::{Questions, Room, Rules, Selection, Survey, estimate, survey};
+use lifeboat_agent::restore::conduct;
+use lifeboat_agent::restore::{Begin, Questions, Room, Rules, Selection, Survey, estimate, survey};
 use lifeboat_proto::status::{ErrorClass, Failure};
 use lifeboat_proto::v1;
 use serde::Serialize;
@@ -37,7 +38,14 @@ pub struct DryRun {
 }
 
 /// Finds out what a restore would do. Blocks.
-pub fn dry_run(opened: &Opened, selection: &Selection, args: &RestoreArgs, rules: Rules) -> Result<DryRun, Failure> {
+pub fn dry_run(
+    opened: &Opened,
+    selection: &Selection,
+    args: &RestoreArgs,
+    begin: &Begin,
+    rules: Rules,
+) -> Result<DryRun, Failure> {
+    conduct::refuse_not_empty(args.to(), open(args.to()).as_ref(), begin)?;
     let begun = Instant::now();
     let survey = survey_of(opened, selection, args, rules, true)?;
     let surveyed = begun.elapsed();
@@ -149,8 +157,11 @@ fn survey_of(
     rules: Rules,
     compare: bool,
 ) -> Result<Survey, Failure> {
-    let there = File::open(args.to()).ok().map(OwnedFd::from);
-    survey(&opened.reader, selection, there, Questions { rules, delete: args.delete, compare })
+    survey(&opened.reader, selection, open(args.to()), Questions { rules, delete: args.delete, compare })
+}
+
+fn open(target: &Path) -> Option<OwnedFd> {
+    File::open(target).ok().map(OwnedFd::from)
 }
 
 fn cannot_look(path: &Path, error: &io::Error) -> Failure {
