@@ -403,15 +403,18 @@ fn inv_15_a_lost_chunk_below_an_unchanged_leaf_heals_with_the_next_backup() {
     let (lab, files) = varied();
     lab.backup();
     lab.traffic();
-    {
+    let lost: Vec<_> = {
         // As after a loss: the chunk goes, and with it the homes of all that reaches it.
         let mut kept = lab.coordinator.kept();
         let lost: Vec<_> = kept.chunks.keys().copied().take(3).collect();
         lost.iter().for_each(|id| drop(kept.chunks.remove(id)));
         kept.homes.clear();
-    }
+        lost
+    };
     lab.backup();
-    assert_eq!(lab.traffic().0, 3);
+    // Two workers may send at once what two large files have in common.
+    assert!((3..=6).contains(&lab.traffic().0));
+    assert!(lost.iter().all(|id| lab.coordinator.kept().chunks.contains_key(id)));
     assert_eq!(lab.contents(), files);
 }
 
