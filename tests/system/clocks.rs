@@ -205,7 +205,7 @@ mod as_root {
         let ids = snapshots(&world);
         assert_eq!(ids[1..], before[..], "newest first, whatever the clock says");
         world.assert_restores(&first, &copy, "first");
-        let address = format!("server:{}", world.source().display());
+        let address = world.address();
         let latest = world.path("latest");
         world.lab.lifeboat(&["restore", &address, "--to", latest.to_str().unwrap()]).unwrap();
         assert_eq!(fs::read(latest.join("file")).unwrap(), b"two");

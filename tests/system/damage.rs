@@ -35,7 +35,7 @@ fn what_is_damaged_costs_itself_and_is_named_and_all_else_is_restored() {
         damaged[place] ^= 1;
         fs::write(pack, damaged).unwrap();
         let target = world.path("target");
-        let address = format!("server:{}", world.source().display());
+        let address = world.address();
         let to = target.to_str().unwrap();
         let output = world.lab.try_lifeboat(&["restore", &address, "--to", to, "--json"]).unwrap();
         fs::write(pack, whole).unwrap();
@@ -144,7 +144,7 @@ fn a_mirror_of_a_damaged_tree_deletes_nothing_after_the_damage() {
     world.backed_up();
     let target = world.path("target");
     let restore = || {
-        let address = format!("server:{}", world.source().display());
+        let address = world.address();
         let to = target.to_str().unwrap().to_owned();
         let arguments = ["restore", &address, "--to", &to, "--overwrite", "always", "--delete", "--yes", "--json"];
         world.lab.try_lifeboat(&arguments).unwrap()
@@ -175,7 +175,7 @@ fn without_the_secret_of_a_group_its_data_is_not_restored_and_with_it_the_same_c
     world.write("file", b"content");
     world.backed_up();
     let (keys, away) = (world.path("repository/keys"), world.path("keys"));
-    let address = format!("server:{}", world.source().display());
+    let address = world.address();
     for (target, more) in [
         (world.path("here"), &["--to", &world.lab.path("here")][..]),
         (world.path("agent/restore/there"), &["--on", "server", "--into", "there", "--wait"]),
@@ -199,7 +199,7 @@ fn what_goes_away_while_a_restore_runs_is_named_and_when_it_is_back_the_same_com
     let world = World::new();
     (0..60).for_each(|file| world.write(&format!("{file:02}"), &noise(file, 5 << 20)));
     world.backed_up();
-    let (target, address) = (world.path("target"), format!("server:{}", world.source().display()));
+    let (target, address) = (world.path("target"), world.address());
     let mut command = world.lab.lifeboat_command();
     command.args(["restore", &address, "--to", target.to_str().unwrap()]);
     let running = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();

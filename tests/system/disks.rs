@@ -89,7 +89,7 @@ pub mod as_root {
             assert!(world.json(&["host", "list"]).iter().any(|row| row["source_set"] == "data"), "{when}");
             let snapshots = world.json(&["snapshots", "server"]);
             assert!(snapshots.iter().any(|listed| listed["snapshot"] == before.as_str()), "{when}: {snapshots:?}");
-            assert_eq!(world.json(&["ls", &format!("server:{}", world.source().display())]).len(), 1, "{when}");
+            assert_eq!(world.json(&["ls", &world.address()]).len(), 1, "{when}");
             (0..5).for_each(|time| world.assert_restores(&before, &first, &format!("{when}-{time}")));
         };
         refused(&world.backup(), &["no space left in the repository"]);
@@ -114,7 +114,7 @@ pub mod as_root {
         let snapshot = world.backed_up();
         fs::create_dir(world.path("small")).unwrap();
         let disk = Disk::at(&world.path("small"), 5);
-        let (address, target) = (format!("server:{}", world.source().display()), world.lab.path("small/restored"));
+        let (address, target) = (world.address(), world.lab.path("small/restored"));
         let restore = || world.lab.try_lifeboat(&["restore", &address, "--to", &target, "--no-space-check"]).unwrap();
         let output = restore();
         println!("{}", said(&output));
@@ -138,7 +138,7 @@ pub mod as_root {
         let disk = Disk::at(&world.path("small"), 40);
         let mount = |option: &str| call(Command::new("mount").args(["-o", option]).arg(&disk.0));
         mount("remount,nr_inodes=150");
-        let (address, target) = (format!("server:{}", world.source().display()), world.lab.path("small/restored"));
+        let (address, target) = (world.address(), world.lab.path("small/restored"));
         let restore = |more: &[&str]| {
             world.lab.try_lifeboat(&[&["restore", &address, "--to", &target][..], more].concat()).unwrap()
         };
@@ -170,7 +170,7 @@ pub mod as_root {
         let world = World::new();
         (0..20).for_each(|file| world.write(&format!("{file}"), &noise(file, MIB)));
         world.backed_up();
-        let (address, target) = (format!("server:{}", world.source().display()), place.join("restored"));
+        let (address, target) = (world.address(), place.join("restored"));
         let restore = || world.lab.try_lifeboat(&["restore", &address, "--to", target.to_str().unwrap()]).unwrap();
         let output = restore();
         refused(&output, &["quota exceeded", "make room", "the same command goes on"]);

@@ -47,10 +47,6 @@ fn python(code: &str, archive: &Path) -> Value {
     serde_json::from_slice(&output.stdout).unwrap()
 }
 
-fn source(world: &World) -> String {
-    format!("server:{}", world.source().display())
-}
-
 /// Files of all lengths, with holes in every place, and with several names.
 fn fill(world: &World) {
     for (at, bytes) in [0, 1, 511, 512, 513, 100_000, 3_000_000].into_iter().enumerate() {
@@ -73,7 +69,7 @@ fn a_tar_unpacks_to_what_was_backed_up() {
     let world = World::new();
     fill(&world);
     world.backed_up();
-    let (archive, output) = dump(&world, "a.tar", &[&source(&world), "--format", "tar"]);
+    let (archive, output) = dump(&world, "a.tar", &[&world.address(), "--format", "tar"]);
     assert!(output.status.success(), "{}", said(&output));
     assert!(fs::metadata(&archive).unwrap().len() < 20 << 20, "holes are not written out");
     untar(&archive, &world.path("untarred"));
@@ -96,12 +92,12 @@ fn a_part_of_a_snapshot_is_chosen_as_for_a_restore() {
     let world = World::new();
     fill(&world);
     world.backed_up();
-    let address = format!("{}/second name", source(&world));
+    let address = format!("{}/second name", world.address());
     let (archive, output) = dump(&world, "one.tar", &[&address, "--format", "tar"]);
     assert!(output.status.success(), "{}", said(&output));
     untar(&archive, &world.path("one"));
     assert_eq!(fs::read(world.path("one/second name")).unwrap(), noise(5, 100_000), "its first name is not chosen");
-    let (archive, _) = dump(&world, "some.tar", &[&source(&world), "--include", "holes-*", "--format", "tar"]);
+    let (archive, _) = dump(&world, "some.tar", &[&world.address(), "--include", "holes-*", "--format", "tar"]);
     untar(&archive, &world.path("some"));
     assert_eq!(fs::read_dir(world.path("some")).unwrap().count(), 4);
 }
@@ -111,7 +107,7 @@ fn a_zip_opens_and_what_it_cannot_carry_is_named() {
     let world = World::new();
     fill(&world);
     world.backed_up();
-    let (archive, output) = dump(&world, "a.zip", &[&source(&world), "--exclude", "only a hole", "--format", "zip"]);
+    let (archive, output) = dump(&world, "a.zip", &[&world.address(), "--exclude", "only a hole", "--format", "zip"]);
     let text = said(&output);
     assert_eq!(output.status.code(), Some(3), "{text}");
     assert!(text.contains("1 entry lost its hard link") && text.contains("/second name: hard link"), "{text}");
@@ -161,7 +157,7 @@ fn what_is_damaged_is_left_out_and_named_and_nobody_who_reads_ends_it_with_an_er
     damaged[whole.len() / 3] ^= 1;
     fs::write(largest, damaged).unwrap();
     for format in ["tar", "zip"] {
-        let (archive, output) = dump(&world, format, &[&source(&world), "--format", format]);
+        let (archive, output) = dump(&world, format, &[&world.address(), "--format", format]);
         let text = said(&output);
         assert_eq!(output.status.code(), Some(3), "{text}");
         assert!(text.contains("1 entry was not restored") && text.contains("/damaged: "), "{text}");
@@ -169,7 +165,7 @@ fn what_is_damaged_is_left_out_and_named_and_nobody_who_reads_ends_it_with_an_er
     }
     fs::write(largest, whole).unwrap();
     let mut command = world.lab.lifeboat_command();
-    command.args(["dump", &source(&world), "--format", "tar"]).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command.args(["dump", &world.address(), "--format", "tar"]).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().unwrap();
     drop(child.stdout.take());
     refused(&child.wait_with_output().unwrap(), &["cannot write the archive", "no whole archive"]);
@@ -187,7 +183,7 @@ mod as_root {
         torture::build(&world.source(), size);
         let output = world.backup();
         assert!(output.status.success(), "{}", said(&output));
-        let (archive, output) = dump(&world, "a.tar", &[&source(&world), "--format", "tar"]);
+        let (archive, output) = dump(&world, "a.tar", &[&world.address(), "--format", "tar"]);
         let text = said(&output);
         assert_eq!(output.status.code(), Some(3), "{text}");
         untar(&archive, &world.path("untarred"));

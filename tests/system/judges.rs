@@ -151,7 +151,7 @@ mod as_root {
     }
 
     fn address(world: &World) -> String {
-        format!("server:{}", world.source().display())
+        world.address()
     }
 
     fn text(path: &Path) -> &str {

@@ -9,10 +9,6 @@ use std::path::{Path, PathBuf};
 use std::process::Output;
 use std::time::{Duration, Instant};
 
-fn source(world: &World) -> String {
-    format!("server:{}", world.source().display())
-}
-
 fn order(world: &World, arguments: &[&str]) -> Output {
     world.lab.try_lifeboat(&[&["restore"], arguments].concat()).unwrap()
 }
@@ -50,27 +46,27 @@ fn fill(world: &World) -> String {
 fn a_restore_by_order_goes_to_staging_and_equals_what_was_backed_up() {
     let world = World::new();
     let snapshot = fill(&world);
-    let done = last(&order(&world, &[&source(&world), "--on", "server", "--wait", "--json"]));
+    let done = last(&order(&world, &[&world.address(), "--on", "server", "--wait", "--json"]));
     let directory = PathBuf::from(done["directory"].as_str().unwrap());
     let name = format!("server-{}-source", &snapshot[..12]);
     assert_eq!(directory, staging(&world, &name));
     assert_equal(&world.source(), &directory);
     assert_eq!(done["host"], "server");
-    let other = [&source(&world), "--on", "server", "--into", &name, "--strip", "0", "--wait"];
+    let other = [&world.address(), "--on", "server", "--into", &name, "--strip", "0", "--wait"];
     for other in [&other[..], &[&other[..], &["--dry-run"]].concat()] {
         refused(&order(&world, other), &["is not empty", "--overwrite"]);
     }
     let reused =
-        last(&order(&world, &[&source(&world), "--on", "server", "--overwrite", "always", "--wait", "--json"]));
+        last(&order(&world, &[&world.address(), "--on", "server", "--overwrite", "always", "--wait", "--json"]));
     assert_eq!(reused["fetched_bytes"], 0, "{reused}");
     let own =
-        order(&world, &[&source(&world), "--on", "server", "--into", "mine/deep", "--include", "large", "--wait"]);
+        order(&world, &[&world.address(), "--on", "server", "--into", "mine/deep", "--include", "large", "--wait"]);
     assert!(own.status.success(), "{}", said(&own));
     assert_eq!(fs::read(staging(&world, "mine/deep/large")).unwrap(), noise(1_000, 12 << 20));
-    let missing = format!("{}/lrge", source(&world));
+    let missing = format!("{}/lrge", world.address());
     refused(&order(&world, &[&missing, "--on", "server", "--wait"]), &["there is no", "the nearest is"]);
-    refused(&order(&world, &[&source(&world), "--on", "nobody"]), &["there is no host \"nobody\""]);
-    refused(&order(&world, &[&source(&world)]), &["--to"]);
+    refused(&order(&world, &[&world.address(), "--on", "nobody"]), &["there is no host \"nobody\""]);
+    refused(&order(&world, &[&world.address()]), &["--to"]);
 }
 
 /// What is refused there is not fetched either.
@@ -80,12 +76,12 @@ fn inv_46_a_place_that_the_host_does_not_allow_is_refused_with_the_line_that_wou
     fill(&world);
     let there = world.path("in place");
     let into = there.to_str().unwrap();
-    let arguments = [&source(&world), "--on", "server", "--into", into, "--wait"];
+    let arguments = [&world.address(), "--on", "server", "--into", into, "--wait"];
     let before = read_bytes(&world);
     let output = order(&world, &arguments);
     refused(&output, &["does not allow", &format!("restore = [{into:?}] above the first table")]);
     world.set_law("restore = \"off\"");
-    let off = order(&world, &[&source(&world), "--on", "server", "--wait"]);
+    let off = order(&world, &[&world.address(), "--on", "server", "--wait"]);
     refused(&off, &["allows no restores", "restore = \"staging\" above the first table"]);
     world.set_law("restore = [\"/no/such/place\"]");
     refused(&order(&world, &arguments), &["does not allow"]);
@@ -108,14 +104,14 @@ fn inv_46_what_belongs_to_the_agent_is_not_restored_over_and_not_deleted() {
     world.write("other/file", b"restored");
     world.backed_up();
     let into = world.directory.path().to_str().unwrap().to_owned();
-    let arguments = [&source(&world), "--on", "server", "--into", &into, "--overwrite", "always", "--wait"];
+    let arguments = [&world.address(), "--on", "server", "--into", &into, "--overwrite", "always", "--wait"];
     let output = order(&world, &arguments);
     assert_eq!(output.status.code(), Some(3), "{}", said(&output));
     assert!(said(&output).contains("/agent: not restored: it belongs to Lifeboat"), "{}", said(&output));
     assert_eq!(fs::read(world.path("agent/policy.toml")).unwrap(), law);
     assert_eq!(fs::read(world.path("other/file")).unwrap(), b"restored");
     let within = format!("{into}/agent/new");
-    let output = order(&world, &[&source(&world), "--on", "server", "--into", &within, "--wait"]);
+    let output = order(&world, &[&world.address(), "--on", "server", "--into", &within, "--wait"]);
     refused(&output, &["where Lifeboat keeps its own"]);
     assert!(!world.path("agent/new").exists());
 }
@@ -124,7 +120,7 @@ fn inv_46_what_belongs_to_the_agent_is_not_restored_over_and_not_deleted() {
 fn a_mirror_says_first_how_much_it_would_delete() {
     let world = World::new();
     fill(&world);
-    let base = [&source(&world), "--on", "server", "--into", "mirror", "--wait"];
+    let base = [&world.address(), "--on", "server", "--into", "mirror", "--wait"];
     assert!(order(&world, &base).status.success());
     fs::write(staging(&world, "mirror/extra"), "").unwrap();
     fs::write(staging(&world, "mirror/3/extra"), "").unwrap();
@@ -146,7 +142,7 @@ fn an_order_is_followed_listed_and_cancelled() {
     let world = World::new();
     fill(&world);
     let run = |arguments: &[&str]| world.lab.try_lifeboat(arguments).unwrap();
-    let ordered = order(&world, &[&source(&world), "--on", "server", "--into", "one"]);
+    let ordered = order(&world, &[&world.address(), "--on", "server", "--into", "one"]);
     let text = said(&ordered);
     let job = text.split("lifeboat job follow ").nth(1).expect(&text).split_whitespace().next().unwrap().to_owned();
     let followed = run(&["job", "follow", &job]);
@@ -155,7 +151,7 @@ fn an_order_is_followed_listed_and_cancelled() {
     let listed = said(&run(&["job", "list", "server"]));
     assert!(listed.contains(&job) && listed.contains("restore to") && listed.contains("backup of data"), "{listed}");
     world.lab.stop(Side::Agent).unwrap();
-    let waits = order(&world, &[&source(&world), "--on", "server", "--into", "two", "--json"]);
+    let waits = order(&world, &[&world.address(), "--on", "server", "--into", "two", "--json"]);
     let waits = last(&waits);
     assert_eq!(waits["sent"], false);
     let job = waits["job"].as_str().unwrap();
@@ -179,7 +175,7 @@ fn inv_16_a_restore_by_order_that_is_interrupted_goes_on() {
     }
     world.backed_up();
     let mut command = world.lab.lifeboat_command();
-    let arguments = ["restore", &source(&world), "--on", "server", "--into", "one", "--wait", "--json"];
+    let arguments = ["restore", &world.address(), "--on", "server", "--into", "one", "--wait", "--json"];
     let started = |command: &mut std::process::Command| {
         let pipe = std::process::Stdio::piped;
         command.args(arguments).stdout(pipe()).stderr(pipe()).spawn().unwrap()
@@ -238,7 +234,7 @@ fn what_one_server_lost_is_restored_onto_another() {
     fs::write(other.join("policy.toml"), policy).unwrap();
     let log = fs::File::create(world.path("spare.log")).unwrap();
     let mut running = agent(&["run"]).stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap();
-    let output = order(&world, &[&source(&world), "--on", "spare", "--into", "new", "--wait"]);
+    let output = order(&world, &[&world.address(), "--on", "spare", "--into", "new", "--wait"]);
     running.kill().unwrap();
     running.wait().unwrap();
     assert!(output.status.success(), "{}", said(&output));

@@ -236,7 +236,7 @@ enum By {
 }
 
 fn restore(world: &World, by: By, target: &Path, mode: &str, delete: bool, more: &[&str]) -> Output {
-    let address = format!("server:{}", world.source().display());
+    let address = world.address();
     let target = target.to_str().unwrap();
     let mut arguments = vec!["restore", &address, "--overwrite", mode, "--json"];
     match by {
@@ -338,7 +338,7 @@ fn nothing_is_deleted_without_being_asked_for() {
     world.backed_up();
     let target = world.path("target");
     make_target(&target);
-    let address = format!("server:{}", world.source().display());
+    let address = world.address();
     let arguments = ["restore", &address, "--to", target.to_str().unwrap(), "--overwrite", "always", "--delete"];
     let before = read(&target);
     crate::world::refused(&world.lab.try_lifeboat(&arguments).unwrap(), &["would be deleted", "--yes"]);
@@ -370,7 +370,7 @@ mod as_root {
         make_source(&world.source());
         let tree = expected(Some(&read(&world.source())), None, "never", false).unwrap();
         world.backed_up();
-        let address = format!("server:{}", world.source().display());
+        let address = world.address();
         let (tar, output) = dump(&world, "a.tar", &[&address, "--format", "tar"]);
         assert!(output.status.success(), "{}", said(&output));
         untar(&tar, &world.path("untarred"));
@@ -402,7 +402,7 @@ mod as_root {
         let small = world.path("small");
         fs::create_dir(&small).unwrap();
         let _disk = crate::disks::as_root::Disk::at(&small, 24);
-        let address = format!("server:{}", world.source().display());
+        let address = world.address();
         let target = small.join("target");
         let arguments = ["restore", &address, "--to", target.to_str().unwrap()];
         crate::world::refused(&world.lab.try_lifeboat(&arguments).unwrap(), &["there is no room in", "41.9 MB"]);

@@ -26,9 +26,8 @@ fn restore_among(world: &World, names: &Names, target: &Path, options: &[&str]) 
     let mut command = Command::new("unshare");
     let script = r#"mount --bind "$1" /etc/passwd && mount --bind "$2" /etc/group && shift 2 && exec "$@""#;
     command.args(["--mount", "sh", "-c", script, "sh"]).args([&users, &groups]).arg(lifeboat.get_program());
-    command.args(["restore", &format!("server:{}", world.source().display()), "--to"]).arg(target).args(options);
-    command.envs(lifeboat.get_envs().filter_map(|(name, value)| Some((name, value?))));
-    command.output().unwrap()
+    command.args(["restore", &world.address(), "--to"]).arg(target).args(options);
+    command.envs(world.settings()).output().unwrap()
 }
 
 mod as_root {

@@ -42,7 +42,7 @@ fn begin(world: &World, target: &Path) -> Child {
 }
 
 fn start(world: &World, arguments: &[&str]) -> Child {
-    let address = format!("server:{}", world.source().display());
+    let address = world.address();
     let mut command = world.lab.lifeboat_command();
     command.args(["restore", &address]).args(arguments);
     let told = fs::File::create(world.path("told")).unwrap();
@@ -183,7 +183,7 @@ fn an_unfinished_restore_goes_on_with_its_snapshot_and_is_in_the_way_of_others()
     world.write("small", b"as it is now");
     world.backed_up();
     let call = |arguments: &[&str]| world.lab.try_lifeboat(arguments).unwrap();
-    let (address, to) = (format!("server:{}", world.source().display()), target.to_str().unwrap());
+    let (address, to) = (world.address(), target.to_str().unwrap());
     refused(&call(&["restore", &format!("{address}/small"), "--to", to]), &["was not finished", "--overwrite"]);
     let output = call(&["restore", &address, "--to", to]);
     assert!(output.status.success(), "{}", said(&output));
@@ -230,7 +230,7 @@ fn inv_16_a_restore_whose_end_nobody_saw_is_told_again_if_all_of_it_is_there() {
     world.write("file", b"as it was");
     world.write("directory/large", &noise(1, 4 * MIB));
     world.backed_up();
-    let address = format!("server:{}", world.source().display());
+    let address = world.address();
     let here = world.path("target");
     for (target, more) in [
         (here.clone(), &["--to", here.to_str().unwrap()][..]),
@@ -273,7 +273,7 @@ fn two_restores_into_one_directory_do_not_meet() {
     while !fs::read_dir(&target).is_ok_and(|mut names| names.next().is_some()) {
         thread::sleep(Duration::from_millis(1));
     }
-    let address = format!("server:{}", world.source().display());
+    let address = world.address();
     let second = ["restore", &address, "--to", target.to_str().unwrap()];
     refused(&world.lab.try_lifeboat(&second).unwrap(), &["another restore is writing into"]);
     assert!(first.wait().unwrap().success());
@@ -285,7 +285,7 @@ fn a_target_that_holds_the_repository_or_lies_in_it_is_refused() {
     let world = World::new();
     world.write("file", b"content");
     world.backed_up();
-    let address = format!("server:{}", world.source().display());
+    let address = world.address();
     for target in ["", "repository", "repository/packs", "coordinator/restored"] {
         let to = world.path(target);
         let output =
@@ -327,7 +327,7 @@ mod as_root {
             };
             change_flags("+i");
             let restore = || {
-                let address = format!("server:{}", world.source().display());
+                let address = world.address();
                 let to = target.to_str().unwrap();
                 world.lab.try_lifeboat(&["restore", &address, "--to", to, "--overwrite", mode]).unwrap()
             };

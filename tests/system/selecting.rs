@@ -119,7 +119,7 @@ fn what_a_backup_did_not_have_is_said_before_a_restore_and_at_its_end() {
     assert!(text.contains(&source), "{text}");
     fs::write(&policy, text.replace(&source, &format!("{source}{}", missing.concat()))).unwrap();
     assert_eq!(world.backup().status.code(), Some(3));
-    let address = format!("server:{}", world.source().display());
+    let address = world.address();
     for more in [&["--to", &world.lab.path("here")][..], &["--on", "server", "--into", "there", "--wait"]] {
         let output = world.lab.try_lifeboat(&[&["restore", &address], more].concat()).unwrap();
         assert!(output.status.success(), "{}", said(&output));

@@ -66,7 +66,7 @@ mod as_root {
         let output = world.backup();
         assert!(output.status.success(), "{}", said(&output));
         let target = world.path("restored");
-        let address = format!("server:{}", world.source().display());
+        let address = world.address();
         let output = world.lab.try_lifeboat(&["restore", &address, "--to", target.to_str().unwrap()]).unwrap();
         assert!(output.status.success(), "{}", said(&output));
         let differences = compare(&world.source(), &target).unwrap().differences;

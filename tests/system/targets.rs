@@ -10,7 +10,7 @@ mod as_root {
     use std::process::{Command, Output};
 
     fn mirror(world: &World, to: &str) -> Output {
-        let address = format!("server:{}", world.source().display());
+        let address = world.address();
         let arguments = ["restore", &address, "--to", to, "--overwrite", "always", "--delete", "--yes", "--json"];
         world.lab.try_lifeboat(&arguments).unwrap()
     }
@@ -110,7 +110,7 @@ mod as_root {
         }
         world.write("large", &noise(1, 9 << 20));
         world.backed_up();
-        let (address, target) = (format!("server:{}", world.source().display()), disk.top().join("restored"));
+        let (address, target) = (world.address(), disk.top().join("restored"));
         let to = target.to_str().unwrap();
         for more in [&[][..], &["--overwrite", "always"], &["--overwrite", "never"]] {
             let arguments = [&["restore", &address, "--to", to, "--json"], more].concat();

@@ -14,7 +14,7 @@ fn on_a_terminal(world: &World, arguments: &[&str], answer: &str) -> Output {
     fs::write(&typed, answer).unwrap();
     let mut script = Command::new("script");
     script.args(["--quiet", "--return", "--command", &line, "/dev/null"]).env("TERM", "xterm");
-    script.envs(lifeboat.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    script.envs(world.settings());
     script.stdin(fs::File::open(typed).unwrap()).stderr(Stdio::inherit()).output().unwrap()
 }
 
@@ -44,7 +44,7 @@ fn a_mirror_says_how_much_it_would_delete_and_asks() {
     let world = World::new();
     world.write("file", b"content");
     world.backed_up();
-    let address = format!("server:{}", world.source().display());
+    let address = world.address();
     for (target, more) in [
         (world.path("here"), &["--to", &world.lab.path("here")][..]),
         (world.path("agent/restore/there"), &["--on", "server", "--into", "there", "--wait"]),

@@ -3,6 +3,7 @@
 use lifeboat_coordinator::cli::demo::compare::compare;
 use lifeboat_coordinator::cli::demo::lab::{Lab, Programs};
 use serde_json::Value;
+use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Output;
@@ -50,6 +51,17 @@ impl World {
 
     pub fn source(&self) -> PathBuf {
         self.path("source")
+    }
+
+    /// The source in the newest snapshot, as commands name it.
+    pub fn address(&self) -> String {
+        format!("server:{}", self.source().display())
+    }
+
+    /// What `lifeboat` finds in its environment: for a program that runs it.
+    pub fn settings(&self) -> Vec<(OsString, OsString)> {
+        let command = self.lab.lifeboat_command();
+        command.get_envs().filter_map(|(name, value)| Some((name.to_owned(), value?.to_owned()))).collect()
     }
 
     /// Writes a file anew: an older hard link to it keeps the older content.

@@ -11,11 +11,10 @@ use crate::daemon::Task;
 use crate::error::AgentError;
 use crate::host::Host;
 use crate::policy::{self, PlaceError, Policy, RestorePlace, STAGING};
-use crate::restore::conduct::{self, Request, SelectError};
+use crate::restore::conduct::{self, Request};
 use crate::restore::fetch::GrantReader;
 use crate::restore::{self, Begin, Ledger, Own, Questions, Report, Room, Selection, Target, of_disk};
 use crate::state::{StateDir, Verdict};
-use crate::walk::Shown;
 use lifeboat_format::FormatError;
 use lifeboat_format::envelope::Recipient;
 use lifeboat_format::grant::{Existing, Grant, GrantOrder, SignedTerms};
@@ -155,12 +154,7 @@ impl Allowed {
         let begin = restore::begin(&target, &asked, found, terms.existing != Existing::Refuse)?;
         conduct::substitutes(terms)?;
         let reader = self.open(pipeline, host)?;
-        let selection = conduct::select(&reader, terms).map_err(|error| match error {
-            SelectError::Failed(failure) => AgentError::from(failure),
-            SelectError::Missing(path) => {
-                AgentError::new(ErrorClass::NotFound, format!("there is no /{} in that snapshot", Shown(&path)))
-            }
-        })?;
+        let selection = conduct::select(&reader, terms)?;
         if terms.dry_run {
             return Ok(Done::Planned(self.plan(&reader, &selection, &begin)?));
         }

@@ -9,6 +9,7 @@ use super::{
     Begin, Expected, Options, Overwrite, Own, Questions, Report, Rules, Selection, Substitute, SubstituteError, Target,
     TargetError, Writer, of_disk, restore, survey,
 };
+use crate::walk::Shown;
 use jiff::Timestamp;
 use lifeboat_format::grant::{Existing, RestoreTerms};
 use lifeboat_format::tree::{Attributes, Entry, EntryKind};
@@ -19,31 +20,17 @@ use std::path::Path;
 
 const HOW_OVER: &str = "name a new or empty directory, or say with --overwrite always|if-changed|if-newer|never what happens to what is there";
 
-/// Why there is no selection.
-#[derive(Debug)]
-pub enum SelectError {
-    /// The snapshot has no such path.
-    Missing(Vec<u8>),
-    /// It cannot be read, or the choice makes no sense.
-    Failed(Failure),
-}
-
-impl From<Failure> for SelectError {
-    fn from(failure: Failure) -> Self {
-        Self::Failed(failure)
-    }
-}
-
 /// What is restored, and where to below the target. Every path must be there. Blocks.
-pub fn select(reader: &GrantReader, terms: &RestoreTerms) -> Result<Selection, SelectError> {
+pub fn select(reader: &GrantReader, terms: &RestoreTerms) -> Result<Selection, Failure> {
     let mut entries = Vec::new();
     for path in &terms.paths {
         // Of the root it is known, even if the part of the tree that holds it is lost.
         let entry = match path.as_slice() {
             b"" => Entry { path: Vec::new(), kind: EntryKind::Directory, attributes: Attributes::default() },
             path => {
-                let found = tree(reader).lookup(path).map_err(Failure::from)?;
-                found.ok_or_else(|| SelectError::Missing(path.to_vec()))?
+                let missing = || format!("there is no /{} in that snapshot", Shown(path));
+                let found = tree(reader).lookup(path)?;
+                found.ok_or_else(|| Failure::new(ErrorClass::NotFound, missing()))?
             }
         };
         entries.push(entry);
@@ -60,7 +47,7 @@ pub fn select(reader: &GrantReader, terms: &RestoreTerms) -> Result<Selection, S
     let strip = terms.strip.map_or(usual, |parts| parts as usize);
     let roots = entries.into_iter().map(|entry| entry.path).collect();
     let selection = Selection::new(roots, strip, &terms.include, &terms.exclude);
-    selection.map_err(|error| Failure::of(ErrorClass::Usage, &error).into())
+    selection.map_err(|error| Failure::of(ErrorClass::Usage, &error))
 }
 
 /// How what is there is dealt with.

@@ -40,7 +40,8 @@ pub async fn check(opened: Opened, more: &[Vec<u8>], snapshots: &mut Snapshots) 
     match missing {
         None => Ok(opened),
         Some((path, failure)) if matches!(failure.class, ErrorClass::NotFound | ErrorClass::Damaged) => {
-            let found = elsewhere(&opened.snapshot, &path, snapshots).await?.join(", and in ");
+            // The search is not to cost the answer.
+            let found = elsewhere(&opened.snapshot, &path, snapshots).await.unwrap_or_default().join(", and in ");
             Err(if found.is_empty() { failure } else { failure.hint(format!("it is in {found}")) })
         }
         Some((_, failure)) => Err(failure),

@@ -15,7 +15,7 @@ use super::{Done, Global, elsewhere};
 use crate::address::{AddressError, When, clean_path};
 use before::DryRun;
 use clap::{Args, ValueEnum};
-use lifeboat_agent::restore::conduct::{self, Request, SelectError};
+use lifeboat_agent::restore::conduct::{self, Request};
 use lifeboat_agent::restore::{
     self as agent, Begin, Expected, Ledger, Own, Progress, Report, Selection, Target, content_bytes,
     refuse_without_room,
@@ -215,13 +215,15 @@ pub async fn restore(args: RestoreArgs, global: &Global, out: &mut Output) -> Re
     let terms = args.terms(&opened.path)?;
     let rules = conduct::rules(&terms, &begin);
     if args.dry_run {
-        let told = blocking(move || before::dry_run(&opened, &select(&opened, &terms)?, &args, &begin, rules)).await?;
+        let told =
+            blocking(move || before::dry_run(&opened, &conduct::select(&opened.reader, &terms)?, &args, &begin, rules))
+                .await?;
         out.value(&told, DryRun::text)?;
         return Ok(Done::Whole);
     }
     let (opened, args, terms, selection, total) = blocking(move || {
         conduct::substitutes(&terms)?;
-        let selection = select(&opened, &terms)?;
+        let selection = conduct::select(&opened.reader, &terms)?;
         if args.delete && !args.yes {
             before::ask_to_delete(&opened, &selection, &args, rules)?;
         }
@@ -363,16 +365,8 @@ impl SelectionArgs {
 
     /// What is chosen of a snapshot. Every path must be there. Blocks.
     pub fn of(&self, opened: &Opened) -> Result<Selection, Failure> {
-        select(opened, &self.terms(&opened.path)?)
+        conduct::select(&opened.reader, &self.terms(&opened.path)?)
     }
-}
-
-/// What is chosen of a snapshot. Every path must be there. Blocks.
-fn select(opened: &Opened, terms: &RestoreTerms) -> Result<Selection, Failure> {
-    conduct::select(&opened.reader, terms).map_err(|error| match error {
-        SelectError::Failed(failure) => failure,
-        SelectError::Missing(path) => elsewhere::nearest(opened, &path).unwrap_or_else(|failure| failure),
-    })
 }
 
 /// What was written stays, and the same command goes on from there.
@@ -406,12 +400,17 @@ fn restored(snapshot: &v1::SnapshotInfo, report: &Report, progress: &Progress) -
     }
 }
 
-/// Says what a backup did not have, and what did not come back of it.
-pub fn say_losses(report: &Report, gaps: u64, named_gaps: &[String], out: &Output) {
+/// Says what a backup did not have.
+fn say_gaps(gaps: u64, named: &[String], out: &Output) {
     if gaps > 0 {
         out.say(format_args!("the backup itself had {}, missing here too:", counted(gaps, "gap", "gaps")));
-        named_gaps.iter().for_each(|gap| out.say(format_args!("  {gap}")));
+        named.iter().for_each(|gap| out.say(format_args!("  {gap}")));
     }
+}
+
+/// Says what a backup did not have, and what did not come back of it.
+pub fn say_losses(report: &Report, gaps: u64, named_gaps: &[String], out: &Output) {
+    say_gaps(gaps, named_gaps, out);
     if report.failed_entries > 0 {
         out.say(format_args!("{} not restored", counted(report.failed_entries, "entry was", "entries were")));
     }

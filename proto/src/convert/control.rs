@@ -262,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn a_report_of_a_restore_shows_nothing_that_acts_on_a_terminal() {
+    fn inv_54_a_report_of_a_restore_shows_nothing_that_acts_on_a_terminal() {
         let restored = v1::RestoreEnded { directory: "/srv\u{1b}[2J".into(), ..Default::default() };
         let sent = JobReport { restored: Some(Box::new(restored)), ..JobReport::failed("j".parse().unwrap(), "") };
         let Report::Ended(read) = Report::try_from(v1::AgentReport::from(Report::Ended(sent))).unwrap() else {

@@ -2,8 +2,7 @@
 
 use super::{Opened, RestoreArgs};
 use crate::cli::output::{counted, size, span};
-use lifeboat_agent::restore::conduct;
-use lifeboat_agent::restore::{Begin, Questions, Room, Rules, Selection, Survey, estimate, survey};
+use lifeboat_agent::restore::{Begin, Questions, Room, Rules, Selection, Survey, conduct, estimate, survey};
 use lifeboat_proto::status::{ErrorClass, Failure};
 use lifeboat_proto::v1;
 use serde::Serialize;

@@ -3,14 +3,14 @@
 //! What the order may do there is for that host's own law; here it is only said clearly what is ordered.
 
 use super::before::{DryRun, go_on_with_deletion};
-use super::{RestoreArgs, Restored, select, summary};
+use super::{RestoreArgs, Restored, say_gaps, summary};
 use crate::cli::job::{Ending, follow};
-use crate::cli::output::{Output, counted};
+use crate::cli::output::Output;
 use crate::cli::reading::{Opened, RESTORE, Wanted, blocking};
 use crate::cli::{Done, Global, admin, elsewhere};
 use crate::config::Config;
 use lifeboat_agent::policy::STAGING;
-use lifeboat_agent::restore::content_bytes;
+use lifeboat_agent::restore::{conduct, content_bytes};
 use lifeboat_format::grant::{RestoreTerms, SignedTerms};
 use lifeboat_format::id::HostId;
 use lifeboat_format::journal::event::GrantTarget;
@@ -55,9 +55,8 @@ pub async fn order(args: RestoreArgs, on: &str, global: &Global, out: &mut Outpu
     opened.say_gaps(out);
     let terms = args.terms(&opened.path)?;
     let checked = terms.clone();
-    // What is not there is said here, with what is.
     let (opened, content_bytes) = blocking(move || {
-        let selection = select(&opened, &checked)?;
+        let selection = conduct::select(&opened.reader, &checked)?;
         let content_bytes = content_bytes(&opened.reader, &selection);
         Ok((opened, content_bytes))
     })
@@ -170,13 +169,7 @@ async fn tell(
         out.value(&DryRun::from(plan), DryRun::text)?;
         return Ok(Done::Whole);
     }
-    if opened.snapshot.gap_count > 0 {
-        out.say(format_args!(
-            "the backup itself had {}, missing here too:",
-            counted(opened.snapshot.gap_count, "gap", "gaps")
-        ));
-        opened.gaps.iter().for_each(|gap| out.say(format_args!("  {gap}")));
-    }
+    say_gaps(opened.snapshot.gap_count, &opened.gaps, out);
     losses.iter().for_each(|loss| out.say(format_args!("  {loss}")));
     let unnamed = gap_count.saturating_sub(losses.len() as u64);
     if unnamed > 0 {
