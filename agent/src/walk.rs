@@ -24,7 +24,6 @@ mod rules;
 mod scan;
 #[cfg(test)]
 mod scan_tests;
-mod shown;
 mod signature;
 mod spool;
 mod stat;
@@ -36,7 +35,7 @@ pub use links::{FirstName, HardLinks};
 pub(crate) use names::{Budget as NameBudget, NameReader, Names};
 pub use rules::{Rules, RulesError};
 pub use scan::{Item, Scan, ScanError, Scanned};
-pub use shown::Shown;
+pub use lifeboat_proto::shown::Shown;
 pub use signature::{Signature, is_unchanged};
 pub(crate) use spool::Spool;
 pub use stat::{Stat, stat_at, stat_open};

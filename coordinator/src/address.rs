@@ -1,12 +1,14 @@
 //! What people type to name files in a snapshot: `HOST:PATH@WHEN`.
 //!
 //! A host's name holds no `:`, so the first one ends it. A path may hold `:` and `@`: what follows the last `@` is a
-//! [`When`] only if it reads as one, and `--at WHEN` settles it, for then the whole rest is the path. Which snapshot a
-//! `When` means is decided here too, from a list; who may open it is for `authorize`.
+//! [`When`] only if it reads as one, and `--at WHEN` settles it, for then the whole rest is the path. Paths are printed
+//! by [`shown`], and what it prints reads back as the same path. Which snapshot a `When` means is decided here too, from
+//! a list; who may open it is for `authorize`.
 
 use jiff::civil::{Date, DateTime};
 use jiff::tz::TimeZone;
 use jiff::{Span, Timestamp, ToSpan};
+use lifeboat_proto::shown::{Shown, unescape};
 use std::ffi::OsStr;
 use std::fmt;
 use std::os::unix::ffi::OsStrExt;
@@ -164,6 +166,8 @@ pub struct Address {
     pub host: String,
     /// Components joined by `/`, none at either end; empty for the root of the tree.
     pub path: Vec<u8>,
+    /// The path with its backslashes taken literally, if that is another one: for a tree that only has this one.
+    pub literal: Option<Vec<u8>>,
     /// Which snapshot.
     pub when: When,
 }
@@ -203,8 +207,10 @@ impl Address {
             }
         };
         let host = read_host(host).ok_or_else(|| AddressError::Host { text: shown() })?;
-        let path = clean_path(path).ok_or_else(|| AddressError::Parent { text: shown() })?;
-        Ok(Self { host, path, when })
+        let literal = clean_path(path);
+        let path = read_path(path).ok_or_else(|| AddressError::Parent { text: shown() })?;
+        let literal = literal.filter(|literal| *literal != path);
+        Ok(Self { host, path, literal, when })
     }
 }
 
@@ -228,8 +234,27 @@ fn read_host(bytes: &[u8]) -> Option<String> {
     host.then(|| bytes.iter().copied().map(char::from).collect())
 }
 
+/// A path as an address takes it: [`Address::parse`] reads the same path from this text.
+pub fn shown(path: &[u8]) -> String {
+    match split_when(path) {
+        (before, Some(_)) => {
+            let when = Shown(&path[before.len() + 1..]);
+            let before = Shown(before).to_string();
+            // What is printed after a last backslash is an escape.
+            let backslash = if before.ends_with('\\') { "\\" } else { "" };
+            format!("{before}{backslash}\\x40{when}")
+        }
+        (_, None) => Shown(path).to_string(),
+    }
+}
+
+/// The path that was typed, as a tree holds it; nothing if a component is `..`.
+pub fn read_path(text: &[u8]) -> Option<Vec<u8>> {
+    clean_path(&unescape(text))
+}
+
 /// The path as a tree holds it: without empty components and `.`; nothing if one is `..`.
-pub fn clean_path(bytes: &[u8]) -> Option<Vec<u8>> {
+fn clean_path(bytes: &[u8]) -> Option<Vec<u8>> {
     let parts = bytes.split(|byte| *byte == b'/').filter(|part| !part.is_empty() && *part != b".");
     let parts: Vec<&[u8]> = parts.collect();
     (!parts.contains(&&b".."[..])).then(|| parts.join(&b'/'))

@@ -5,6 +5,7 @@
 
 pub mod convert;
 pub mod limits;
+pub mod shown;
 pub mod status;
 
 /// The generated messages and services. No generated type goes further in than a `convert` function.

@@ -2,7 +2,9 @@
 
 use crate::world::{World, refused, said};
 use serde_json::Value;
+use std::ffi::OsStr;
 use std::fs;
+use std::os::unix::ffi::OsStrExt;
 use std::process::Output;
 
 /// Three nights: a file that changes twice, one that is deleted before the last, one that comes with it.
@@ -151,4 +153,58 @@ fn two_moments_are_compared_and_two_servers() {
     assert_eq!(conf(&[&format!("server:^/etc/nginx@{second}"), &format!("server:^/etc/nginx@{third}")]), [nginx]);
     assert_eq!(changed(&[&format!("server:^@{third}"), "latest"]), [""; 0]);
     refused(&nights.run(&["diff", "server:^/etc", "server:^/var"]), &["are two paths"]);
+}
+
+#[test]
+fn inv_54_every_name_that_is_printed_leads_back_to_its_file() {
+    let world = World::new();
+    let names: [&[u8]; 9] = [
+        b"dev-disk-by\\x2duuid.swap",
+        b"C:\\new",
+        b"C:\new",
+        b"\xff\xfe",
+        b"\\xc3\\xbc",
+        b"copy@latest",
+        b"copy\\@yesterday",
+        "a\u{202e}b".as_bytes(),
+        b"plain",
+    ];
+    fs::create_dir_all(world.source()).unwrap();
+    for name in names {
+        fs::write(world.source().join(OsStr::from_bytes(name)), name).unwrap();
+    }
+    world.backed_up();
+    let source = world.source().display().to_string();
+    let lines = |arguments: &[&str]| {
+        let output = world.lab.lifeboat(arguments).unwrap();
+        String::from_utf8(output.stdout).unwrap().lines().map(str::to_owned).collect::<Vec<_>>()
+    };
+    let all = |mut found: Vec<Vec<u8>>| {
+        found.sort();
+        let mut wanted: Vec<Vec<u8>> = names.iter().map(|name| name.to_vec()).collect();
+        wanted.sort();
+        assert_eq!(found, wanted);
+    };
+    let cat = |address: &str| world.lab.lifeboat(&["cat", address]).unwrap().stdout;
+
+    let found = lines(&["find", "*", &world.address(), "--kind", "file"]);
+    all(found.iter().map(|line| cat(&line[line.find("  server:").unwrap() + 2..])).collect());
+    let listed = lines(&["ls", &world.address()]);
+    all(listed.iter().map(|name| cat(&format!("server:{source}/{name}"))).collect());
+    let rows = world.json(&["ls", &world.address()]);
+    all(rows.iter().map(|row| cat(&format!("server:{}", row["path"].as_str().unwrap()))).collect());
+    for row in rows {
+        let path = row["path"].as_str().unwrap();
+        let bytes = match row["path_hex"].as_str() {
+            Some(digits) => (0..digits.len()).step_by(2).map(|at| u8::from_str_radix(&digits[at..at + 2], 16)).collect(),
+            None => Ok(path.as_bytes().to_vec()),
+        };
+        assert_eq!(bytes.unwrap(), [source.as_bytes(), b"/", &cat(&format!("server:{path}"))].concat());
+        assert_eq!(lines(&["versions", &format!("server:{path}")]).len(), 2, "{path}");
+        let target = world.path("restored");
+        let restored = ["restore", &format!("server:{path}"), "--to", target.to_str().unwrap()];
+        world.lab.lifeboat(&restored).unwrap();
+        fs::remove_dir_all(target).unwrap();
+    }
+    assert_eq!(cat(&format!(r"server:{source}/\xc3\xbc")), br"\xc3\xbc", "as it is on the server");
 }

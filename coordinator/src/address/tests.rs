@@ -8,7 +8,7 @@ fn parse(text: &str) -> Result<Address, AddressError> {
 }
 
 fn address(host: &str, path: &str, when: When) -> Result<Address, AddressError> {
-    Ok(Address { host: host.into(), path: path.into(), when })
+    Ok(Address { host: host.into(), path: path.into(), literal: None, when })
 }
 
 #[test]
@@ -41,6 +41,38 @@ fn what_follows_the_last_at_sign_is_a_moment_only_if_it_reads_as_one() {
 }
 
 #[test]
+fn inv_54_what_is_printed_of_a_path_is_an_address_of_it() {
+    let names: [&[u8]; 10] = [
+        b"dev-disk-by\\x2duuid.swap",
+        b"C:\\new\\table",
+        b"a\nb",
+        b"\xff\xfe",
+        b"back\\\xffslash\\",
+        b"copy@latest",
+        b"copy\\@yesterday",
+        b"a@latest@2026-11-01",
+        b"copy\\x40latest",
+        "Grüße \u{202e}@abcdef".as_bytes(),
+    ];
+    for name in names {
+        let path = [b"srv/", name].concat();
+        for (end, when) in [("", When::Latest), ("@-3d", When::Ago { count: 3, unit: Unit::Days })] {
+            let read = parse(&format!("h:/{}{end}", shown(&path))).unwrap();
+            assert_eq!((&read.path, &read.when), (&path, &when), "{}", path.escape_ascii());
+        }
+    }
+    assert_eq!(shown(b"dev-disk-by\\x2duuid.swap"), "dev-disk-by\\x2duuid.swap");
+    assert_eq!(shown(b"getty@tty1.service"), "getty@tty1.service");
+}
+
+#[test]
+fn a_path_may_also_be_typed_with_plain_backslashes() {
+    let read = parse(r"h:/C:\new").unwrap();
+    assert_eq!((read.path, read.literal), (b"C:\new".to_vec(), Some(br"C:\new".to_vec())));
+    assert_eq!(parse(r"h:/C:\x2d").unwrap().literal, None);
+}
+
+#[test]
 fn at_settles_what_the_path_leaves_open() {
     let settled = Address::parse(OsStr::new("h:/backup@yesterday"), Some(When::Latest));
     assert_eq!(settled, address("h", "backup@yesterday", When::Latest));
@@ -56,13 +88,20 @@ fn what_names_no_host_or_leads_up_is_refused() {
 
 proptest! {
     #[test]
-    fn any_path_reads_back_when_the_moment_is_given(parts in prop::collection::vec("[^/\0]{1,12}", 0..6)) {
+    fn any_path_reads_back_when_the_moment_is_given(parts in prop::collection::vec("[^/\0\\\\]{1,12}", 0..6)) {
         prop_assume!(parts.iter().all(|part| part != "." && part != ".."));
         let path = parts.join("/");
         let explicit = parse(&format!("host-1:/{path}@latest"));
         prop_assert_eq!(explicit, address("host-1", &path, When::Latest));
         let settled = Address::parse(OsStr::new(&format!("host-1:/{path}")), Some(When::Yesterday));
         prop_assert_eq!(settled, address("host-1", &path, When::Yesterday));
+    }
+
+    #[test]
+    fn inv_54_any_path_reads_back_from_what_is_shown_of_it(parts in prop::collection::vec(r"[^/\x00]{1,12}", 1..6)) {
+        prop_assume!(parts.iter().all(|part| part != "." && part != ".."));
+        let path = parts.join("/").into_bytes();
+        prop_assert_eq!(parse(&format!("h:/{}", shown(&path))).unwrap().path, path);
     }
 
     #[test]

@@ -3,10 +3,10 @@
 use super::output::Output;
 use super::reading::{AddressArgs, LOOK, Opened, blocking};
 use super::{Done, Global, elsewhere};
+use crate::address::shown;
 use clap::Args;
 use lifeboat_agent::restore::content::{self, Piece};
 use lifeboat_agent::restore::fetch::FetchError;
-use lifeboat_agent::walk::Shown;
 use lifeboat_format::tree::{Entry, EntryKind, FileContent};
 use lifeboat_proto::status::{ErrorClass, Failure};
 
@@ -59,10 +59,10 @@ pub async fn cat(args: CatArgs, global: &Global, out: &mut Output) -> Result<Don
 
 /// What is in the file, or in the file that this is a further name of.
 fn file_content(opened: &Opened, entry: Entry) -> Result<FileContent, Failure> {
-    let shown = Shown(&entry.path).to_string();
+    let path = shown(&entry.path);
     match opened.file_of(entry)?.kind {
         EntryKind::File(content) => Ok(content),
-        _ => Err(Failure::new(ErrorClass::Usage, format!("/{shown} is not a regular file"))),
+        _ => Err(Failure::new(ErrorClass::Usage, format!("/{path} is not a regular file"))),
     }
 }
 

@@ -1,13 +1,12 @@
 //! `lifeboat diff A B`: what changed between two snapshots, at a cost of what changed.
 
-use super::entry::differences;
+use super::entry::{differences, shown_path};
 use super::output::Output;
 use super::reading::{AddressArgs, LOOK, Opened, Snapshots, blocking};
 use super::{Done, Global};
-use crate::address::{Address, When};
+use crate::address::{Address, When, shown};
 use clap::Args;
 use lifeboat_agent::restore::fetch::{FetchError, NodeReader};
-use lifeboat_agent::walk::Shown;
 use lifeboat_format::tree::{Change, Diff, Node, NodeRef, NodeSource, diff as diff_trees, is_within};
 use lifeboat_proto::status::{ErrorClass, Failure};
 use serde::Serialize;
@@ -28,6 +27,8 @@ pub struct DiffArgs {
 struct ChangeRow {
     change: &'static str,
     path: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    path_hex: Option<String>,
     what: Vec<&'static str>,
 }
 
@@ -89,7 +90,7 @@ fn second(first: &Address, typed: &OsString) -> Result<Address, Failure> {
     }
     let address = Address::parse(typed, None).map_err(|error| Failure::of(ErrorClass::Usage, &error))?;
     if address.path != first.path {
-        let problem = format!("/{} and /{} are two paths", Shown(&first.path), Shown(&address.path));
+        let problem = format!("/{} and /{} are two paths", shown(&first.path), shown(&address.path));
         return Err(Failure::new(ErrorClass::Usage, problem).hint("name the same path of two snapshots"));
     }
     Ok(address)
@@ -116,10 +117,9 @@ fn row(change: Change, path: &[u8]) -> Option<ChangeRow> {
         Change::Changed { before, after } => ("changed", &**after, differences(before, after)),
     };
     let is_seen = change != "changed" || !what.is_empty();
-    (is_seen && is_within(&entry.path, path)).then(|| ChangeRow {
-        change,
-        path: format!("/{}", Shown(&entry.path)),
-        what,
+    (is_seen && is_within(&entry.path, path)).then(|| {
+        let (path, path_hex) = shown_path(&entry.path);
+        ChangeRow { change, path, path_hex, what }
     })
 }
 

@@ -4,10 +4,9 @@
 use super::Global;
 use super::output::{Output, from_ns, moment};
 use super::reading::{AddressArgs, LOOK, Opened, Snapshots, blocking, short_id};
-use crate::address::When;
+use crate::address::{self, When};
 use lifeboat_agent::restore::content;
 use lifeboat_agent::restore::fetch::{FetchError, NodeReader};
-use lifeboat_agent::walk::Shown;
 use lifeboat_format::tree::{EntryKind, TreeReader, name};
 use lifeboat_proto::status::{ErrorClass, Failure};
 use lifeboat_proto::v1::{self, Outcome};
@@ -59,10 +58,10 @@ fn look(opened: &Opened, path: &[u8]) -> Result<(), Failure> {
 
 /// That a path is not in a snapshot, with the nearest that is. Blocks.
 pub fn nearest(opened: &Opened, path: &[u8]) -> Result<Failure, Failure> {
-    let mut what = format!("there is no /{} in snapshot {}", Shown(path), opened.short_id());
+    let mut what = format!("there is no /{} in snapshot {}", address::shown(path), opened.short_id());
     let nearest = walk_towards(&mut opened.tree(), path)?;
     if !nearest.is_empty() {
-        what.push_str(&format!("; the nearest is /{}", Shown(&nearest)));
+        what.push_str(&format!("; the nearest is /{}", address::shown(&nearest)));
     }
     let failure = Failure::new(ErrorClass::NotFound, what);
     let after_at = path.iter().rposition(|byte| *byte == b'@').map(|at| String::from_utf8_lossy(&path[at + 1..]));
@@ -195,7 +194,7 @@ async fn whole(
             let (there, missing) =
                 blocking(move || Ok(asked.into_iter().partition(|path| is_whole(&other, path)))).await?;
             let there: Vec<Vec<u8>> = there;
-            let version = |path: Vec<u8>| Whole { path: format!("/{}", Shown(&path)), snapshot: shown(&snapshot) };
+            let version = |path: Vec<u8>| Whole { path: format!("/{}", address::shown(&path)), snapshot: shown(&snapshot) };
             found.extend(there.into_iter().map(version));
             wanted = missing;
         }

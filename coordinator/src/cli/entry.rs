@@ -1,6 +1,7 @@
 //! An entry of a snapshot in a line, as `ls -l` writes it, or in a value of JSON.
 
-use super::output::{moment, size};
+use super::output::{moment, raw_name, size};
+use crate::address::shown;
 use jiff::Timestamp;
 use lifeboat_agent::walk::Shown;
 use lifeboat_format::tree::{Body, Entry, EntryKind, FileContent};
@@ -9,7 +10,10 @@ use serde::Serialize;
 /// An entry, told.
 #[derive(Debug, Serialize)]
 pub struct EntryRow {
+    /// As it is printed and typed.
     path: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    path_hex: Option<String>,
     kind: &'static str,
     mode: String,
     owner: String,
@@ -17,6 +21,8 @@ pub struct EntryRow {
     bytes: u64,
     modified: Option<Timestamp>,
     target: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    target_hex: Option<String>,
 }
 
 impl EntryRow {
@@ -33,17 +39,26 @@ impl EntryRow {
             EntryKind::BlockDevice(_) => ("block device", 'b', 0),
             EntryKind::HardLink { .. } => ("hard link", 'h', 0),
         };
-        let target = match &entry.kind {
-            EntryKind::Symlink { target } => Some(Shown(target).to_string()),
-            EntryKind::HardLink { to } => Some(format!("/{}", Shown(to))),
-            _ => None,
+        let (path, path_hex) = shown_path(&entry.path);
+        let (target, target_hex) = match &entry.kind {
+            EntryKind::Symlink { target } => {
+                let shown = Shown(target).to_string();
+                let raw = raw_name(&shown, target);
+                (Some(shown), raw)
+            }
+            EntryKind::HardLink { to } => {
+                let (shown, raw) = shown_path(to);
+                (Some(shown), raw)
+            }
+            _ => (None, None),
         };
         let called = |name: &[u8], number: u32| match name {
             b"" => number.to_string(),
             name => Shown(name).to_string(),
         };
         Self {
-            path: format!("/{}", Shown(&entry.path)),
+            path,
+            path_hex,
             kind,
             mode: format!("{letter}{}", permissions(attributes.mode)),
             owner: called(&attributes.owner, attributes.uid),
@@ -51,6 +66,7 @@ impl EntryRow {
             bytes,
             modified: modified(entry),
             target,
+            target_hex,
         }
     }
 
@@ -76,6 +92,13 @@ impl EntryRow {
     pub fn path(&self) -> &str {
         &self.path
     }
+}
+
+/// A path of a tree as it is printed and typed, and for JSON its bytes where they are others.
+pub fn shown_path(path: &[u8]) -> (String, Option<String>) {
+    let text = format!("/{}", shown(path));
+    let raw = raw_name(&text, &[b"/", path].concat());
+    (text, raw)
 }
 
 /// When the content of an entry last changed.

@@ -112,13 +112,14 @@ pub async fn find(args: FindArgs, global: &Global, out: &mut Output) -> Result<D
     let mut tally = Tally::default();
     if args.addresses.is_empty() {
         let mut snapshots = Snapshots::of("", &args.set, global).await?;
-        find_in(&mut snapshots, &[], &When::Latest, since, &search, &mut tally, out).await?;
+        let everywhere = Address { host: String::new(), path: Vec::new(), literal: None, when: When::Latest };
+        find_in(&mut snapshots, &everywhere, since, &search, &mut tally, out).await?;
     }
     for address in &args.addresses {
         let address = Address::parse(address, None).map_err(|error| Failure::of(ErrorClass::Usage, &error))?;
         let mut snapshots = Snapshots::of(&address.host, &args.set, global).await?;
         let searched = tally.snapshots;
-        find_in(&mut snapshots, &address.path, &address.when, since, &search, &mut tally, out).await?;
+        find_in(&mut snapshots, &address, since, &search, &mut tally, out).await?;
         if tally.snapshots == searched {
             snapshots.choose(&address.host, &address.when)?; // It says what is wrong.
         }
@@ -146,11 +147,10 @@ impl Default for Tally {
     }
 }
 
-/// Searches each source set on a list: the snapshot that `when` means, and those before it back to `since`.
+/// Searches each source set on a list: the snapshot that the address means, and those before it back to `since`.
 async fn find_in(
     snapshots: &mut Snapshots,
-    path: &[u8],
-    when: &When,
+    address: &Address,
     since: Option<Timestamp>,
     search: &Search,
     tally: &mut Tally,
@@ -162,7 +162,7 @@ async fn find_in(
         sets.entry(set).or_default().push(snapshot.clone());
     }
     for ((host_name, host, _), list) in sets {
-        let Ok(newest) = super::reading::choose(&host_name, when, &list) else { continue };
+        let Ok(newest) = super::reading::choose(&host_name, &address.when, &list) else { continue };
         let (newest, number) = (newest.clone(), newest.number);
         let earlier = list.into_iter().filter(|snapshot| {
             let is_regular = !snapshot.suspect && snapshot.outcome() != Outcome::Checkpoint;
@@ -172,7 +172,7 @@ async fn find_in(
         tally.hosts.insert(host);
         let mut later = None;
         for snapshot in [newest].into_iter().chain(earlier) {
-            let opened = snapshots.open(&snapshot, path, "find", LOOK).await?;
+            let opened = snapshots.open_in(&snapshot, address, "find", LOOK).await?;
             let mut theirs = std::mem::replace(out, Output::new(out.is_json()));
             let (search, after) = (search.clone(), later.take());
             let (opened, found, done) = blocking(move || {

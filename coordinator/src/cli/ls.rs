@@ -4,8 +4,8 @@ use super::entry::EntryRow;
 use super::output::Output;
 use super::reading::{AddressArgs, LOOK, blocking};
 use super::{Done, Global};
+use crate::address::shown;
 use clap::Args;
-use lifeboat_agent::walk::Shown;
 use lifeboat_format::tree::{Entry, EntryKind, name};
 use lifeboat_proto::status::Failure;
 
@@ -47,6 +47,6 @@ pub async fn ls(args: LsArgs, global: &Global, out: &mut Output) -> Result<Done,
 }
 
 fn show(entry: &Entry, name: &[u8], long: bool, out: &mut Output) -> Result<(), Failure> {
-    let shown = if name.is_empty() { "/".to_owned() } else { Shown(name).to_string() };
-    out.value(&EntryRow::new(entry), |row| if long { row.long(&shown) } else { row.short(&shown) })
+    let text = if name.is_empty() { "/".to_owned() } else { shown(name) };
+    out.value(&EntryRow::new(entry), |row| if long { row.long(&text) } else { row.short(&text) })
 }

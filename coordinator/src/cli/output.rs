@@ -197,6 +197,11 @@ pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
+/// The bytes of a name in hexadecimal digits, for JSON; none where `shown` is the name itself.
+pub fn raw_name(shown: &str, name: &[u8]) -> Option<String> {
+    (shown.as_bytes() != name).then(|| hex(name))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -12,7 +12,6 @@ use crate::vault;
 use clap::Args;
 use jiff::{SignedDuration, Timestamp};
 use lifeboat_agent::restore::fetch::{FetchError, GrantReader, NodeReader};
-use lifeboat_agent::walk::Shown;
 use lifeboat_format::envelope::{Identity, Recipient};
 use lifeboat_format::grant::{GrantOrder, SignedOrder};
 use lifeboat_format::id::{RepositoryId, SnapshotId};
@@ -158,7 +157,29 @@ impl Snapshots {
     /// Has the one opened that an address means.
     pub async fn open_at(&mut self, address: &Address, purpose: &str, life: SignedDuration) -> Result<Opened, Failure> {
         let snapshot = self.choose(&address.host, &address.when)?.clone();
-        self.open(&snapshot, &address.path, purpose, life).await
+        self.open_in(&snapshot, address, purpose, life).await
+    }
+
+    /// Has one of them opened, to read the path of an address in it: with its backslashes taken literally, where the tree
+    /// has only that path.
+    pub async fn open_in(
+        &mut self,
+        snapshot: &v1::SnapshotInfo,
+        address: &Address,
+        purpose: &str,
+        life: SignedDuration,
+    ) -> Result<Opened, Failure> {
+        let mut opened = self.open(snapshot, &address.path, purpose, life).await?;
+        let Some(literal) = address.literal.clone() else { return Ok(opened) };
+        blocking(move || {
+            let is_only_literal = matches!(opened.tree().lookup(&opened.path), Ok(None))
+                && matches!(opened.tree().lookup(&literal), Ok(Some(_)));
+            if is_only_literal {
+                opened.path = literal;
+            }
+            Ok(opened)
+        })
+        .await
     }
 
     /// Has one of them opened, to read `path` in it.
@@ -268,7 +289,7 @@ impl Opened {
     pub fn file_of(&self, entry: Entry) -> Result<Entry, Failure> {
         let EntryKind::HardLink { to } = &entry.kind else { return Ok(entry) };
         let absent = || {
-            let what = format!("the file that /{} is a name of is not in the snapshot", Shown(&entry.path));
+            let what = format!("the file that /{} is a name of is not in the snapshot", address::shown(&entry.path));
             Failure::new(ErrorClass::Damaged, what)
         };
         let first = self.tree().lookup(to)?.ok_or_else(absent)?;
@@ -291,7 +312,7 @@ impl Opened {
                 Err(why @ (FetchError::Lost { .. } | FetchError::Format(_))) => {
                     let Some(last) = tree.pass_over_broken() else { return Err(why.into()) };
                     done = Done::WithLosses;
-                    out.say(format_args!("the part up to /{} cannot be read: {why}", Shown(&last)));
+                    out.say(format_args!("the part up to /{} cannot be read: {why}", address::shown(&last)));
                 }
                 Err(error) => return Err(error.into()),
             }

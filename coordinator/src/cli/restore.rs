@@ -11,8 +11,8 @@ mod own;
 use super::elsewhere::Whole;
 use super::output::{Output, counted, hex, size};
 use super::reading::{AddressArgs, Opened, RESTORE, blocking, short_id};
-use super::{Done, Global, elsewhere};
-use crate::address::{AddressError, When, clean_path};
+use super::{Done, Global, INTERRUPTED, elsewhere};
+use crate::address::{AddressError, When, read_path};
 use before::DryRun;
 use clap::{Args, ValueEnum};
 use lifeboat_agent::restore::conduct::{self, Request};
@@ -35,8 +35,6 @@ use tokio::signal::unix::{SignalKind, signal};
 const SHOW_EVERY: Duration = Duration::from_millis(100);
 /// And told to programs.
 const TELL_EVERY: Duration = Duration::from_secs(1);
-/// The exit code of what Ctrl-C ends at once, as shells have it: 128 and the number of the signal.
-const INTERRUPTED: i32 = 130;
 
 /// Give files back as they were
 #[derive(Debug, Args)]
@@ -358,7 +356,7 @@ impl SelectionArgs {
     pub fn more(&self) -> Result<Vec<Vec<u8>>, Failure> {
         let read = |path: &OsString| {
             let parent = || AddressError::Parent { text: path.to_string_lossy().into_owned() };
-            clean_path(path.as_bytes()).ok_or_else(|| Failure::of(ErrorClass::Usage, &parent()))
+            read_path(path.as_bytes()).ok_or_else(|| Failure::of(ErrorClass::Usage, &parent()))
         };
         self.more.iter().map(read).collect()
     }

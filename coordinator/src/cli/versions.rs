@@ -72,7 +72,7 @@ pub async fn versions(args: VersionsArgs, global: &Global, out: &mut Output) -> 
     list.sort_by(|one, other| (&one.source_set, one.number).cmp(&(&other.source_set, other.number)));
     let (mut versions, mut done, mut missing) = (Vec::<Version>::new(), Done::Whole, None);
     for snapshot in list {
-        let opened = snapshots.open(&snapshot, &address.path, "versions", LOOK).await?;
+        let opened = snapshots.open_in(&snapshot, &address, "versions", LOOK).await?;
         let looked = blocking(move || {
             let found = opened.tree().lookup(&opened.path)?.map(|entry| opened.file_of(entry)).transpose();
             Ok((found, opened))

@@ -5,6 +5,7 @@
 
 use super::Context;
 use super::failure;
+use crate::address;
 use crate::store::{ObjectKind, ObjectName};
 use lifeboat_format::FormatError;
 use lifeboat_format::envelope::Envelope;
@@ -133,5 +134,5 @@ impl Context {
 }
 
 fn shown_gap(gap: &lifeboat_format::manifest::Gap) -> String {
-    format!("/{}: {}", gap.path.escape_ascii(), gap.reason)
+    format!("/{}: {}", address::shown(&gap.path), gap.reason)
 }
