@@ -105,6 +105,16 @@ enum Command {
     Man,
 }
 
+/// What to do with a repository whose coordinator is gone.
+const LOST_COORDINATOR: &str = "if its coordinator was lost, do not make a new one: put a copy of its state directory \
+    (/var/lib/lifeboat) back and start the service, or restore with the recovery kit and lifeboat_reader.py, as the \
+    section \"When the coordinator is lost\" in docs/operations.md describes";
+/// What to do without permission.
+const AS_ROOT: &str = "run it as root: sudo lifeboat …";
+
+/// The exit code of a command that Ctrl-C ends at once, as shells have it: 128 and the number of the signal.
+const INTERRUPTED: i32 = 130;
+
 /// How a command ended that did not fail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Done {

@@ -7,6 +7,7 @@ mod file_system;
 mod number;
 mod snapshot;
 mod top;
+mod unmount;
 
 use super::output::{Output, zone_name};
 use super::reading::AddressArgs;
@@ -23,6 +24,7 @@ use std::sync::Arc;
 use tokio::runtime::Handle;
 use tokio::signal::unix::{SignalKind, signal};
 use top::Top;
+use unmount::{Next, Step};
 
 /// Show snapshots as directories
 #[derive(Debug, Args)]
@@ -60,20 +62,22 @@ pub async fn mount(args: MountArgs, global: &Global, out: &mut Output) -> Result
     };
     let config = file_system::config(&format!("lifeboat:{}", address.host), args.allow_other);
     let shown = args.directory.display();
+    // Read before the mount: afterwards it would ask the mount itself.
+    let mount_point = args.directory.canonicalize().map_err(|error| cannot(&args.directory, &error))?;
     let session =
         Session::new(Mount::new(top), &args.directory, &config).map_err(|error| cannot(&args.directory, &error))?;
     out.say(format_args!("{} is mounted at {shown}; times are those of {}", address.host, zone_name()));
     out.say(format_args!("umount {shown}, or Ctrl-C here, ends it"));
-    serve(session, &args.directory).await
+    serve(session, &args.directory, &mount_point).await
 }
 
-/// Waits for the end: somebody unmounts, or a signal says so.
-async fn serve(mut session: Session<Mount>, directory: &Path) -> Result<Done, Failure> {
+/// Serves until it is unmounted: by `umount`, or here by a signal.
+async fn serve(mut session: Session<Mount>, directory: &Path, mount_point: &Path) -> Result<Done, Failure> {
     let cannot = |error: io::Error| cannot(directory, &error);
-    let mut unmounter = session.unmount_callable();
     let mut ended = tokio::task::spawn_blocking(move || session.run());
     let (mut interrupt, mut terminate) =
         (signal(SignalKind::interrupt()).map_err(cannot)?, signal(SignalKind::terminate()).map_err(cannot)?);
+    let mut step = Step::default();
     loop {
         tokio::select! {
             ended = &mut ended => {
@@ -83,8 +87,10 @@ async fn serve(mut session: Session<Mount>, directory: &Path) -> Result<Done, Fa
             _ = interrupt.recv() => {}
             _ = terminate.recv() => {}
         }
-        if let Err(error) = unmounter.unmount() {
-            eprintln!("cannot unmount {}: {error}; who uses it must leave it first", directory.display());
+        match step.signal(|how| unmount::unmount(mount_point, how)) {
+            Next::Wait => {}
+            Next::Report(text) => eprintln!("{}: {text}", directory.display()),
+            Next::Exit => std::process::exit(super::INTERRUPTED),
         }
     }
 }
