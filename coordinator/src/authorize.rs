@@ -84,6 +84,11 @@ pub enum Verb {
 }
 
 impl Verb {
+    /// Whether a repository that cannot be written allows it. What a grant records is then in the log only.
+    pub fn only_reads(self) -> bool {
+        matches!(self, Self::SeeTrust | Self::Read | Self::List | Self::Grant | Self::Verify)
+    }
+
     /// What the journal calls it.
     pub fn name(self) -> &'static str {
         match self {

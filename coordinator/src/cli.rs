@@ -59,10 +59,15 @@ pub struct Global {
 impl Global {
     /// The settings that `init` wrote.
     fn config(&self) -> Result<Config, Failure> {
-        Config::load(&self.state).map_err(|error| {
-            let class =
-                if matches!(error, ConfigError::NotThere { .. }) { ErrorClass::NotFound } else { ErrorClass::Usage };
-            Failure::of(class, &error)
+        Config::load(&self.state).map_err(|error| match &error {
+            ConfigError::NotThere { .. } => {
+                let new = "`lifeboat init` sets up a new coordinator, `--state DIR` names another directory";
+                Failure::of(ErrorClass::NotFound, &error).hint(format!("{new}; {LOST_COORDINATOR}"))
+            }
+            ConfigError::Read { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
+                Failure::of(ErrorClass::Refused, &error).hint(AS_ROOT)
+            }
+            _ => Failure::of(ErrorClass::Usage, &error),
         })
     }
 }

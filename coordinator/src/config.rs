@@ -23,7 +23,7 @@ pub const NIGHT_DEFAULT: &str = "01:00-05:00";
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// There is no file.
-    #[error("there is no coordinator in {state}; `lifeboat init` makes one, `--state DIR` names another place")]
+    #[error("there is no coordinator in {state}")]
     NotThere {
         /// Where it was looked for.
         state: PathBuf,

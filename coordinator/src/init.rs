@@ -43,6 +43,12 @@ pub enum InitError {
         /// Its state directory.
         state: PathBuf,
     },
+    /// There is a repository already.
+    #[error("{repository} holds a Lifeboat repository already; nothing was changed")]
+    Repository {
+        /// Where it is.
+        repository: PathBuf,
+    },
     /// There is something where the repository should be.
     #[error(
         "{repository} is not empty, so no repository was made in it and nothing was changed; name a new or empty \
@@ -146,7 +152,11 @@ fn look_before(config: &Config) -> Result<(), InitError> {
         left.extend(holds_something.then_some(repository));
         return Err(InitError::Interrupted { state, left });
     }
-    if holds_something { Err(InitError::NotEmpty { repository }) } else { Ok(()) }
+    match (holds_something, repository.join(ObjectKind::Journal.directory()).is_dir()) {
+        (false, _) => Ok(()),
+        (true, true) => Err(InitError::Repository { repository }),
+        (true, false) => Err(InitError::NotEmpty { repository }),
+    }
 }
 
 /// Everything that is drawn.
@@ -332,6 +342,9 @@ mod tests {
         let before = files(directory.path());
         assert!(matches!(make(&state, &file()), Err(InitError::Exists { .. })));
         let elsewhere = ConfigFile { repository: state.join("repository"), ..file() };
+        let other = make(&directory.path().join("other"), &elsewhere);
+        assert!(matches!(other, Err(InitError::Repository { .. })), "{other:?}");
+        let elsewhere = ConfigFile { repository: state.join("repository/keys"), ..file() };
         let other = make(&directory.path().join("other"), &elsewhere);
         assert!(matches!(other, Err(InitError::NotEmpty { .. })), "{other:?}");
         assert_eq!(files(directory.path()), before);

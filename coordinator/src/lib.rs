@@ -1,8 +1,8 @@
 //! The coordinator: keeps what it cannot read, runs the night, gives data back.
 //!
 //! In reading order: how it is set up (`config`, `pki`, `vault`, `init`), what it decides (`authorize`, `address`,
-//! `schedule`, `job`), who is told to do what (`dispatch`), how it is reached (`serve`, `server`, `service`), and what
-//! people type (`cli`, the only door to the agent's code).
+//! `schedule`, `job`), who is told to do what (`dispatch`), how it is reached (`serve`, `unit`, `server`, `service`), and
+//! what people type (`cli`, the only door to the agent's code).
 //!
 //! Its core, which handlers call: `repository` opens one and answers, `run` is one upload from begin to commit, `spool`
 //! makes packs, `journal` and `catalog` are the facts, `index` finds what lies where, `store` is the only door to the
@@ -29,4 +29,5 @@ pub mod service;
 mod shared;
 pub mod spool;
 pub mod store;
+pub mod unit;
 pub mod vault;

@@ -3,6 +3,8 @@
 //! Everything is opened before the doors are, so whoever reaches the coordinator reaches all of it. It ends when it is
 //! told to, or when another coordinator has taken the repository over (INV-38).
 
+mod mounts;
+
 use crate::clock::{Clock, SystemClock, SystemRandom};
 use crate::config::{self, Config};
 use crate::dispatch::{self, Dispatch};
@@ -14,6 +16,7 @@ use crate::server::tls::OwnCertificate;
 use crate::server::{self, ServerError};
 use crate::service::{self, Catalogued, Context, Manifests, Refusals};
 use crate::store::local::LocalStore;
+use crate::store::overlay::Overlay;
 use crate::store::{ByteRange, ObjectKind, ObjectName, Store, StoreError};
 use crate::vault::{self, Vault, VaultError};
 use jiff::Timestamp;
@@ -23,6 +26,7 @@ use lifeboat_proto::limits::COORDINATOR_TLS_NAME;
 use lifeboat_proto::status::{ErrorClass, Failure};
 use std::future::Future;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -45,6 +49,7 @@ pub struct Opened {
     vault: Vault,
     trust: TrustFile,
     clock: Arc<dyn Clock>,
+    read_only: bool,
 }
 
 /// Opens everything that needs no network. With `anew`, the index is thrown away first.
@@ -52,9 +57,11 @@ pub fn open(config: &Config, anew: bool, report: &mut dyn FnMut(Progress)) -> Re
     vault::refuse_inside(&config.credential, &config.repository).map_err(|error| of_vault(&error))?;
     let credential = vault::read_identity(&config.credential).map_err(|error| of_vault(&error))?;
     let vault = Vault::open(&config.vault(), &credential).map_err(|error| of_vault(&error))?;
-    let store: Arc<dyn Store> = Arc::new(LocalStore::open(&config.repository).map_err(|error| of_store(&error))?);
-    if anew {
-        Index::delete(&config.index()).map_err(|error| Failure::of(ErrorClass::Internal, &error))?;
+    let (store, read_only) = open_store(&config.repository)?;
+    // What is noted of a repository that cannot be written must not be in the index of one that is.
+    let index = if read_only { config.state.join("index-read-only") } else { config.index() };
+    if anew || read_only {
+        Index::delete(&index).map_err(|error| Failure::of(ErrorClass::Internal, &error))?;
     }
     let trust = newest_trust_file(store.as_ref())?;
     let log_key = vault.log_key.clone();
@@ -62,13 +69,32 @@ pub fn open(config: &Config, anew: bool, report: &mut dyn FnMut(Progress)) -> Re
     let former = trust.trust().log_keys.iter().filter(|key| **key != own).copied().collect();
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
     let parts = Parts { store, clock: clock.clone(), random: Arc::new(SystemRandom), log_key, former_log_keys: former };
-    let settings = repository::Config::new(vault.repository, config.index());
+    let settings = repository::Config::new(vault.repository, index);
     let coordinator = Coordinator::open(settings, parts, report).map_err(|error| of_open(&error))?;
     if coordinator.catalog(|catalog| catalog.trust_file()) != Some((trust.trust().number, trust.digest())) {
         let problem = "the newest trust file is not the one that the journal names; restore both from one copy";
         return Err(Failure::new(ErrorClass::Damaged, problem));
     }
-    Ok(Opened { coordinator, vault, trust, clock })
+    Ok(Opened { coordinator, vault, trust, clock, read_only })
+}
+
+/// The repository, and whether it can only be read.
+fn open_store(path: &Path) -> Result<(Arc<dyn Store>, bool), Failure> {
+    match LocalStore::open(path) {
+        Ok(store) => Ok((Arc::new(store), false)),
+        Err(error @ StoreError::ReadOnly { .. }) if is_sandboxed(path) => Err(of_store(&error)),
+        Err(StoreError::ReadOnly { .. }) => {
+            let store = LocalStore::open_read_only(path).map_err(|error| of_store(&error))?;
+            Ok((Arc::new(Overlay::over(store)), true))
+        }
+        Err(error) => Err(of_store(&error)),
+    }
+}
+
+/// Whether systemd made the path read-only for this service alone: then the unit lacks a line, and nothing is wrong with
+/// the disk.
+fn is_sandboxed(path: &Path) -> bool {
+    std::env::var_os("INVOCATION_ID").is_some() && !mounts::is_read_only_everywhere(path)
 }
 
 /// Makes the index again from the repository. Nobody may serve it meanwhile.
@@ -88,7 +114,10 @@ pub async fn serve(
     let address = network.local_addr().map_err(|error| Failure::of(ErrorClass::Internal, &error))?;
     let opening = config.clone();
     let opened = tokio::task::spawn_blocking(move || open(&opening, false, &mut log_progress));
-    let context = Arc::new(context(config.clone(), opened.await.map_err(|error| internal(&error))??));
+    let opened = opened.await.map_err(|error| internal(&error))??;
+    // Agents could send nothing, and must not see a journal that is forgotten.
+    let network = (!opened.read_only).then_some(network);
+    let context = Arc::new(context(config.clone(), opened));
     let made = dispatch::now(context.clock.as_ref());
     let certificate = own_certificate(&context, made)?;
     let own =
@@ -109,9 +138,17 @@ pub async fn serve(
     let renewal = tokio::spawn(renew(context.clone(), own, made));
     let recording = tokio::spawn(record_refusals(context.clone()));
     let mut doors = tokio::task::JoinSet::new();
-    doors.spawn(server::serve_network(network, tls, network_routes, until_stopped(stopped.clone())));
+    match network {
+        Some(network) => {
+            doors.spawn(server::serve_network(network, tls, network_routes, until_stopped(stopped.clone())));
+            tracing::info!(%address, "serving");
+        }
+        None => tracing::warn!(
+            "the repository is read-only: `lifeboat` lists and restores on this machine; servers cannot connect, and \
+             restores are recorded in this log only"
+        ),
+    }
     doors.spawn(server::serve_locally(local, local_routes, until_stopped(stopped)));
-    tracing::info!(%address, "serving");
     ready(address);
 
     let ended = tokio::select! {
@@ -142,7 +179,7 @@ pub async fn serve(
 }
 
 fn context(config: Config, opened: Opened) -> Context {
-    let Opened { coordinator, vault, trust, clock } = opened;
+    let Opened { coordinator, vault, trust, clock, read_only } = opened;
     let adopted = coordinator.caught_up().adopted.len();
     if adopted > 0 {
         tracing::info!(adopted, "packs that the journal did not know were adopted");
@@ -158,6 +195,7 @@ fn context(config: Config, opened: Opened) -> Context {
         refusals: Refusals::default(),
         manifests: Manifests::default(),
         rolled_back: AtomicBool::new(false),
+        read_only,
     }
 }
 
@@ -231,6 +269,10 @@ fn of_store(error: &StoreError) -> Failure {
     let failure = service::of_store(error);
     match error {
         StoreError::InUse { .. } => failure.hint("`systemctl stop lifeboat` stops the service"),
+        StoreError::ReadOnly { path } => failure.hint(format!(
+            "if only this service may not write there: `systemctl edit lifeboat`, then [Service] ReadWritePaths={}",
+            path.display()
+        )),
         _ => failure,
     }
 }

@@ -65,6 +65,8 @@ pub struct Context {
     pub manifests: Manifests,
     /// An agent has shown a journal head that this journal does not extend (INV-53).
     pub rolled_back: AtomicBool,
+    /// The repository cannot be written: it is only listed and restored from.
+    pub read_only: bool,
 }
 
 impl std::fmt::Debug for Context {
@@ -130,6 +132,10 @@ impl Context {
     fn allow<T>(&self, request: &Request<T>, verb: Verb, object: Object) -> Result<Principal, Status> {
         let principal = self.principal(request);
         match authorize::authorize(principal, verb, object) {
+            Verdict::Allow if self.read_only && !verb.only_reads() => {
+                let failure = Failure::new(ErrorClass::Refused, "the repository is read-only: it can only be listed and restored from on this machine");
+                Err(failure.hint("make its file system writable, then `systemctl restart lifeboat`").into())
+            }
             Verdict::Allow => Ok(principal),
             Verdict::Deny(reason) => {
                 tracing::warn!(?principal, ?verb, ?object, %reason, "refused");

@@ -2,7 +2,8 @@
 //!
 //! Everything durable passes here; nothing else opens a file of the repository. What the objects mean is for the
 //! modules above: [`crate::spool`] for packs, [`crate::journal`] for the chain. Implementations: [`local`] for a
-//! [`Disk`], [`memory`] for tests and simulation, and later a bucket. All of them pass [`conformance`] (INV-8).
+//! [`Disk`], [`memory`] for tests and simulation, [`overlay`] for a disk that is read-only, and later a bucket. All of
+//! them pass [`conformance`] (INV-8).
 
 mod ballast;
 pub mod conformance;
@@ -11,6 +12,7 @@ pub mod faulty;
 pub mod local;
 pub mod memory;
 mod name;
+pub mod overlay;
 #[cfg(test)]
 pub(crate) mod power;
 mod spooled;
@@ -123,6 +125,12 @@ pub enum StoreError {
         /// What the system said.
         source: Arc<io::Error>,
     },
+    /// Nothing can be written: the disk, its mount or the service's sandbox is read-only.
+    #[error("the repository {path} is on a read-only file system")]
+    ReadOnly {
+        /// The repository, or the file in it that was written.
+        path: PathBuf,
+    },
     /// Another process works on this repository.
     #[error("the repository {path} is in use by another process; stop it first")]
     InUse {
@@ -151,6 +159,7 @@ impl StoreError {
         let path = path.into();
         match error.kind() {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::Full { path },
+            io::ErrorKind::ReadOnlyFilesystem => Self::ReadOnly { path },
             _ => Self::Io { action, path, source: Arc::new(error) },
         }
     }

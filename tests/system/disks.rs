@@ -107,6 +107,40 @@ pub mod as_root {
     }
 
     #[test]
+    fn a_read_only_copy_lists_and_restores_and_is_as_before_once_it_is_writable() {
+        let (world, disk) = with_a_repository_of_24_mib();
+        let before = world.backed_up();
+        let remount = |option: &str| call(Command::new("mount").arg("-o").arg(format!("remount,{option}")).arg(&disk.0));
+        let restart = || {
+            world.lab.kill(Side::Coordinator);
+            world.lab.serve().unwrap();
+        };
+        world.lab.kill(Side::Coordinator);
+        fs::remove_file(disk.0.join("lock")).unwrap();
+        fs::remove_dir_all(disk.0.join("tmp")).unwrap();
+        remount("ro");
+        world.lab.serve().unwrap();
+        for name in ["read-only", "again"] {
+            world.assert_restores(&before, &world.source(), name);
+        }
+        assert_eq!(world.json(&["ls", &world.address()]).len(), 1);
+        for refusal in [&["token", "create"][..], &["backup", "server:data"], &["restore", "server:/", "--on", "server"]] {
+            refused(&world.lab.try_lifeboat(refusal).unwrap(), &["the repository is read-only", "make its file system"]);
+        }
+        remount("rw");
+        restart();
+        world.lab.kill(Side::Agent);
+        world.lab.run_agent().unwrap();
+        world.write("second", &noise(2, MIB));
+        let after = world.backed_up();
+        for time in ["running", "restarted"] {
+            world.assert_restores(&after, &world.source(), time);
+            world.lab.lifeboat(&["repository", "verify"]).unwrap();
+            restart();
+        }
+    }
+
+    #[test]
     fn a_restore_to_a_full_disk_stops_and_goes_on_with_room() {
         let world = World::new();
         (0..8).for_each(|file| world.write(&format!("large-{file}"), &noise(file, 2 * MIB)));

@@ -3,9 +3,10 @@
 use super::output::Output;
 use super::{Done, Global};
 use crate::clock::SystemClock;
+use crate::store::StoreError;
 use crate::config::{self, ConfigFile};
 use crate::init::{self, InitError};
-use crate::vault;
+use crate::{unit, vault};
 use clap::Args;
 use lifeboat_format::kit::RecoveryKit;
 use lifeboat_proto::limits::DEFAULT_PORT;
@@ -62,7 +63,7 @@ pub fn init(args: InitArgs, global: &Global, out: &mut Output) -> Result<Done, F
         }
         Ok(())
     });
-    let config = config.map_err(|error| Failure::of(class(&error), &error))?;
+    let config = config.map_err(|error| Failure::of(class(&error), &error).hint(hint(&error)))?;
     let made = Made {
         repository: config.repository.display().to_string(),
         state: state.display().to_string(),
@@ -77,7 +78,15 @@ pub fn init(args: InitArgs, global: &Global, out: &mut Output) -> Result<Done, F
     };
     let settings = state.join(config::FILE_NAME);
     out.say(format_args!("{kit}\nThe repository is {}; settings: {}", made.repository, settings.display()));
-    out.say("Next: `lifeboat serve`, then `lifeboat token create`, then paste the token on a server.");
+    if let Some(drop_in) = unit::drop_in(&state, &config.repository) {
+        let lines = drop_in.lines().map(|line| format!("    {line}\n")).collect::<String>();
+        out.say(format_args!(
+            "The shipped service unit may not write there. Run `systemctl edit lifeboat` and enter:\n{}",
+            lines.trim_end()
+        ));
+    }
+    out.say("Next: start the service (`systemctl enable --now lifeboat`, or `lifeboat serve`), run `lifeboat token create`,");
+    out.say("and paste the token on a server.");
     Ok(Done::Whole)
 }
 
@@ -122,10 +131,25 @@ fn page(kit: &RecoveryKit) -> io::Result<Zeroizing<String>> {
 fn class(error: &InitError) -> ErrorClass {
     match error {
         InitError::Config(_) => ErrorClass::Usage,
-        InitError::Exists { .. } | InitError::NotEmpty { .. } | InitError::Interrupted { .. } | InitError::Vault(_) => {
-            ErrorClass::Refused
-        }
+        InitError::Exists { .. }
+        | InitError::Repository { .. }
+        | InitError::NotEmpty { .. }
+        | InitError::Interrupted { .. }
+        | InitError::Vault(_) => ErrorClass::Refused,
         _ => ErrorClass::Internal,
+    }
+}
+
+fn hint(error: &InitError) -> String {
+    match error {
+        InitError::Repository { .. } => super::LOST_COORDINATOR.to_owned(),
+        InitError::Directory { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
+            super::AS_ROOT.to_owned()
+        }
+        InitError::Store(StoreError::Io { source, .. }) if source.kind() == io::ErrorKind::PermissionDenied => {
+            super::AS_ROOT.to_owned()
+        }
+        _ => String::new(),
     }
 }
 

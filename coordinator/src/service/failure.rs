@@ -16,6 +16,7 @@ fn class_of_store(error: &StoreError) -> ErrorClass {
         StoreError::Full { .. } => ErrorClass::Full,
         StoreError::NotFound { .. } | StoreError::OutOfRange { .. } => ErrorClass::Damaged,
         StoreError::InUse { .. } => ErrorClass::Busy,
+        StoreError::ReadOnly { .. } => ErrorClass::Refused,
         StoreError::NoRepository { .. } | StoreError::NotEmpty { .. } => ErrorClass::Usage,
         _ => ErrorClass::Internal,
     }

@@ -9,7 +9,7 @@ use super::ballast::Ballast;
 use super::{Body, ByteRange, Disk, LocalDisk, ObjectKind, ObjectName, Put, Spooled, Store, StoreError};
 use crate::journal::Dead;
 use bytes::Bytes;
-use rustix::fs::FlockOperation;
+use rustix::fs::{Access, FlockOperation};
 use rustix::io::Errno;
 use std::collections::BTreeSet;
 use std::fs::{self, File};
@@ -62,33 +62,53 @@ impl LocalStore {
 
     /// The same, with every call that changes something going through `disk`.
     pub fn open_on(disk: Arc<dyn Disk>, root: &Path) -> Result<Self, StoreError> {
-        for directory in ObjectKind::ALL.map(ObjectKind::directory).into_iter().chain([TEMPORARY, LOCK]) {
-            if !root.join(directory).exists() {
-                let why = format!("it has no {directory:?}");
-                return Err(StoreError::NoRepository { path: root.into(), why });
-            }
+        refuse_other_directory(root)?;
+        if let Err(Errno::ROFS) = rustix::fs::access(root, Access::WRITE_OK) {
+            return Err(StoreError::ReadOnly { path: root.into() });
+        }
+        // A copy may have left them out: the lock is no object, and some file trees know no empty directories.
+        for directory in ObjectKind::ALL.map(ObjectKind::directory).into_iter().chain([TEMPORARY]) {
+            let path = root.join(directory);
+            fs::create_dir_all(&path).map_err(|error| StoreError::io("make directory", path, error))?;
         }
         let path = root.join(LOCK);
-        let lock = File::open(&path).map_err(|error| StoreError::io("open", &path, error))?;
-        match rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => {}
-            Err(Errno::WOULDBLOCK) => return Err(StoreError::InUse { path: root.into() }),
-            Err(error) => return Err(StoreError::io("lock", path, error.into())),
-        }
-        let store = Self {
-            disk,
-            root: root.into(),
-            next_temporary: AtomicU64::new(0),
-            durable: Mutex::default(),
-            ballast: Ballast::of(root).map_err(|error| StoreError::io("look at", root, error))?,
-            _lock: lock,
-        };
+        let file = File::options().read(true).append(true).create(true).open(&path);
+        let lock = file.map_err(|error| StoreError::io("open", path, error))?;
+        let store = Self::locked(disk, root, lock)?;
         store.remove_temporary_files()?;
         // An earlier process may have been stopped between a name and its durability, and what is seen is relied on.
         store.disk.sync_all(root).map_err(|error| StoreError::io("sync", root, error))?;
         // Without it one can read and record; the first pack will say what is wrong.
         let _ = store.ballast.hold(store.disk.as_ref());
         Ok(store)
+    }
+
+    /// Opens a repository that cannot be written, to read it. Every put fails.
+    pub fn open_read_only(root: &Path) -> Result<Self, StoreError> {
+        refuse_other_directory(root)?;
+        let path = root.join(LOCK);
+        let file = match File::open(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => File::open(root),
+            opened => opened,
+        };
+        let lock = file.map_err(|error| StoreError::io("open", path, error))?;
+        Self::locked(Arc::new(LocalDisk), root, lock)
+    }
+
+    fn locked(disk: Arc<dyn Disk>, root: &Path, lock: File) -> Result<Self, StoreError> {
+        match rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => {}
+            Err(Errno::WOULDBLOCK) => return Err(StoreError::InUse { path: root.into() }),
+            Err(error) => return Err(StoreError::io("lock", root, error.into())),
+        }
+        Ok(Self {
+            disk,
+            root: root.into(),
+            next_temporary: AtomicU64::new(0),
+            durable: Mutex::default(),
+            ballast: Ballast::of(root).map_err(|error| StoreError::io("look at", root, error))?,
+            _lock: lock,
+        })
     }
 
     /// The directory that holds it.
@@ -174,6 +194,15 @@ impl LocalStore {
     }
 }
 
+/// A repository has a journal; anything else may be the mount point of a disk that is missing.
+fn refuse_other_directory(root: &Path) -> Result<(), StoreError> {
+    let journal = ObjectKind::Journal.directory();
+    match root.join(journal).is_dir() {
+        true => Ok(()),
+        false => Err(StoreError::NoRepository { path: root.into(), why: format!("it has no directory {journal:?}") }),
+    }
+}
+
 impl Store for LocalStore {
     fn spool(&self) -> Result<Spooled, StoreError> {
         let held = self.ballast.hold(self.disk.as_ref());
@@ -208,7 +237,11 @@ impl Store for LocalStore {
 
     fn list(&self, kind: ObjectKind) -> Result<Vec<ObjectName>, StoreError> {
         let mut names = Vec::new();
-        for entry in WalkDir::new(self.root.join(kind.directory())).max_depth(2).sort_by_file_name() {
+        let directory = self.root.join(kind.directory());
+        if matches!(directory.symlink_metadata(), Err(error) if error.kind() == io::ErrorKind::NotFound) {
+            return Ok(names);
+        }
+        for entry in WalkDir::new(directory).max_depth(2).sort_by_file_name() {
             let entry = entry.map_err(|error| {
                 let path = error.path().unwrap_or(&self.root).to_path_buf();
                 StoreError::io("list", path, error.into())
@@ -268,6 +301,36 @@ mod tests {
         let _first = LocalStore::create(&root).unwrap();
         assert!(matches!(LocalStore::open(&root), Err(StoreError::InUse { .. })));
         assert!(matches!(LocalStore::create(&root), Err(StoreError::NotEmpty { .. })));
+    }
+
+    #[test]
+    fn a_copy_without_lock_and_empty_directories_is_a_repository() {
+        let directory = tempfile::tempdir().unwrap();
+        let root = directory.path().join("repository");
+        let store = LocalStore::create(&root).unwrap();
+        store.put(&ObjectName::journal(1), Body::Bytes(b"batch".to_vec())).unwrap();
+        drop(store);
+        let all = || ObjectKind::ALL.map(ObjectKind::directory).into_iter().chain([TEMPORARY]);
+        fs::remove_file(root.join(LOCK)).unwrap();
+        all().for_each(|name| drop(fs::remove_dir(root.join(name))));
+        let read_only = LocalStore::open_read_only(&root).unwrap();
+        assert_eq!(read_only.list(ObjectKind::Pack).unwrap(), []);
+        assert_eq!(read_only.list(ObjectKind::Journal).unwrap(), [ObjectName::journal(1)]);
+        assert!(!root.join(LOCK).exists() && !root.join(TEMPORARY).exists(), "reading changes nothing");
+        drop(read_only);
+        let store = LocalStore::open(&root).unwrap();
+        assert!(all().all(|name| root.join(name).is_dir()));
+        assert_eq!(store.put(&ObjectName::journal(2), Body::Bytes(b"batch".to_vec())).unwrap(), Put::Done);
+        assert!(matches!(LocalStore::open(&root), Err(StoreError::InUse { .. })));
+    }
+
+    #[test]
+    fn a_directory_without_a_journal_is_refused_and_stays_as_it_is() {
+        let directory = tempfile::tempdir().unwrap();
+        for open in [LocalStore::open, LocalStore::open_read_only] {
+            assert!(matches!(open(directory.path()), Err(StoreError::NoRepository { .. })));
+        }
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
     }
 
     #[test]
