@@ -6,6 +6,7 @@
 //! `restore` writes them again.
 
 pub mod backup;
+pub mod capabilities;
 pub mod cli;
 pub mod clock;
 pub mod commands;

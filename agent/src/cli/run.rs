@@ -1,6 +1,7 @@
 //! `lifeboat-agent run`
 
 use super::{Done, block_on};
+use crate::capabilities;
 use crate::daemon;
 use crate::error::AgentError;
 use crate::host::{Host, Places};
@@ -12,12 +13,14 @@ use tokio::runtime::Handle;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
-/// Run as a service: keep in touch with the coordinator and do the backups that it orders
+/// Run as a service: connect to the coordinator and run the backups that it starts
 #[derive(clap::Args)]
 pub struct RunArgs {}
 
 /// Runs until SIGTERM or SIGINT.
 pub fn run(_args: RunArgs, places: &Places) -> Result<Done, AgentError> {
+    // Before any thread is started: each inherits what this one has.
+    capabilities::lay_down();
     let host = Host::open(places)?;
     let _lock = host.state.lock()?;
     host.policy()?;

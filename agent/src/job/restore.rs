@@ -5,6 +5,7 @@
 //! (INV-53). What a restore by order leaves behind is as after one by hand: the same order goes on with it.
 
 use super::Pipeline;
+use crate::capabilities;
 use crate::clock::{Clock, SystemClock};
 use crate::connection::explain_transport;
 use crate::daemon::Task;
@@ -23,8 +24,10 @@ use lifeboat_format::journal::event::GrantTarget;
 use lifeboat_format::trust::TrustFile;
 use lifeboat_proto::convert::control::JobReport;
 use lifeboat_proto::convert::{Ended, JobName};
+use lifeboat_proto::shown::Shown;
 use lifeboat_proto::status::{ErrorClass, Failure, with_causes};
 use lifeboat_proto::v1;
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::time::Instant;
 
@@ -145,6 +148,7 @@ impl Allowed {
     }
 
     fn run(&self, pipeline: &Pipeline, host: &Host, task: &Task) -> Result<Done, AgentError> {
+        let _raised = capabilities::take_up();
         let terms = self.terms.terms();
         let (ledger, target) = (Ledger::at(host.state.restores()), self.place.path());
         let remembered = |error| AgentError::from(Failure::of(ErrorClass::Internal, &error));
@@ -204,7 +208,7 @@ impl Allowed {
 }
 
 fn report(job: &JobName, place: &RestorePlace, done: Done, task: &Task) -> JobReport {
-    let directory = place.path().to_string_lossy().escape_default().to_string();
+    let directory = Shown(place.path().as_os_str().as_bytes()).to_string();
     let whole = JobReport { ended: Ended::Complete, ..JobReport::failed(job.clone(), "") };
     let (report, damaged) = match done {
         Done::Restored { report, damaged } => (report, damaged),
@@ -373,7 +377,7 @@ mod tests {
         let place = Place::new();
         let of = |directory: &str| sent(&GrantOrder { directory: directory.into(), ..order() }, &[&key(1)], &key(5));
         let refusal = place.refusal("", &of("/srv"), NOW).unwrap();
-        assert!(refusal.contains("restore = [\"/srv\"]"), "{refusal}");
+        assert!(refusal.contains("restore = [\"staging\", \"/srv\"]"), "{refusal}");
         assert_eq!(place.refusal("restore = [\"/srv\"]", &of("/srv/www"), NOW), None);
         for (law, directory) in [
             ("restore = \"off\"", "staging"),
