@@ -5,13 +5,15 @@
 //! whether the file may be trusted at all is for [`load`].
 
 mod amount;
+mod check;
 mod document;
 mod file;
 mod place;
 mod rules;
 
 pub use amount::{ByteRate, ByteSize};
-pub use file::{load, write_default};
+pub use check::{Found, warnings};
+pub use file::{exposure_of, load, read, write_default};
 pub use place::{PlaceError, RestorePlace, STAGING, place};
 pub use rules::{never, rules};
 
@@ -24,6 +26,9 @@ use std::time::Duration;
 
 /// What `enrol` writes where no policy is yet.
 pub const DEFAULT_POLICY: &str = include_str!("policy/default.toml");
+
+/// What to do without permission.
+const AS_ROOT: &str = "run it as root: sudo lifeboat-agent …";
 
 /// The host's own law.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -72,10 +77,13 @@ pub struct SourceSet {
 pub enum RestoreMode {
     /// Nowhere.
     Off,
-    /// Into the staging directory, nothing else.
-    Staging,
-    /// Below these paths.
-    Below(Vec<PathBuf>),
+    /// Into these places and below.
+    Into {
+        /// The staging directory.
+        staging: bool,
+        /// Directories of this host.
+        paths: Vec<PathBuf>,
+    },
 }
 
 /// Whose orders count.
@@ -179,13 +187,13 @@ impl PolicyError {
     /// What to do next.
     pub fn hint(&self) -> String {
         match self {
-            Self::Text { .. } => "`lifeboat-agent policy check` tries a changed policy without using it".to_owned(),
-            Self::Read { path, source } if source.kind() == io::ErrorKind::NotFound => {
-                format!(
-                    "`lifeboat-agent policy default > {}` writes the policy that enrolment starts with",
-                    path.display()
-                )
+            Self::Text { .. } => {
+                "`lifeboat-agent policy check FILE` checks a changed policy before it is used".to_owned()
             }
+            Self::Read { source, .. } if source.kind() == io::ErrorKind::NotFound => {
+                "`lifeboat-agent policy default` prints the policy that enrolment starts with".to_owned()
+            }
+            Self::Read { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => AS_ROOT.to_owned(),
             Self::Exposed { path, .. } => {
                 format!(
                     "as root: chown root {0} && chmod go-w {0}; then read it, somebody may have changed it",

@@ -14,7 +14,7 @@ pub struct ByteRate(pub u64);
 
 /// A text that is no amount.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{text:?} is no {kind}; write it like {example:?}")]
+#[error("{text:?} is not a valid {kind}; write it like {example:?}")]
 pub struct AmountError {
     text: String,
     kind: &'static str,

@@ -1,6 +1,6 @@
 //! The text of a policy becomes a [`Policy`], or an error with its line.
 
-use super::{ByteRate, ByteSize, Limits, Policy, PolicyError, RestoreMode, SourceSet, TrustRule};
+use super::{ByteRate, ByteSize, Limits, Policy, PolicyError, RestoreMode, STAGING, SourceSet, TrustRule};
 use crate::backup::budget::MEMORY_MIN;
 use lifeboat_proto::convert::SourceSetName;
 use serde::Deserialize;
@@ -94,11 +94,15 @@ struct AbsolutePath(PathBuf);
 
 impl<'de> Deserialize<'de> for AbsolutePath {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        let path = PathBuf::from(String::deserialize(from)?);
-        if !path.is_absolute() || path.components().any(|part| part == Component::ParentDir) {
-            return Err(D::Error::custom(format!("{path:?} is no absolute path without \"..\"")));
-        }
-        Ok(Self(path))
+        absolute(String::deserialize(from)?).map(Self).map_err(D::Error::custom)
+    }
+}
+
+fn absolute(text: String) -> Result<PathBuf, String> {
+    let path = PathBuf::from(text);
+    match path.is_absolute() && path.components().all(|part| part != Component::ParentDir) {
+        true => Ok(path),
+        false => Err(format!("{path:?} is not an absolute path without \"..\"")),
     }
 }
 
@@ -154,11 +158,29 @@ impl<'de> Visitor<'de> for SetVisitor {
     }
 }
 
+/// One place of the list of `restore`.
+enum Place {
+    Staging,
+    Path(PathBuf),
+}
+
+impl<'de> Deserialize<'de> for Place {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(from)?;
+        match text.as_str() {
+            STAGING => Ok(Self::Staging),
+            _ => absolute(text)
+                .map(Self::Path)
+                .map_err(|problem| D::Error::custom(format!("{problem}, nor \"staging\""))),
+        }
+    }
+}
+
 struct Restore(RestoreMode);
 
 impl Default for Restore {
     fn default() -> Self {
-        Self(RestoreMode::Staging)
+        Self(RestoreMode::Into { staging: true, paths: Vec::new() })
     }
 }
 
@@ -174,20 +196,25 @@ impl<'de> Visitor<'de> for RestoreVisitor {
     type Value = RestoreMode;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("\"off\", \"staging\" or a list of absolute paths")
+        f.write_str("\"off\", \"staging\" or a list of absolute paths, which may hold \"staging\" too")
     }
 
     fn visit_str<E: Error>(self, word: &str) -> Result<RestoreMode, E> {
         match word {
             "off" => Ok(RestoreMode::Off),
-            "staging" => Ok(RestoreMode::Staging),
+            STAGING => Ok(RestoreMode::Into { staging: true, paths: Vec::new() }),
             _ => Err(E::invalid_value(serde::de::Unexpected::Str(word), &self)),
         }
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, list: A) -> Result<RestoreMode, A::Error> {
-        let paths = Vec::<AbsolutePath>::deserialize(SeqAccessDeserializer::new(list))?;
-        Ok(RestoreMode::Below(paths.into_iter().map(|path| path.0).collect()))
+        let places = Vec::<Place>::deserialize(SeqAccessDeserializer::new(list))?;
+        let staging = places.iter().any(|place| matches!(place, Place::Staging));
+        let path = |place| match place {
+            Place::Staging => None,
+            Place::Path(path) => Some(path),
+        };
+        Ok(RestoreMode::Into { staging, paths: places.into_iter().filter_map(path).collect() })
     }
 }
 

@@ -11,15 +11,43 @@ const FILE_BYTES_MAX: u64 = 1 << 20;
 
 /// Reads the policy at `path`. For root, only root may have been able to write it (INV-46).
 pub fn load(path: &Path) -> Result<Policy, PolicyError> {
+    let (file, problem) = open(path)?;
+    match problem {
+        Some(exposed) if rustix::process::geteuid().is_root() => Err(exposed),
+        _ => parse(path, file),
+    }
+}
+
+/// Reads a policy that is not in force, such as a draft, whoever wrote it.
+pub fn read(path: &Path) -> Result<Policy, PolicyError> {
+    let (file, _) = open(path)?;
+    parse(path, file)
+}
+
+/// Why a policy at this path would not be obeyed, if others than root could change it.
+pub fn exposure_of(path: &Path) -> Result<Option<PolicyError>, PolicyError> {
+    open(path).map(|(_, problem)| problem)
+}
+
+fn open(path: &Path) -> Result<(File, Option<PolicyError>), PolicyError> {
     let unreadable = |source| PolicyError::Read { path: path.to_owned(), source };
     let file = File::open(path).map_err(unreadable)?;
-    if rustix::process::geteuid().is_root() {
-        check_owner(path, &file.metadata().map_err(unreadable)?)?;
-        let directory = path.parent().unwrap_or(Path::new("/"));
-        check_owner(directory, &fs::metadata(directory).map_err(unreadable)?)?;
-    }
+    // A bare name lies in the working directory.
+    let directory = match path.parent() {
+        Some(parent) if parent.as_os_str().is_empty() => Path::new("."),
+        Some(parent) => parent,
+        None => Path::new("/"),
+    };
+    let places =
+        [(path, file.metadata().map_err(unreadable)?), (directory, fs::metadata(directory).map_err(unreadable)?)];
+    let exposed = places.into_iter().find_map(|(path, metadata)| check_owner(path, &metadata).err());
+    Ok((file, exposed))
+}
+
+fn parse(path: &Path, file: File) -> Result<Policy, PolicyError> {
     let mut text = String::new();
-    file.take(FILE_BYTES_MAX).read_to_string(&mut text).map_err(unreadable)?;
+    let read = file.take(FILE_BYTES_MAX).read_to_string(&mut text);
+    read.map_err(|source| PolicyError::Read { path: path.to_owned(), source })?;
     text.parse()
 }
 

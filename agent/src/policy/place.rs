@@ -61,27 +61,42 @@ pub fn place(mode: &RestoreMode, staging: &Path, directory: &str) -> Result<Rest
     if directory.contains('\0') || !wanted.components().all(is_plain) {
         return Err(form());
     }
-    let line = match (wanted.is_absolute(), wanted.strip_prefix(STAGING)) {
-        (true, _) => format!("restore = [{directory:?}]"),
-        (false, Ok(_)) => "restore = \"staging\"".to_owned(),
-        (false, Err(_)) => return Err(form()),
-    };
-    let allowing = format!("{line} above the first table of policy.toml would");
+    if !wanted.is_absolute() && !wanted.starts_with(STAGING) {
+        return Err(form());
+    }
+    let allowing = format!("{} above the first table of policy.toml would", allowing(mode, wanted));
     let elsewhere = || PlaceError::Elsewhere { directory: directory.to_owned(), allowing: allowing.clone() };
     match (mode, wanted.strip_prefix(STAGING)) {
         (RestoreMode::Off, _) => Err(PlaceError::Off { allowing }),
-        (RestoreMode::Staging, Ok(below)) => {
+        (RestoreMode::Into { staging: true, .. }, Ok(below)) => {
             Ok(RestorePlace { base: staging.to_owned(), below: below.components().collect() })
         }
-        (RestoreMode::Staging, Err(_)) | (RestoreMode::Below(_), Ok(_)) => Err(elsewhere()),
-        (RestoreMode::Below(allowed), Err(_)) => {
-            let within = allowed.iter().filter_map(|base| Some((base, wanted.strip_prefix(base).ok()?)));
+        (RestoreMode::Into { staging: false, .. }, Ok(_)) => Err(elsewhere()),
+        (RestoreMode::Into { paths, .. }, Err(_)) => {
+            let within = paths.iter().filter_map(|base| Some((base, wanted.strip_prefix(base).ok()?)));
             // The deepest that is allowed: what is above it, others may have made.
             let deepest = within.max_by_key(|(base, _)| base.components().count());
             let (base, below) = deepest.ok_or_else(elsewhere)?;
             Ok(RestorePlace { base: base.clone(), below: below.components().collect() })
         }
     }
+}
+
+/// The line that allows what is allowed now, and the wanted place too.
+fn allowing(mode: &RestoreMode, wanted: &Path) -> String {
+    let (mut staging, mut paths) = match mode {
+        RestoreMode::Off => (false, Vec::new()),
+        RestoreMode::Into { staging, paths } => (*staging, paths.iter().map(|path| format!("{path:?}")).collect()),
+    };
+    match wanted.is_absolute() {
+        true => paths.push(format!("{wanted:?}")),
+        false => staging = true,
+    }
+    if staging && paths.is_empty() {
+        return format!("restore = {STAGING:?}");
+    }
+    paths.splice(..0, staging.then(|| format!("{STAGING:?}")));
+    format!("restore = [{}]", paths.join(", "))
 }
 
 #[cfg(test)]
@@ -101,12 +116,15 @@ mod tests {
 
     #[test]
     fn inv_46_an_order_goes_only_where_the_policy_allows_it() {
-        let staging = RestoreMode::Staging;
+        let into =
+            |staging, paths: &[&str]| RestoreMode::Into { staging, paths: paths.iter().map(Into::into).collect() };
+        let staging = into(true, &[]);
         assert_eq!(of(&staging, "staging"), at("/state/restore", ""));
         assert_eq!(of(&staging, "staging/web1/etc"), at("/state/restore", "web1/etc"));
         let refused = of(&staging, "/srv/www").unwrap_err();
-        assert!(refused.contains("restore = [\"/srv/www\"] above the first table of policy.toml would"), "{refused}");
-        let below = RestoreMode::Below(vec!["/srv".into(), "/srv/deep/er".into()]);
+        let line = "restore = [\"staging\", \"/srv/www\"] above the first table of policy.toml would";
+        assert!(refused.contains(line), "{refused}");
+        let below = into(false, &["/srv", "/srv/deep/er"]);
         assert_eq!(of(&below, "/srv"), at("/srv", ""));
         assert_eq!(of(&below, "/srv/www"), at("/srv", "www"));
         assert_eq!(of(&below, "/srv/deep/er/x"), at("/srv/deep/er", "x"));
@@ -114,16 +132,20 @@ mod tests {
             assert!(of(&below, directory).unwrap_err().contains("does not allow"), "{directory}");
         }
         let refused = of(&below, "staging").unwrap_err();
-        assert!(refused.contains("restore = \"staging\""), "{refused}");
-        for directory in ["staging", "/srv"] {
+        assert!(refused.contains("restore = [\"staging\", \"/srv\", \"/srv/deep/er\"]"), "{refused}");
+        let both = into(true, &["/srv"]);
+        assert_eq!(of(&both, "staging/x"), at("/state/restore", "x"));
+        assert_eq!(of(&both, "/srv/www"), at("/srv", "www"));
+        assert!(of(&both, "/etc").unwrap_err().contains("restore = [\"staging\", \"/srv\", \"/etc\"]"));
+        for (directory, line) in [("staging", "restore = \"staging\" above"), ("/srv", "restore = [\"/srv\"] above")] {
             let refused = of(&RestoreMode::Off, directory).unwrap_err();
-            assert!(refused.contains("restore = \"off\"") && refused.contains("would"), "{refused}");
+            assert!(refused.contains("restore = \"off\"") && refused.contains(line), "{refused}");
         }
     }
 
     #[test]
     fn inv_46_what_leads_up_or_is_no_path_is_refused_under_every_policy() {
-        let modes = [RestoreMode::Off, RestoreMode::Staging, RestoreMode::Below(vec!["/".into()])];
+        let modes = [RestoreMode::Off, RestoreMode::Into { staging: true, paths: vec!["/".into()] }];
         for mode in &modes {
             for directory in ["", "srv", "../x", "staging/../../etc", "/srv/../etc", "./staging", "stagingx", "/a\0b"] {
                 assert!(of(mode, directory).is_err(), "{directory:?}");

@@ -26,7 +26,7 @@ fn the_example_of_the_design_is_understood() {
     assert_eq!(system.paths, [PathBuf::from("/etc"), PathBuf::from("/srv")]);
     assert_eq!(policy.limits.upload, Some(ByteRate(50_000_000)));
     assert_eq!(policy.hooks["dump-mail"], ["/usr/local/sbin/dump-mail"]);
-    assert_eq!(policy.restore, RestoreMode::Staging);
+    assert_eq!(policy.restore, RestoreMode::Into { staging: true, paths: Vec::new() });
 }
 
 #[test]
@@ -52,7 +52,7 @@ fn a_set_may_be_a_table_with_options() {
         (set.before.as_slice(), set.after.as_slice()),
         (["freeze".to_owned()].as_slice(), ["thaw".to_owned()].as_slice())
     );
-    assert_eq!(policy.restore, RestoreMode::Below(vec!["/srv".into()]));
+    assert_eq!(policy.restore, RestoreMode::Into { staging: false, paths: vec!["/srv".into()] });
 }
 
 #[test]
