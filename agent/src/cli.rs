@@ -23,7 +23,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 use tokio::runtime::Runtime;
 
-/// Backs this server up to a Lifeboat coordinator
+/// Back up this server to a Lifeboat coordinator
 #[derive(Parser)]
 #[command(name = "lifeboat-agent", version, arg_required_else_help = true)]
 struct Cli {
@@ -36,15 +36,20 @@ struct Cli {
 /// What every command knows.
 #[derive(Args)]
 struct Global {
-    /// Directory for what the agent remembers
-    #[arg(long, global = true, env = "LIFEBOAT_AGENT_STATE", value_name = "DIR", default_value = DEFAULT_STATE)]
+    /// Directory with the agent's keys and state; also set by LIFEBOAT_AGENT_STATE
+    #[arg(long, global = true, value_name = "DIR", default_value_os_t = set_by("LIFEBOAT_AGENT_STATE", DEFAULT_STATE))]
     state: PathBuf,
-    /// Directory of policy.toml and the trust file
-    #[arg(long, global = true, env = "LIFEBOAT_AGENT_CONFIG", value_name = "DIR", default_value = DEFAULT_CONFIG)]
+    /// Directory of policy.toml and the trust file; also set by LIFEBOAT_AGENT_CONFIG
+    #[arg(long, global = true, value_name = "DIR", default_value_os_t = set_by("LIFEBOAT_AGENT_CONFIG", DEFAULT_CONFIG))]
     config: PathBuf,
-    /// Print JSON
+    /// Print one JSON value per line
     #[arg(long, global = true)]
     json: bool,
+}
+
+/// Not by clap's `env`: every usage line would then show the option as if it were required.
+fn set_by(variable: &str, default: &str) -> PathBuf {
+    std::env::var_os(variable).map_or_else(|| default.into(), PathBuf::from)
 }
 
 #[derive(Subcommand)]
@@ -56,15 +61,18 @@ enum Command {
     Backup(backup::BackupArgs),
     #[command(subcommand)]
     Policy(policy::PolicyCommand),
-    /// Print shell completions
-    #[command(hide = true)]
+    /// Print a completion script for a shell
+    #[command(after_help = "Example: lifeboat-agent completions bash > /etc/bash_completion.d/lifeboat-agent")]
     Completions {
-        /// For which shell
+        /// The shell
         shell: clap_complete::Shell,
     },
-    /// Print the manual page
-    #[command(hide = true)]
-    Man,
+    /// Print the manual page of a command
+    #[command(after_help = "Example: lifeboat-agent man policy check | man -l -")]
+    Man {
+        /// The command, such as `enrol` or `policy check`; all of `lifeboat-agent` if none is given
+        command: Vec<String>,
+    },
 }
 
 /// How a command ended that did not fail.
@@ -112,12 +120,26 @@ fn dispatch(command: Command, places: &Places, out: &Output) -> Result<Done, Age
             clap_complete::generate(shell, &mut Cli::command(), "lifeboat-agent", &mut io::stdout());
             Ok(Done::Complete)
         }
-        Command::Man => {
-            let page = clap_mangen::Man::new(Cli::command()).render(&mut io::stdout());
-            page.map(|()| Done::Complete)
-                .map_err(|error| AgentError::because(ErrorClass::Internal, "cannot print the manual page", error))
-        }
+        Command::Man { command } => manual(&command, &mut io::stdout()),
     }
+}
+
+/// Prints the page of the command that these names lead to.
+fn manual(names: &[String], to: &mut dyn io::Write) -> Result<Done, AgentError> {
+    let mut root = Cli::command();
+    // Gives each command its whole name, and the options that all have.
+    root.build();
+    let mut command = &root;
+    for name in names {
+        let missing = || {
+            AgentError::new(ErrorClass::Usage, format!("lifeboat-agent has no command {:?}", names.join(" ")))
+                .hint("`lifeboat-agent --help` lists the commands")
+        };
+        command = command.find_subcommand(name).ok_or_else(missing)?;
+    }
+    let page = clap_mangen::Man::new(command.clone()).render(to);
+    page.map(|()| Done::Complete)
+        .map_err(|error| AgentError::because(ErrorClass::Internal, "cannot print the manual page", error))
 }
 
 /// The service tells what it does; a command at the keyboard only what needs somebody. `LIFEBOAT_LOG` decides otherwise.
@@ -153,6 +175,16 @@ mod tests {
     #[test]
     fn every_command_and_option_fits_together() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_has_a_manual_page() {
+        let page = |names: &[&str]| {
+            let (mut page, names) = (Vec::new(), names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>());
+            manual(&names, &mut page).map(|_| String::from_utf8(page).unwrap())
+        };
+        assert!(page(&["policy", "check"]).unwrap().contains("lifeboat\\-agent\\-policy\\-check"));
+        assert_eq!(page(&["policy", "destroy"]).unwrap_err().class.exit_code(), 2);
     }
 
     #[test]

@@ -71,7 +71,7 @@ pub async fn enrol(places: &Places, line: &str, name: &HostName) -> Result<Repor
 }
 
 fn mistyped(error: FormatError) -> AgentError {
-    AgentError::because(ErrorClass::Usage, "this is not a whole token", error)
+    AgentError::because(ErrorClass::Usage, "the token is incomplete or mistyped", error)
         .hint("copy the whole line that `lifeboat token create` printed; it begins with lifeboat-1.")
 }
 

@@ -176,12 +176,22 @@ pub enum StateError {
         path: PathBuf,
     },
     /// Others may read secrets, or could have changed them.
-    #[error("{path:?} {problem}; a key that others could read is no key")]
+    #[error("{path:?} {problem}; a key that others could read is not used")]
     Exposed {
         /// The file or directory.
         path: PathBuf,
         /// Who may do what.
         problem: String,
+    },
+    /// It is another user's, most often root's: only that user may use it.
+    #[error("{path:?} belongs to {owner}, and this command runs as user {own}")]
+    OtherUser {
+        /// The file or directory.
+        path: PathBuf,
+        /// Whose it is.
+        owner: String,
+        /// Who runs the command.
+        own: u32,
     },
     /// A file does not hold what it should.
     #[error("{path:?} is damaged")]
@@ -214,7 +224,7 @@ impl StateError {
         match self {
             Self::InUse { .. } => ErrorClass::Busy,
             Self::NotEnrolled { .. } => ErrorClass::NotFound,
-            Self::Exposed { .. } => ErrorClass::Refused,
+            Self::Exposed { .. } | Self::OtherUser { .. } => ErrorClass::Refused,
             Self::Damaged { .. } => ErrorClass::Damaged,
             Self::Io { source, .. } if source.kind() == io::ErrorKind::StorageFull => ErrorClass::Full,
             Self::Io { .. } => ErrorClass::Internal,
@@ -237,9 +247,10 @@ impl StateError {
                 "if nobody else read it: chmod go= {}; if in doubt: move the directory away and enrol again, with new keys",
                 path.display()
             ),
+            Self::OtherUser { .. } => "run it as root: sudo lifeboat-agent …".to_owned(),
             Self::Damaged { .. } => "restore the file, or enrol this host again".to_owned(),
             Self::Io { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
-                "run it as root, or name directories of your own with --state and --config".to_owned()
+                "run it as root: sudo lifeboat-agent …".to_owned()
             }
             Self::Io { .. } if self.class() == ErrorClass::Full => {
                 "make room on that disk of this host, then back up again".to_owned()

@@ -18,7 +18,7 @@ use std::time::Duration;
 /// Not while the service runs: then order it on the coordinator with `lifeboat backup HOST`.
 #[derive(clap::Args)]
 pub struct BackupArgs {
-    /// Which source set of the policy; all of them if not given
+    /// Source set of the policy [default: all of them]
     set: Option<String>,
 }
 

@@ -18,7 +18,7 @@ use zeroize::Zeroizing;
 /// A token is one line, much shorter than this.
 const TOKEN_BYTES_MAX: u64 = 8192;
 
-/// Make this server a host of the coordinator that made the token
+/// Enrol this server with the coordinator that created the token
 ///
 /// The token is read from a file or from standard input, never from the command line, where others could see it.
 #[derive(clap::Args)]
@@ -26,7 +26,7 @@ pub struct EnrolArgs {
     /// Read the token from this file instead of standard input
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
-    /// Name of the host; this server's host name if not given
+    /// Name of the host [default: this server's host name]
     #[arg(long)]
     name: Option<String>,
     /// Install and start the service (systemd)
@@ -50,7 +50,7 @@ pub fn enrol(args: EnrolArgs, places: &Places, out: &Output) -> Result<Done, Age
     let fingerprint = identity.keys.signing.verifying_key().fingerprint();
     let what_is_backed_up = match report.wrote_policy {
         true => format!("{} was written: it backs up the whole system; edit it to change that", policy.display()),
-        false => format!("{} was there already and stays the law here", policy.display()),
+        false => format!("{} existed already and was kept", policy.display()),
     };
     let next = match args.service {
         true => "the service runs; the first backup starts by itself, `lifeboat-agent status` shows how it went",
@@ -88,6 +88,12 @@ fn host_name(given: Option<String>) -> Result<HostName, AgentError> {
     })
 }
 
+/// The token in what was pasted, without the quotes and blanks around it.
+fn pasted(text: &str) -> Zeroizing<String> {
+    let around = |letter: char| letter.is_whitespace() || "\"'`“”‘’".contains(letter);
+    Zeroizing::new(text.trim_matches(around).to_owned())
+}
+
 fn read_token(file: Option<PathBuf>) -> Result<Zeroizing<String>, AgentError> {
     let mut text = Zeroizing::new(String::new());
     let read = match &file {
@@ -102,6 +108,20 @@ fn read_token(file: Option<PathBuf>) -> Result<Zeroizing<String>, AgentError> {
         }
     };
     let from = file.map_or_else(|| "standard input".to_owned(), |path| format!("{path:?}"));
-    read.map(|_| text)
+    read.map(|_| pasted(&text))
         .map_err(|error| AgentError::because(ErrorClass::Usage, format!("cannot read the token from {from}"), error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quotes_and_blanks_around_a_pasted_token_do_not_matter() {
+        for text in
+            ["lifeboat-1.a.b", " lifeboat-1.a.b\r\n", "\"lifeboat-1.a.b\"\n", "'lifeboat-1.a.b' ", "`lifeboat-1.a.b`"]
+        {
+            assert_eq!(pasted(text).as_str(), "lifeboat-1.a.b", "{text:?}");
+        }
+    }
 }

@@ -14,8 +14,14 @@ const FILE_BYTES_MAX: u64 = 16 << 20;
 pub fn check_private(path: &Path, uid: u32, mode: u32) -> Result<(), StateError> {
     let exposed = |problem| Err(StateError::Exposed { path: path.to_owned(), problem });
     let own = rustix::process::geteuid().as_raw();
-    if uid != own {
-        return exposed(format!("belongs to user {uid}, and this is user {own}"));
+    match own {
+        _ if uid == own => {}
+        // Nothing is wrong with the file.
+        1.. => {
+            let owner = if uid == 0 { "root".to_owned() } else { format!("user {uid}") };
+            return Err(StateError::OtherUser { path: path.to_owned(), owner, own });
+        }
+        0 => return exposed(format!("belongs to user {uid}, not to root")),
     }
     match mode & 0o077 {
         0 => Ok(()),
