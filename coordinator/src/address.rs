@@ -278,13 +278,29 @@ pub struct Candidate {
 /// No snapshot is meant, or more than one.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ChooseError {
-    /// The list has none.
-    #[error("{host} has no snapshot at {when}; `lifeboat snapshots {host}` lists what there is")]
-    None {
+    /// There is nothing that a time could mean.
+    #[error("{host} has no complete backup yet; `lifeboat backup {host}` starts one")]
+    NoBackup {
+        /// Which host was asked about.
+        host: String,
+    },
+    /// All are later.
+    #[error("{host} has no snapshot at {when}; the oldest is from {oldest}")]
+    TooEarly {
         /// Which host was asked about.
         host: String,
         /// What was asked for.
         when: String,
+        /// When the oldest was committed, in the reader's time zone.
+        oldest: String,
+    },
+    /// No id begins with the digits.
+    #[error("{host} has no snapshot whose ID begins with {prefix}; `lifeboat snapshots {host}` lists them")]
+    NoSuchId {
+        /// Which host was asked about.
+        host: String,
+        /// The digits.
+        prefix: String,
     },
     /// The digits begin several ids.
     #[error("{prefix} begins the ids of {count} snapshots; give more digits")]
@@ -318,11 +334,11 @@ pub fn choose<'a>(
     zone: &TimeZone,
     now: Timestamp,
 ) -> Result<&'a Candidate, ChooseError> {
-    let none = || ChooseError::None { host: host.to_owned(), when: when.to_string() };
+    let host = || host.to_owned();
     if let When::Snapshot(prefix) = when {
         let found: Vec<_> = candidates.iter().filter(|snapshot| snapshot.id.starts_with(prefix.as_str())).collect();
         return match found[..] {
-            [] => Err(none()),
+            [] => Err(ChooseError::NoSuchId { host: host(), prefix: prefix.clone() }),
             [only] => Ok(only),
             [..] => Err(ChooseError::Ambiguous { prefix: prefix.clone(), count: found.len() }),
         };
@@ -333,8 +349,15 @@ pub fn choose<'a>(
     sets.sort();
     sets.dedup();
     if sets.len() > 1 {
-        return Err(ChooseError::SourceSet { host: host.to_owned(), sets });
+        return Err(ChooseError::SourceSet { host: host(), sets });
     }
+    let none = || match candidates.iter().filter(|snapshot| snapshot.regular).map(|snapshot| snapshot.committed).min() {
+        None => ChooseError::NoBackup { host: host() },
+        Some(oldest) => {
+            let oldest = oldest.to_zoned(zone.clone()).strftime("%Y-%m-%d %H:%M").to_string();
+            ChooseError::TooEarly { host: host(), when: when.to_string(), oldest }
+        }
+    };
     candidates.iter().filter(meant).max_by_key(|snapshot| snapshot.number).ok_or_else(none)
 }
 

@@ -9,6 +9,7 @@ mod cat;
 pub mod demo;
 mod diff;
 mod dump;
+mod duration;
 mod elsewhere;
 mod entry;
 mod find;
@@ -35,7 +36,7 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-/// Backs up servers, and gives them back
+/// Back up Linux servers to a repository, and restore them
 #[derive(Debug, Parser)]
 #[command(name = "lifeboat", version, propagate_version = true)]
 pub struct Cli {
@@ -48,12 +49,17 @@ pub struct Cli {
 /// What every command takes.
 #[derive(Debug, Args)]
 pub struct Global {
-    /// Where the coordinator keeps its settings and keys
-    #[arg(long, global = true, value_name = "DIR", env = "LIFEBOAT_STATE", default_value = config::STATE_DEFAULT)]
+    /// Directory with the coordinator's settings and keys; also set by LIFEBOAT_STATE
+    #[arg(long, global = true, value_name = "DIR", default_value_os_t = state_default())]
     state: PathBuf,
-    /// Print JSON, one value a line
+    /// Print one JSON value per line
     #[arg(long, global = true)]
     json: bool,
+}
+
+/// Not by clap's `env`: every usage line would then show the option as if it were required.
+fn state_default() -> PathBuf {
+    std::env::var_os("LIFEBOAT_STATE").map_or_else(|| config::STATE_DEFAULT.into(), PathBuf::from)
 }
 
 impl Global {
@@ -77,14 +83,14 @@ enum Command {
     Init(init::InitArgs),
     Serve(serve::ServeArgs),
     Demo(demo::DemoArgs),
-    /// Let servers in
+    /// Create tokens that let servers enrol
     #[command(subcommand)]
     Token(token::TokenCommand),
-    /// See which servers are safe, since when, and what is next
+    /// Show each server's last and next backup
     #[command(subcommand)]
     Host(host::HostCommand),
     Backup(backup::BackupArgs),
-    /// See what servers were ordered to do, and end it
+    /// List, follow or cancel backups and restores
     #[command(subcommand)]
     Job(job::JobCommand),
     Snapshots(snapshots::SnapshotsArgs),
@@ -96,18 +102,21 @@ enum Command {
     Dump(dump::DumpArgs),
     Restore(restore::RestoreArgs),
     Mount(mount::MountArgs),
-    /// Look after the repository itself
+    /// Check the repository and its size
     #[command(subcommand)]
     Repository(repository::RepositoryCommand),
-    /// Print shell completions
-    #[command(hide = true)]
+    /// Print a completion script for a shell
+    #[command(after_help = "Example: lifeboat completions bash > /etc/bash_completion.d/lifeboat")]
     Completions {
-        /// For which shell
+        /// The shell
         shell: clap_complete::Shell,
     },
-    /// Print the manual page
-    #[command(hide = true)]
-    Man,
+    /// Print the manual page of a command
+    #[command(after_help = "Example: lifeboat man token create | man -l -")]
+    Man {
+        /// The command, such as `restore` or `token create`; all of `lifeboat` if none is given
+        command: Vec<String>,
+    },
 }
 
 /// What to do with a repository whose coordinator is gone.
@@ -176,7 +185,7 @@ impl Command {
             Self::Restore(args) => restore::restore(args, global, out).await,
             Self::Repository(command) => command.run(global, out).await,
             Self::Completions { shell } => print(&completions(shell)),
-            Self::Man => print(&manual().map_err(|error| Failure::of(ErrorClass::Internal, &error))?),
+            Self::Man { command } => print(&manual(&command)?),
         }
     }
 }
@@ -187,9 +196,22 @@ fn completions(shell: clap_complete::Shell) -> Vec<u8> {
     script
 }
 
-fn manual() -> io::Result<Vec<u8>> {
+/// The page of the command that these names lead to.
+fn manual(names: &[String]) -> Result<Vec<u8>, Failure> {
+    let mut root = Cli::command();
+    // Gives each command its whole name, and the options that all have.
+    root.build();
+    let mut command = &root;
+    for name in names {
+        let missing = || {
+            let failure = Failure::new(ErrorClass::Usage, format!("lifeboat has no command {:?}", names.join(" ")));
+            failure.hint("`lifeboat --help` lists the commands")
+        };
+        command = command.find_subcommand(name).ok_or_else(missing)?;
+    }
     let mut page = Vec::new();
-    clap_mangen::Man::new(Cli::command()).render(&mut page)?;
+    let rendered = clap_mangen::Man::new(command.clone()).render(&mut page);
+    rendered.map_err(|error| Failure::of(ErrorClass::Internal, &error))?;
     Ok(page)
 }
 
@@ -210,9 +232,34 @@ mod tests {
     #[test]
     fn completions_and_manual_know_the_commands() {
         let script = String::from_utf8(completions(clap_complete::Shell::Bash)).unwrap();
-        let page = String::from_utf8(manual().unwrap()).unwrap();
+        let page = |names: &[&str]| {
+            let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+            manual(&names).map(|page| String::from_utf8(page).unwrap())
+        };
         for command in ["init", "restore", "repository"] {
-            assert!(script.contains(command) && page.contains(command), "{command}");
+            assert!(script.contains(command) && page(&[]).unwrap().contains(command), "{command}");
+        }
+        let create = page(&["token", "create"]).unwrap();
+        assert!(create.contains("lifeboat\\-token\\-create") && create.contains("expires"), "{create}");
+        assert_eq!(page(&["token", "destroy"]).unwrap_err().class.exit_code(), 2);
+    }
+
+    /// All commands, at any depth.
+    fn commands(command: &clap::Command) -> Vec<clap::Command> {
+        let below = command.get_subcommands().flat_map(commands);
+        [command.clone()].into_iter().chain(below).collect()
+    }
+
+    #[test]
+    fn every_command_and_option_is_explained_and_no_default_is_empty() {
+        let mut root = Cli::command();
+        root.build();
+        for mut command in commands(&root) {
+            let help = command.render_long_help().to_string();
+            assert!(!help.contains("[default: ]") && !help.contains("default: \"\""), "{help}");
+            assert!(command.get_about().is_some(), "{help}");
+            let unexplained = command.get_arguments().find(|argument| argument.get_help().is_none());
+            assert!(unexplained.is_none(), "{unexplained:?} in {help}");
         }
     }
 

@@ -25,6 +25,7 @@ use lifeboat_format::trust::TrustFile;
 use lifeboat_proto::limits::COORDINATOR_TLS_NAME;
 use lifeboat_proto::status::{ErrorClass, Failure};
 use std::future::Future;
+use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
@@ -293,7 +294,14 @@ fn of_server(error: &ServerError) -> Failure {
     };
     let failure = Failure::of(class, error);
     match error {
-        ServerError::Listen { .. } => failure.hint("is another program using this port? `--listen` takes another one"),
+        ServerError::Listen { source, .. } => match source.kind() {
+            io::ErrorKind::AddrNotAvailable => failure
+                .hint("no network interface of this machine has this address; `--listen [::]:7420` takes all of them"),
+            io::ErrorKind::PermissionDenied => {
+                failure.hint("ports below 1024 are for root; `--listen` takes another one")
+            }
+            _ => failure.hint("is another program using this port? `--listen` takes another one"),
+        },
         _ => failure,
     }
 }

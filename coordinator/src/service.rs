@@ -133,7 +133,10 @@ impl Context {
         let principal = self.principal(request);
         match authorize::authorize(principal, verb, object) {
             Verdict::Allow if self.read_only && !verb.only_reads() => {
-                let failure = Failure::new(ErrorClass::Refused, "the repository is read-only: it can only be listed and restored from on this machine");
+                let failure = Failure::new(
+                    ErrorClass::Refused,
+                    "the repository is read-only: it can only be listed and restored from on this machine",
+                );
                 Err(failure.hint("make its file system writable, then `systemctl restart lifeboat`").into())
             }
             Verdict::Allow => Ok(principal),

@@ -25,6 +25,8 @@ pub const MANIFEST_BYTES_MAX: usize = 6 << 20;
 pub const GRANT_BYTES_MAX: usize = 2 << 20;
 /// Bytes of the signed terms of a restore.
 pub const TERMS_BYTES_MAX: usize = 1 << 20;
+/// How long a token may be valid: a week.
+pub const TOKEN_SECONDS_MAX: u64 = 604_800;
 /// Bytes of a trust file.
 pub const TRUST_FILE_BYTES_MAX: usize = 4 << 20;
 /// Bytes of the head of a journal batch.

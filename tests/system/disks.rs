@@ -110,7 +110,8 @@ pub mod as_root {
     fn a_read_only_copy_lists_and_restores_and_is_as_before_once_it_is_writable() {
         let (world, disk) = with_a_repository_of_24_mib();
         let before = world.backed_up();
-        let remount = |option: &str| call(Command::new("mount").arg("-o").arg(format!("remount,{option}")).arg(&disk.0));
+        let remount =
+            |option: &str| call(Command::new("mount").arg("-o").arg(format!("remount,{option}")).arg(&disk.0));
         let restart = || {
             world.lab.kill(Side::Coordinator);
             world.lab.serve().unwrap();
@@ -124,8 +125,13 @@ pub mod as_root {
             world.assert_restores(&before, &world.source(), name);
         }
         assert_eq!(world.json(&["ls", &world.address()]).len(), 1);
-        for refusal in [&["token", "create"][..], &["backup", "server:data"], &["restore", "server:/", "--on", "server"]] {
-            refused(&world.lab.try_lifeboat(refusal).unwrap(), &["the repository is read-only", "make its file system"]);
+        for refusal in
+            [&["token", "create"][..], &["backup", "server:data"], &["restore", "server:/", "--on", "server"]]
+        {
+            refused(
+                &world.lab.try_lifeboat(refusal).unwrap(),
+                &["the repository is read-only", "make its file system"],
+            );
         }
         remount("rw");
         restart();

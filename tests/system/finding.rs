@@ -196,7 +196,9 @@ fn inv_54_every_name_that_is_printed_leads_back_to_its_file() {
     for row in rows {
         let path = row["path"].as_str().unwrap();
         let bytes = match row["path_hex"].as_str() {
-            Some(digits) => (0..digits.len()).step_by(2).map(|at| u8::from_str_radix(&digits[at..at + 2], 16)).collect(),
+            Some(digits) => {
+                (0..digits.len()).step_by(2).map(|at| u8::from_str_radix(&digits[at..at + 2], 16)).collect()
+            }
             None => Ok(path.as_bytes().to_vec()),
         };
         assert_eq!(bytes.unwrap(), [source.as_bytes(), b"/", &cat(&format!("server:{path}"))].concat());

@@ -156,6 +156,21 @@ fn a_moment_means_the_newest_snapshot_that_was_committed_by_then() {
 }
 
 #[test]
+fn what_chooses_nothing_says_what_there_is() {
+    let zone = TimeZone::get("Europe/Berlin").unwrap();
+    let now = "2026-11-03T11:00:00Z".parse().unwrap();
+    let list =
+        [candidate(1, "2026-11-02T01:10:00Z"), Candidate { regular: false, ..candidate(2, "2026-11-01T01:10:00Z") }];
+    let said =
+        |list: &[Candidate], when: &str| choose("h", &when.parse().unwrap(), list, &zone, now).unwrap_err().to_string();
+    assert_eq!(said(&list, "2026-11-01"), "h has no snapshot at 2026-11-01; the oldest is from 2026-11-02 02:10");
+    for when in ["latest", "yesterday"] {
+        assert!(said(&list[1..], when).starts_with("h has no complete backup yet"), "{when}");
+    }
+    assert!(said(&list, "abcdef").starts_with("h has no snapshot whose ID begins with abcdef"));
+}
+
+#[test]
 fn digits_that_begin_two_ids_choose_none() {
     let list = [candidate(4096, "2026-11-01T01:10:00Z"), candidate(256, "2026-11-02T01:10:00Z")];
     let error = choose("h", &When::Snapshot("00".into()), &list, &TimeZone::UTC, Timestamp::UNIX_EPOCH);

@@ -13,10 +13,10 @@ use std::collections::HashMap;
 /// Back up a server now
 #[derive(Debug, Args)]
 pub struct BackupArgs {
-    /// The server, by name or number; with :SET only this source set
+    /// Name or number of the server; with :SET only this source set
     #[arg(value_name = "HOST[:SET]")]
     host: String,
-    /// Follow the backup to its end
+    /// Wait for the backup to finish, showing progress
     #[arg(long)]
     wait: bool,
 }

@@ -13,7 +13,7 @@ use lifeboat_proto::status::{ErrorClass, Failure};
 /// Holes and zeros are written from here.
 const ZEROS: &[u8] = &[0; 64 << 10];
 
-/// Print a file as it was
+/// Print the content of a file in a snapshot
 #[derive(Debug, Args)]
 pub struct CatArgs {
     #[command(flatten)]

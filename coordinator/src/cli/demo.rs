@@ -16,13 +16,13 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-/// Back up, back up again, restore and compare: the whole story on this machine, then its figures
+/// Try it on this machine: back up twice, restore, compare, show timings
 #[derive(Debug, clap::Args)]
 pub struct DemoArgs {
-    /// The tree to back up
+    /// Directory to back up
     #[arg(default_value = "/usr/share")]
     source: PathBuf,
-    /// Keep repository and restored tree in this directory, which must not exist or be empty
+    /// Keep the repository and the restored files in this directory, which must be new or empty
     #[arg(long, value_name = "DIR")]
     keep: Option<PathBuf>,
 }

@@ -12,13 +12,13 @@ use lifeboat_proto::status::{ErrorClass, Failure};
 use serde::Serialize;
 use std::ffi::OsString;
 
-/// Show what changed between two moments
+/// Show what changed between two snapshots
 #[derive(Debug, Args)]
 pub struct DiffArgs {
-    /// The earlier one
+    /// The earlier files
     #[command(flatten)]
     address: AddressArgs,
-    /// The later one: another moment of the same files, or the same path of another server
+    /// The later snapshot of the same files, or the same path of another server
     #[arg(value_name = "WHEN|HOST:PATH[@WHEN]", default_value = "latest", allow_hyphen_values = true)]
     other: OsString,
 }

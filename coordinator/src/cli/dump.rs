@@ -32,7 +32,7 @@ pub struct DumpArgs {
     address: AddressArgs,
     #[command(flatten)]
     selection: SelectionArgs,
-    /// As what: a tar carries everything, a zip opens everywhere
+    /// Archive format: tar keeps everything, zip opens everywhere
     #[arg(long, value_name = "FORMAT")]
     format: Format,
 }

@@ -194,7 +194,8 @@ async fn whole(
             let (there, missing) =
                 blocking(move || Ok(asked.into_iter().partition(|path| is_whole(&other, path)))).await?;
             let there: Vec<Vec<u8>> = there;
-            let version = |path: Vec<u8>| Whole { path: format!("/{}", address::shown(&path)), snapshot: shown(&snapshot) };
+            let version =
+                |path: Vec<u8>| Whole { path: format!("/{}", address::shown(&path)), snapshot: shown(&snapshot) };
             found.extend(there.into_iter().map(version));
             wanted = missing;
         }

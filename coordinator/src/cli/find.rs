@@ -24,36 +24,36 @@ use std::os::unix::ffi::OsStrExt;
 /// Search snapshots for files
 #[derive(Debug, Args)]
 pub struct FindArgs {
-    /// A glob: for the name (*.conf), or with a slash for the whole path (/etc/**/*.conf)
+    /// Glob for the name (*.conf), or with a slash for the whole path (/etc/**/*.conf)
     pattern: String,
-    /// Where to search: the newest snapshots of all servers, if nothing is given
+    /// Where to search [default: the newest snapshots of all servers]
     #[arg(value_name = "HOST[:PATH][@WHEN]")]
     addresses: Vec<OsString>,
     /// Only this source set
-    #[arg(long, value_name = "NAME", default_value = "")]
+    #[arg(long, value_name = "NAME", default_value = "", hide_default_value = true)]
     set: String,
-    /// Every version in all snapshots, not only the newest of them
+    /// Search all snapshots, not only the newest, and show every version
     #[arg(long, short)]
     all: bool,
-    /// Every version in the snapshots since then
+    /// Search the snapshots since then, and show every version
     #[arg(long, value_name = "WHEN", allow_hyphen_values = true, conflicts_with = "all")]
     since: Option<When>,
-    /// Upper and lower case are the same
+    /// Ignore upper and lower case
     #[arg(long, short)]
     ignore_case: bool,
     /// Only entries of this kind
     #[arg(long, value_name = "KIND")]
     kind: Option<Kind>,
-    /// Only files of this size and more, such as 10MiB
+    /// Only files of at least this size, such as 10MiB
     #[arg(long, value_name = "SIZE")]
     larger: Option<ByteSize>,
-    /// Only files that are smaller than this
+    /// Only files smaller than this
     #[arg(long, value_name = "SIZE")]
     smaller: Option<ByteSize>,
-    /// Only what was modified after this
+    /// Only entries modified after this
     #[arg(long, value_name = "WHEN", allow_hyphen_values = true)]
     modified_after: Option<When>,
-    /// Only what was modified before this
+    /// Only entries modified before this
     #[arg(long, value_name = "WHEN", allow_hyphen_values = true)]
     modified_before: Option<When>,
 }

@@ -3,9 +3,9 @@
 use super::output::Output;
 use super::{Done, Global};
 use crate::clock::SystemClock;
-use crate::store::StoreError;
 use crate::config::{self, ConfigFile};
 use crate::init::{self, InitError};
+use crate::store::StoreError;
 use crate::{unit, vault};
 use clap::Args;
 use lifeboat_format::kit::RecoveryKit;
@@ -19,25 +19,26 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf, absolute};
 use zeroize::Zeroizing;
 
-/// Make a repository and its keys; prints the recovery kit once
+/// Create a repository and its keys; prints the recovery kit once
 #[derive(Debug, Args)]
+#[command(after_help = "Example: lifeboat init --repository /srv/lifeboat --address backup.example.org:7420")]
 pub struct InitArgs {
-    /// The directory for the repository, new or empty [default: DIR/repository in the state directory]
+    /// Directory for the repository, new or empty; best on a file system of its own [default: DIR/repository in the state directory]
     #[arg(long, value_name = "DIR")]
     repository: Option<PathBuf>,
-    /// Who holds the restore key: the coordinator's vault
+    /// Who holds the restore key; `managed` is the coordinator's vault
     #[arg(long, default_value = "managed", value_parser = ["managed"])]
     custody: String,
-    /// Where agents will call: IP address and port
+    /// IP address and port on which to accept connections from agents
     #[arg(long, value_name = "IP:PORT", default_value_t = SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), DEFAULT_PORT))]
     listen: SocketAddr,
-    /// How servers reach this machine, for tokens [default: its host name and the port]
+    /// Address under which servers reach this machine [default: its host name and the port]
     #[arg(long, value_name = "HOST:PORT")]
     address: Option<String>,
-    /// Write the recovery kit into this file, which must not exist, instead of printing it
+    /// Write the recovery kit to this new file instead of printing it
     #[arg(long, value_name = "FILE")]
     kit: Option<PathBuf>,
-    /// The file that opens the vault; made if it is not there. Never inside the repository
+    /// File that opens the vault; created if it does not exist. Never inside the repository
     #[arg(long, value_name = "FILE")]
     credential: Option<PathBuf>,
 }

@@ -16,24 +16,24 @@ const TELL_EVERY: Duration = Duration::from_secs(1);
 /// What can be done with jobs.
 #[derive(Debug, Subcommand)]
 pub enum JobCommand {
-    /// List backups and restores that wait, run, or ended within the hour
+    /// List backups and restores that are queued, running, or ended within the last hour
     List(ListArgs),
-    /// Follow one to its end
+    /// Show a job's progress until it ends
     Follow(NameArgs),
-    /// End one: what was sent or restored stays
+    /// Cancel a job. Data already sent or restored is kept
     Cancel(NameArgs),
 }
 
 #[derive(Debug, Args)]
 pub struct ListArgs {
-    /// Only those of this host, by name or number
-    #[arg(default_value = "")]
+    /// Only jobs of this host, by name or number
+    #[arg(default_value = "", hide_default_value = true)]
     host: String,
 }
 
 #[derive(Debug, Args)]
 pub struct NameArgs {
-    /// Its name, as `backup`, `restore` and `job list` print it
+    /// Name of the job, as `backup`, `restore` and `job list` print it
     job: String,
 }
 

@@ -9,15 +9,15 @@ use clap::Args;
 use lifeboat_format::tree::{Entry, EntryKind, name};
 use lifeboat_proto::status::Failure;
 
-/// List a directory as it was, or show one file
+/// List a directory of a snapshot, or show one file
 #[derive(Debug, Args)]
 pub struct LsArgs {
     #[command(flatten)]
     address: AddressArgs,
-    /// Also all that is below
+    /// List subdirectories recursively
     #[arg(long, short = 'R')]
     recursive: bool,
-    /// Mode, owner, group, size and time of each entry
+    /// Show mode, owner, group, size and time of each entry
     #[arg(long, short)]
     long: bool,
 }

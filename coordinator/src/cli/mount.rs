@@ -26,14 +26,17 @@ use tokio::signal::unix::{SignalKind, signal};
 use top::Top;
 use unmount::{Next, Step};
 
-/// Show snapshots as directories
+/// Mount snapshots as directories
 #[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  lifeboat mount web1 /mnt/web1             one directory for each snapshot, and `latest`\n  lifeboat mount web1@yesterday /mnt/web1   one snapshot"
+)]
 pub struct MountArgs {
     #[command(flatten)]
     address: AddressArgs,
-    /// Where: an empty directory. Without a WHEN it will hold a directory for each snapshot
+    /// Empty directory to mount on. Without @WHEN it holds a directory for each snapshot
     directory: PathBuf,
-    /// Let other users look in too, as far as the modes of the files allow it
+    /// Let other users read it too, as far as the modes of the files allow
     #[arg(long)]
     allow_other: bool,
 }
@@ -72,7 +75,7 @@ pub async fn mount(args: MountArgs, global: &Global, out: &mut Output) -> Result
 }
 
 /// Serves until it is unmounted: by `umount`, or here by a signal.
-async fn serve(mut session: Session<Mount>, directory: &Path, mount_point: &Path) -> Result<Done, Failure> {
+async fn serve(session: Session<Mount>, directory: &Path, mount_point: &Path) -> Result<Done, Failure> {
     let cannot = |error: io::Error| cannot(directory, &error);
     let mut ended = tokio::task::spawn_blocking(move || session.run());
     let (mut interrupt, mut terminate) =

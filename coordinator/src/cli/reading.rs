@@ -30,14 +30,14 @@ const GAPS_SAID_FIRST: usize = 5;
 /// How files are named on the command line.
 #[derive(Debug, Clone, Args)]
 pub struct AddressArgs {
-    /// Which files, of which server, when: mail-1:/etc@yesterday
+    /// Files of a server, such as mail-1:/etc@yesterday
     #[arg(value_name = "HOST:PATH[@WHEN]")]
     address: OsString,
-    /// The moment or snapshot; then nothing behind an @ in the address is taken for one
+    /// Point in time or snapshot. With --at, an @ in the path is an ordinary character
     #[arg(long, value_name = "WHEN", allow_hyphen_values = true)]
     at: Option<When>,
-    /// The source set, where the server has several
-    #[arg(long, value_name = "NAME", default_value = "")]
+    /// Source set, if the server has several
+    #[arg(long, value_name = "NAME", default_value = "", hide_default_value = true)]
     set: String,
 }
 

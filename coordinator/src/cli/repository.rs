@@ -11,18 +11,18 @@ use serde::Serialize;
 
 #[derive(Debug, Subcommand)]
 pub enum RepositoryCommand {
-    /// Show how large it is, and what is in it
+    /// Show the size of the repository and what it holds
     Stats,
-    /// Read every object back and check it
+    /// Read and check every object
     Verify(VerifyArgs),
-    /// Throw the index away and make it again; the service must be stopped
+    /// Rebuild the index from the repository; the service must be stopped
     RebuildIndex,
 }
 
 #[derive(Debug, Args)]
 pub struct VerifyArgs {
-    /// Only this pack
-    #[arg(long, value_name = "ID", default_value = "")]
+    /// Check only this pack
+    #[arg(long, value_name = "ID", default_value = "", hide_default_value = true)]
     pack: String,
 }
 
@@ -69,9 +69,9 @@ async fn stats(admin: &mut admin::Admin, out: &mut Output) -> Result<Done, Failu
     out.value(&stats, |stats| {
         let stored = stats.pack_bytes + stats.other_bytes;
         format!(
-            "repository       {}\ncustody          {}\nhosts            {}\nsnapshots        {}, {} if each were whole\n\
-             stored           {} in {} packs, and {} beside them\nchunks, nodes    {}, {}\njournal batches  {}\n\
-             saved            {:.1} times",
+            "repository       {}\ncustody          {}\nhosts            {}\nsnapshots        {}, {} before deduplication\n\
+             stored           {} in {} packs, {} in other objects\nchunks, nodes    {}, {}\njournal batches  {}\n\
+             deduplication    {:.1}×",
             stats.repository,
             stats.custody,
             stats.hosts,
@@ -155,6 +155,6 @@ async fn rebuild_index(global: &Global, out: &mut Output) -> Result<Done, Failur
     let progress = rebuilt.await?;
     bar.finish_and_clear();
     let rebuilt = Rebuilt { packs: progress.packs_done, rows: progress.rows };
-    out.value(&rebuilt, |rebuilt| format!("index made again: {} rows out of {} packs", rebuilt.rows, rebuilt.packs))?;
+    out.value(&rebuilt, |rebuilt| format!("index rebuilt: {} rows from {} packs", rebuilt.rows, rebuilt.packs))?;
     Ok(Done::Whole)
 }

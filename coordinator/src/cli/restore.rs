@@ -36,47 +36,47 @@ const SHOW_EVERY: Duration = Duration::from_millis(100);
 /// And told to programs.
 const TELL_EVERY: Duration = Duration::from_secs(1);
 
-/// Give files back as they were
+/// Restore files
 #[derive(Debug, Args)]
 pub struct RestoreArgs {
     #[command(flatten)]
     address: AddressArgs,
     #[command(flatten)]
     selection: SelectionArgs,
-    /// Where to: a directory, which is new or empty unless --overwrite is given
-    #[arg(long, value_name = "DIR", required_unless_present = "on", conflicts_with = "on")]
+    /// Directory to restore into; must be empty or not exist unless --overwrite is given
+    #[arg(long, value_name = "DIR", required_unless_present_any = ["on", "into"], conflicts_with = "on")]
     to: Option<PathBuf>,
-    /// Onto a server: its agent restores, as far as its policy.toml allows
+    /// Server to restore on: its agent restores, as far as its policy.toml allows
     #[arg(long, value_name = "HOST")]
     on: Option<String>,
-    /// Where on that server: a path below its staging directory, or an absolute one [default: a new directory in staging]
-    #[arg(long, value_name = "DIR", requires = "on")]
+    /// Directory on that server: below its staging directory, or an absolute path [default: a new directory in staging]
+    #[arg(long, value_name = "DIR")]
     into: Option<String>,
-    /// Follow the server's restore to its end
+    /// Wait for the server's restore to finish, showing progress
     #[arg(long, requires = "on")]
     wait: bool,
-    /// What happens to files that are there
+    /// What to do with files that already exist
     #[arg(long, value_name = "WHICH")]
     overwrite: Option<Which>,
-    /// Remove what the snapshot does not have, in the directories that it has
+    /// Delete files that are not in the snapshot
     #[arg(long, requires = "overwrite", conflicts_with_all = ["include", "exclude"])]
     delete: bool,
     /// Delete without asking
     #[arg(long, requires = "delete")]
     yes: bool,
-    /// Only tell what would be done
+    /// Only show what would be done
     #[arg(long)]
     dry_run: bool,
-    /// Do not look beforehand whether there is room
+    /// Do not check the free space before the restore
     #[arg(long)]
     no_space_check: bool,
-    /// Give the files of a user to another one, each a name or a number (may be given several times)
+    /// Give the files of one user to another, each a name or a number (may be given several times)
     #[arg(long, value_name = "OLD=NEW")]
     owner_map: Vec<String>,
     /// The same for groups
     #[arg(long, value_name = "OLD=NEW")]
     group_map: Vec<String>,
-    /// Give files to the numbers of their owners, not to the names
+    /// Restore owners by number, not by name
     #[arg(long)]
     numeric_ids: bool,
 }
@@ -90,10 +90,10 @@ pub struct SelectionArgs {
     /// Only what matches, such as *.conf or /srv/www/ (gitignore syntax; may be given several times)
     #[arg(long, value_name = "PATTERN")]
     include: Vec<String>,
-    /// All but what matches
+    /// Leave out what matches
     #[arg(long, value_name = "PATTERN")]
     exclude: Vec<String>,
-    /// Leave out so many directories at the beginning of each path
+    /// Strip the first N directories from each path
     #[arg(long, value_name = "N")]
     strip: Option<usize>,
 }
@@ -101,13 +101,13 @@ pub struct SelectionArgs {
 /// What is written over what.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Which {
-    /// Everything becomes as it was; only what differs is fetched and written
+    /// Replace whatever differs; only what differs is fetched and written
     Always,
-    /// The same, but files of equal size and time are taken as equal, unread
+    /// The same, but files of equal size and time are assumed unchanged and not read
     IfChanged,
-    /// Only what is older than in the snapshot
+    /// Replace only what is older than in the snapshot
     IfNewer,
-    /// Nothing: only what is missing is restored
+    /// Keep existing files; restore only what is missing
     Never,
 }
 
@@ -187,6 +187,7 @@ pub async fn restore(args: RestoreArgs, global: &Global, out: &mut Output) -> Re
     if let Some(on) = args.on.clone() {
         return order::order(args, &on, global, out).await;
     }
+    args.refuse_wrong_target()?;
     let config = global.config()?;
     own::refuse_own_places(args.to(), [config.repository.as_path(), global.state.as_path()])?;
     let ledger = Ledger::at(global.state.join("restores"));
@@ -290,6 +291,20 @@ fn summary(restored: &Restored) -> String {
 }
 
 impl RestoreArgs {
+    /// What clap cannot see of the target on this machine.
+    fn refuse_wrong_target(&self) -> Result<(), Failure> {
+        if self.into.is_some() {
+            let failure =
+                Failure::new(ErrorClass::Usage, "--into names a directory on a server, and no server is given");
+            return Err(failure.hint("add --on HOST, or use --to DIR to restore on this machine"));
+        }
+        let to = self.to();
+        match to.is_file() {
+            true => Err(Failure::new(ErrorClass::Usage, format!("{} is a file; --to takes a directory", to.display()))),
+            false => Ok(()),
+        }
+    }
+
     /// The directory here; clap makes sure that there is one.
     fn to(&self) -> &Path {
         self.to.as_deref().unwrap_or(Path::new(""))

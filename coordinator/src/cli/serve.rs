@@ -12,16 +12,16 @@ use std::net::SocketAddr;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
-/// Run the coordinator
+/// Run the coordinator as a service
 #[derive(Debug, Args)]
 pub struct ServeArgs {
-    /// Where agents call, instead of what the settings say
+    /// IP address and port for agents, instead of those in the settings
     #[arg(long, value_name = "IP:PORT", env = "LIFEBOAT_LISTEN")]
     listen: Option<SocketAddr>,
-    /// When servers are backed up, such as 01:00-05:00
+    /// Backup window, such as 01:00-05:00
     #[arg(long, value_name = "WINDOW", env = "LIFEBOAT_NIGHT")]
     night: Option<Window>,
-    /// The time zone of the night, such as Europe/Berlin
+    /// Time zone of the backup window, such as Europe/Berlin
     #[arg(long, value_name = "ZONE", env = "LIFEBOAT_TIME_ZONE", value_parser = zone)]
     time_zone: Option<TimeZone>,
 }

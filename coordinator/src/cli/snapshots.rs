@@ -11,11 +11,11 @@ use serde::Serialize;
 /// List snapshots, newest first
 #[derive(Debug, Args)]
 pub struct SnapshotsArgs {
-    /// Only those of this host, by name or number
-    #[arg(default_value = "")]
+    /// Only snapshots of this host, by name or number
+    #[arg(default_value = "", hide_default_value = true)]
     host: String,
-    /// Only those of this source set
-    #[arg(long, default_value = "")]
+    /// Only snapshots of this source set
+    #[arg(long, value_name = "NAME", default_value = "", hide_default_value = true)]
     set: String,
 }
 

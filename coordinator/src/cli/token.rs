@@ -1,31 +1,34 @@
 //! `lifeboat token create`: one line that makes a server a host.
 
+use super::duration::duration;
 use super::output::{Output, from_ns, moment};
 use super::{Done, Global, admin};
 use clap::{Args, Subcommand};
-use jiff::SignedDuration;
+use lifeboat_proto::limits::TOKEN_SECONDS_MAX;
 use lifeboat_proto::status::{ErrorClass, Failure};
 use lifeboat_proto::v1;
 use serde::Serialize;
+use std::time::Duration;
 
 #[derive(Debug, Subcommand)]
 pub enum TokenCommand {
-    /// Make a token: one line to paste on a server
+    /// Create a token: one line to paste on a server
+    #[command(after_help = "Example: lifeboat token create --expires 2days --uses 20 --name 'web-*'")]
     Create(CreateArgs),
 }
 
 #[derive(Debug, Args)]
 pub struct CreateArgs {
-    /// Where its servers belong, such as emea/berlin
-    #[arg(long, default_value = "")]
+    /// Site label for servers enrolled with it, such as emea/berlin
+    #[arg(long, default_value = "", hide_default_value = true)]
     site: String,
-    /// What their names must match, such as web-*
-    #[arg(long, value_name = "GLOB", default_value = "")]
+    /// Pattern that the names of these servers must match, such as web-*
+    #[arg(long, value_name = "GLOB", default_value = "", hide_default_value = true)]
     name: String,
-    /// How long it is good: 30min, 1h, 2days; at most a week
-    #[arg(long, value_name = "TIME", default_value = "1h")]
-    expires: SignedDuration,
-    /// How many servers may come with it
+    /// How long it is valid: 30min, 1h30m, 2days; at most 1week
+    #[arg(long, value_name = "DURATION", default_value = "1h", value_parser = duration)]
+    expires: Duration,
+    /// How many servers may enrol with it
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1000))]
     uses: u32,
 }
@@ -46,8 +49,11 @@ impl TokenCommand {
 
 async fn create(args: CreateArgs, global: &Global, out: &mut Output) -> Result<Done, Failure> {
     let config = global.config()?;
-    let expires_seconds = u64::try_from(args.expires.as_secs()).ok().filter(|seconds| *seconds > 0);
-    let expires_seconds = expires_seconds.ok_or_else(|| Failure::new(ErrorClass::Usage, "--expires has passed"))?;
+    let expires_seconds = args.expires.as_secs();
+    if !(1..=TOKEN_SECONDS_MAX).contains(&expires_seconds) {
+        let failure = Failure::new(ErrorClass::Usage, "a token is valid for at least one second and at most a week");
+        return Err(failure.hint("give --expires 1week or less; `--uses N` enrols several servers with one token"));
+    }
     let request = v1::CreateTokenRequest { site: args.site, name_pattern: args.name, expires_seconds, uses: args.uses };
     let made = admin::connect(&config).await?.create_token(request).await?.into_inner();
     let expires = from_ns(made.expires_ns);
@@ -55,7 +61,7 @@ async fn create(args: CreateArgs, global: &Global, out: &mut Output) -> Result<D
     out.value(&made, |made| made.token.clone())?;
     if !out.is_json() {
         let until = moment(expires);
-        out.say(format_args!("Good until {until}. Paste it on the server: lifeboat-agent enrol --service"));
+        out.say(format_args!("Valid until {until}. Paste it on the server: lifeboat-agent enrol --service"));
     }
     Ok(Done::Whole)
 }

@@ -12,7 +12,7 @@ use lifeboat_proto::status::{ErrorClass, Failure};
 use lifeboat_proto::v1::{Outcome, SnapshotInfo};
 use serde::Serialize;
 
-/// Show every version of a file that there is, newest first
+/// Show every stored version of a file, newest first
 #[derive(Debug, Args)]
 pub struct VersionsArgs {
     #[command(flatten)]

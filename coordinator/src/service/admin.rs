@@ -17,7 +17,7 @@ use lifeboat_format::journal::{Event, Principal};
 use lifeboat_format::token::TokenTerms;
 use lifeboat_proto::convert::control::JobReport;
 use lifeboat_proto::convert::{ConvertError, JobName, SourceSetName, some_bytes};
-use lifeboat_proto::limits::{GRANT_BYTES_MAX, TERMS_BYTES_MAX};
+use lifeboat_proto::limits::{GRANT_BYTES_MAX, TERMS_BYTES_MAX, TOKEN_SECONDS_MAX};
 use lifeboat_proto::status::{ErrorClass, Failure};
 use lifeboat_proto::v1;
 use lifeboat_proto::v1::job_event::Event as Said;
@@ -29,7 +29,6 @@ use tonic::{Request, Response, Status};
 /// Events that wait for a slow reader.
 const EVENTS_WAITING: usize = 64;
 const TOKEN_SECONDS_DEFAULT: u64 = 3_600;
-const TOKEN_SECONDS_MAX: u64 = 604_800;
 const TOKEN_USES_MAX: u32 = 1_000;
 
 /// The handlers.
@@ -192,7 +191,10 @@ fn token_terms(asked: v1::CreateTokenRequest, now_ns: i64) -> Result<TokenTerms,
     let seconds = if asked.expires_seconds == 0 { TOKEN_SECONDS_DEFAULT } else { asked.expires_seconds };
     let uses = asked.uses.max(1);
     if seconds > TOKEN_SECONDS_MAX {
-        return Err(ConvertError::new("expires_seconds", format!("is {seconds}, at most a week (604800) is allowed")));
+        return Err(ConvertError::new(
+            "expires_seconds",
+            format!("is {seconds}, at most {TOKEN_SECONDS_MAX} (a week) is allowed"),
+        ));
     }
     if uses > TOKEN_USES_MAX {
         return Err(ConvertError::new("uses", format!("is {uses}, at most {TOKEN_USES_MAX} is allowed")));

@@ -47,7 +47,9 @@ impl Step {
             Err(_) if !self.was_busy => {
                 self.was_busy = true;
                 let busy = "still in use (a shell in it, an open file), so it stays mounted";
-                Next::Report(format!("{busy}\nhint: leave it, then press Ctrl-C again; Ctrl-C while it is in use detaches it"))
+                Next::Report(format!(
+                    "{busy}\nhint: leave it, then press Ctrl-C again; Ctrl-C while it is in use detaches it"
+                ))
             }
             Err(_) => match unmount(How::Detach) {
                 Ok(()) => {
@@ -73,9 +75,8 @@ pub fn unmount(mount_point: &Path, how: How) -> io::Result<()> {
 /// Only root may unmount; fusermount does it for the user who mounted.
 fn through_helper(mount_point: &Path, how: How) -> io::Result<()> {
     let flags: &[&str] = if how == How::Detach { &["-u", "-z"] } else { &["-u"] };
-    let run = |program: &str| {
-        Command::new(program).args(flags).arg("--").arg(mount_point).stderr(Stdio::null()).status()
-    };
+    let run =
+        |program: &str| Command::new(program).args(flags).arg("--").arg(mount_point).stderr(Stdio::null()).status();
     let status = run("fusermount3").or_else(|_| run("fusermount"))?;
     if status.success() { Ok(()) } else { Err(io::ErrorKind::ResourceBusy.into()) }
 }
