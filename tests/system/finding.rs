@@ -70,7 +70,7 @@ fn a_directory_is_listed_short_long_and_with_all_below_it() {
     let below = format!("{}/etc/nginx/nginx.conf", &nights.source[1..]);
     assert!(all.contains(&below) && all.len() == 6, "{all:?}");
     let which = said(&nights.run(&["ls", "server:^/etc@-0min"]));
-    assert!(which.contains(&nights.ids[2][..12]) && which.contains("times are those of"), "{which}");
+    assert!(which.contains(&nights.ids[2][..12]) && which.contains("times are in"), "{which}");
 }
 
 #[test]

@@ -4,12 +4,16 @@ use crate::world::{World, noise, said};
 use std::fs;
 use std::process::{Command, Output, Stdio};
 
-/// Runs `lifeboat` on a terminal of 120 columns, where somebody types `answer`.
+/// Runs `lifeboat` on a terminal of 120 columns, where `answer` is typed.
 fn on_a_terminal(world: &World, arguments: &[&str], answer: &str) -> Output {
+    on_columns(world, 120, arguments, answer)
+}
+
+fn on_columns(world: &World, columns: usize, arguments: &[&str], answer: &str) -> Output {
     let lifeboat = world.lab.lifeboat_command();
     let quoted = |text: &str| format!("'{}'", text.replace('\'', r"'\''"));
     let words = [lifeboat.get_program().to_str().unwrap()].into_iter().chain(arguments.iter().copied());
-    let line = format!("stty cols 120; exec {}", words.map(quoted).collect::<Vec<_>>().join(" "));
+    let line = format!("stty cols {columns}; exec {}", words.map(quoted).collect::<Vec<_>>().join(" "));
     let typed = world.path("typed");
     fs::write(&typed, answer).unwrap();
     let mut script = Command::new("script");
@@ -37,6 +41,37 @@ fn a_restore_shows_how_far_it_is_and_when_it_will_be_done_also_of_a_part_of_a_sn
     fs::remove_dir_all(&there).unwrap();
     let piped = said(&world.lab.try_lifeboat(&restore).unwrap());
     assert!(!piped.contains("MiB, "), "{piped}");
+}
+
+/// How many columns the widest line takes, without what moves the cursor or colours.
+fn width(text: &str) -> usize {
+    let mut widest = 0;
+    for line in text.split(['\r', '\n']) {
+        let mut parts = line.split("\x1b[");
+        let first = parts.next().unwrap_or_default().chars().count();
+        let rest =
+            parts.map(|part| part.trim_start_matches(|c: char| c.is_ascii_digit() || c == ';').chars().count() - 1);
+        widest = widest.max(first + rest.sum::<usize>());
+    }
+    widest
+}
+
+#[test]
+fn listings_and_progress_fit_into_80_columns() {
+    let world = World::new();
+    (0..24).for_each(|file| world.write(&format!("part/{file}"), &noise(file, 16 << 20)));
+    world.backed_up();
+    let (address, there) = (format!("server:{}/part", world.source().display()), world.path("there"));
+    let restored = on_columns(&world, 80, &["restore", &address, "--to", there.to_str().unwrap()], "");
+    let seen = String::from_utf8(restored.stdout).unwrap();
+    let progress =
+        seen.split(['\r', '\n']).filter(|line| line.contains(" of 384.00 MiB")).collect::<Vec<_>>().join("\n");
+    assert!(!progress.is_empty() && width(&progress) <= 80, "{progress}");
+    fs::remove_dir_all(&there).unwrap();
+    for list in [&["snapshots"][..], &["versions", &format!("{address}/1")]] {
+        let text = String::from_utf8(world.lab.lifeboat(list).unwrap().stdout).unwrap();
+        assert!(text.lines().count() > 1 && width(&text) <= 80, "{text}");
+    }
 }
 
 #[test]

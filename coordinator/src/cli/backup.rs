@@ -1,6 +1,6 @@
 //! `lifeboat backup HOST[:SET]`: orders a backup, and follows it to its end if asked.
 
-use super::output::{Output, hex, outcome_name};
+use super::output::{Output, hex, outcome_name, size};
 use super::{Done, Global, admin};
 use clap::Args;
 use indicatif::ProgressBar;
@@ -96,7 +96,7 @@ impl Follower {
             Some(Event::Accepted(accepted)) => self.accepted(accepted, wait, out),
             Some(Event::Progress(progress)) => {
                 self.bar.set_position(progress.read_bytes);
-                self.bar.set_message(format!("{} entries, {} sent", progress.entries, progress.sent_bytes));
+                self.bar.set_message(format!("{} entries, {} sent", progress.entries, size(progress.sent_bytes)));
                 Ok(())
             }
             Some(Event::Ended(ended)) => {

@@ -126,10 +126,7 @@ pub async fn find(args: FindArgs, global: &Global, out: &mut Output) -> Result<D
     }
     let Tally { found, snapshots, hosts, done } = tally;
     let hosts = hosts.len();
-    out.say(format_args!(
-        "{found} found in {snapshots} snapshots of {hosts} servers; times are those of {}",
-        zone_name()
-    ));
+    out.say(format_args!("{found} found in {snapshots} snapshots of {hosts} servers; times are in {}", zone_name()));
     Ok(done)
 }
 

@@ -69,7 +69,7 @@ pub async fn mount(args: MountArgs, global: &Global, out: &mut Output) -> Result
     let mount_point = args.directory.canonicalize().map_err(|error| cannot(&args.directory, &error))?;
     let session =
         Session::new(Mount::new(top), &args.directory, &config).map_err(|error| cannot(&args.directory, &error))?;
-    out.say(format_args!("{} is mounted at {shown}; times are those of {}", address.host, zone_name()));
+    out.say(format_args!("{} is mounted at {shown}; times are in {}", address.host, zone_name()));
     out.say(format_args!("umount {shown}, or Ctrl-C here, ends it"));
     serve(session, &args.directory, &mount_point).await
 }

@@ -97,7 +97,8 @@ impl Output {
         let hidden = self.json || !io::stderr().is_terminal();
         bar.set_draw_target(if hidden { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() });
         let template = match total {
-            Some(_) => "{prefix} {wide_bar} {bytes} of {total_bytes}, {bytes_per_sec}{left}{msg}",
+            // The last part is cut at the edge: a line that wraps would leave its rest on the screen.
+            Some(_) => "{prefix} {bytes} of {total_bytes}, {bytes_per_sec}{left}{wide_msg}",
             None => "{spinner} {prefix} {bytes}, {bytes_per_sec} {wide_msg}",
         };
         if let Ok(style) = ProgressStyle::with_template(template) {

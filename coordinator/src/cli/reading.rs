@@ -336,7 +336,7 @@ impl Opened {
             (false, gaps) => format!("with {}", counted(*gaps, "gap", "gaps")),
         };
         out.say(format_args!(
-            "{before}snapshot {} of {host_name}, set {source_set}, from {} ({age}), {state}; times are those of {}",
+            "{before}snapshot {} of {host_name}, set {source_set}, from {} ({age}), {state}; times are in {}",
             self.short_id(),
             moment(committed),
             zone_name(),

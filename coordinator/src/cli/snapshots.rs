@@ -34,7 +34,7 @@ struct SnapshotRow {
 }
 
 impl Row for SnapshotRow {
-    const HEADERS: &'static [&'static str] = &["SNAPSHOT", "HOST", "SET", "TIME", "OUTCOME", "FILES", "SIZE", "SENT"];
+    const HEADERS: &'static [&'static str] = &["SNAPSHOT", "HOST", "SET", "TIME", "OUTCOME", "SIZE", "SENT"];
 
     fn cells(&self) -> Vec<String> {
         let outcome = match (&self.suspect, self.gaps) {
@@ -49,7 +49,6 @@ impl Row for SnapshotRow {
             self.source_set.clone(),
             moment(self.committed),
             outcome,
-            self.files.to_string(),
             size(self.content_bytes),
             size(self.sent_bytes),
         ]

@@ -45,12 +45,11 @@ struct VersionRow {
 }
 
 impl Row for VersionRow {
-    const HEADERS: &'static [&'static str] = &["SNAPSHOT", "SET", "SEEN FROM", "SEEN UNTIL", "SIZE", "MODIFIED"];
+    const HEADERS: &'static [&'static str] = &["SNAPSHOT", "SEEN FROM", "SEEN UNTIL", "SIZE", "MODIFIED"];
 
     fn cells(&self) -> Vec<String> {
         vec![
             self.snapshot.chars().take(12).collect(),
-            self.source_set.clone(),
             moment(self.from),
             moment(self.until),
             self.size.clone(),
@@ -94,9 +93,15 @@ pub async fn versions(args: VersionsArgs, global: &Global, out: &mut Output) -> 
         let Some(opened) = missing else { return Err(nowhere()) };
         return Err(blocking(move || elsewhere::nearest(&opened, &opened.path)).await?);
     }
-    out.say(format_args!("times are those of {}", zone_name()));
+    out.say(format_args!("times are in {}", zone_name()));
     let rows: Vec<VersionRow> = versions.into_iter().rev().map(row).collect();
-    out.table(&rows)?;
+    let sets: Vec<&[VersionRow]> = rows.chunk_by(|one, other| one.source_set == other.source_set).collect();
+    for set in &sets {
+        if sets.len() > 1 && !out.is_json() {
+            out.line(format_args!("set {}:", set[0].source_set))?;
+        }
+        out.table(set)?;
+    }
     Ok(done)
 }
 
