@@ -12,6 +12,7 @@ use std::collections::HashMap;
 
 /// Back up a server now
 #[derive(Debug, Args)]
+#[command(after_help = "Example: lifeboat backup web1:system --wait")]
 pub struct BackupArgs {
     /// Name or number of the server; with :SET only this source set
     #[arg(value_name = "HOST[:SET]")]

@@ -15,6 +15,7 @@ const ZEROS: &[u8] = &[0; 64 << 10];
 
 /// Print the content of a file in a snapshot
 #[derive(Debug, Args)]
+#[command(after_help = "Example: lifeboat cat web1:/etc/fstab@2026-11-01")]
 pub struct CatArgs {
     #[command(flatten)]
     address: AddressArgs,

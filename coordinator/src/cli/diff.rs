@@ -14,6 +14,7 @@ use std::ffi::OsString;
 
 /// Show what changed between two snapshots
 #[derive(Debug, Args)]
+#[command(after_help = "Example: lifeboat diff web1:/etc@-7d yesterday")]
 pub struct DiffArgs {
     /// The earlier files
     #[command(flatten)]

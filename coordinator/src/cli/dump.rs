@@ -27,6 +27,7 @@ const BUFFER_BYTES: usize = 1 << 20;
 
 /// Write files as an archive to standard output
 #[derive(Debug, Args)]
+#[command(after_help = "Example: lifeboat dump web1:/srv --format tar > srv.tar")]
 pub struct DumpArgs {
     #[command(flatten)]
     address: AddressArgs,

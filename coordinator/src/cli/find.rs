@@ -23,6 +23,9 @@ use std::os::unix::ffi::OsStrExt;
 
 /// Search snapshots for files
 #[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  lifeboat find '*.conf' web1 --all\n  lifeboat find 'invoice*' --larger 1MB --since -30d"
+)]
 pub struct FindArgs {
     /// Glob for the name (*.conf), or with a slash for the whole path (/etc/**/*.conf)
     pattern: String,

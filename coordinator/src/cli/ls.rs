@@ -11,6 +11,7 @@ use lifeboat_proto::status::Failure;
 
 /// List a directory of a snapshot, or show one file
 #[derive(Debug, Args)]
+#[command(after_help = "Example: lifeboat ls -l web1:/etc@yesterday")]
 pub struct LsArgs {
     #[command(flatten)]
     address: AddressArgs,

@@ -38,6 +38,9 @@ const TELL_EVERY: Duration = Duration::from_secs(1);
 
 /// Restore files
 #[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  lifeboat restore web1:/etc --to /tmp/etc\n  lifeboat restore web1:/srv/www@yesterday --to /srv/www --overwrite always --dry-run\n  lifeboat restore web1:/srv --on web2 --wait"
+)]
 pub struct RestoreArgs {
     #[command(flatten)]
     address: AddressArgs,

@@ -10,6 +10,7 @@ use serde::Serialize;
 
 /// List snapshots, newest first
 #[derive(Debug, Args)]
+#[command(after_help = "Example: lifeboat snapshots web1")]
 pub struct SnapshotsArgs {
     /// Only snapshots of this host, by name or number
     #[arg(default_value = "", hide_default_value = true)]

@@ -14,6 +14,7 @@ use serde::Serialize;
 
 /// Show every stored version of a file, newest first
 #[derive(Debug, Args)]
+#[command(after_help = "Example: lifeboat versions web1:/etc/nginx/nginx.conf")]
 pub struct VersionsArgs {
     #[command(flatten)]
     address: AddressArgs,
