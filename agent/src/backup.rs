@@ -34,7 +34,7 @@ pub use gaps::Gaps;
 use crate::clock::Clock;
 use crate::local_tree::{LastTree, LocalTreeFiles, LocalTreeWriter};
 use crate::uplink::{Answer, Refused, Run, Uplink};
-use crate::walk::{HardLinks, Rules, Scan};
+use crate::walk::{HardLinks, Rules, Scan, tree_path};
 use budget::Budget;
 use first_names::FirstNames;
 use grow::{Grower, Growth};
@@ -264,11 +264,14 @@ fn clear(
         counts,
         agent_version: plan.author.agent_version.clone(),
         encoder: lifeboat_format::ENCODER_VERSION,
+        parts: Vec::new(),
+        extension: Vec::new(),
     }
 }
 
 fn commit(plan: &Plan, run: &dyn Run, clear: &Clear, root: &NodeRef, gaps: &Gaps) -> Result<Committed, BackupError> {
-    let mut part = SealedPart::new(root.content, [plan.author.scope]);
+    let sources = plan.roots.iter().filter_map(|root| tree_path(root));
+    let mut part = SealedPart::new(root.content, [plan.author.scope], sources);
     gaps.name_all(|path, reason| part.name_gap(path, reason));
     let (manifest, key) = Manifest::seal(clear, &part, &plan.author.signing_key)?;
     let envelope = Envelope::seal(plan.author.repository, manifest.id(), &key, &plan.author.recipients)?;

@@ -13,7 +13,7 @@ pub use flags::{EARLY_FLAGS, KEPT_FLAGS, UNWRITABLE_FLAGS};
 pub use names::{NameCache, NumberCache};
 
 use crate::walk::{GapReason, Held, Stat};
-use lifeboat_format::tree::{Attributes, EntryKind, Xattr};
+use lifeboat_format::tree::{Attributes, Completeness, EntryKind, Xattr};
 use rustix::fs::{FileType, readlinkat};
 use std::io;
 
@@ -67,7 +67,7 @@ pub fn flags_of(held: &Held, stat: &Stat) -> u32 {
 /// What kind of entry a thing without content of its own is; None for a regular file.
 pub fn kind_without_content(held: &Held, stat: &Stat) -> Result<Option<EntryKind>, GapReason> {
     Ok(Some(match stat.kind {
-        FileType::Directory => EntryKind::Directory,
+        FileType::Directory => EntryKind::Directory(Completeness::COMPLETE),
         FileType::Symlink => EntryKind::Symlink { target: target(held)? },
         FileType::Fifo => EntryKind::Fifo,
         FileType::Socket => EntryKind::Socket,

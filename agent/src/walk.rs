@@ -34,6 +34,7 @@ pub use held::Held;
 pub use lifeboat_proto::shown::Shown;
 pub use links::{FirstName, HardLinks};
 pub(crate) use names::{Budget as NameBudget, NameReader, Names};
+pub use plan::tree_path;
 pub use rules::{Rules, RulesError};
 pub use scan::{Item, Scan, ScanError, Scanned};
 pub use signature::{Signature, is_unchanged};

@@ -213,6 +213,7 @@ impl Keys {
             addresses: vec![address.to_owned()],
             writes_format: FORMAT_VERSION,
             writes_encoder: ENCODER_VERSION,
+            extension: Vec::new(),
         };
         TrustFile::sign(&trust, &[&self.operator])
     }

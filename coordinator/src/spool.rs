@@ -103,7 +103,7 @@ impl Spool {
     fn order(&self, holds: Holds, order: Order) -> Result<(), Stopped> {
         let orders = match holds {
             Holds::Chunks => &self.orders[0],
-            Holds::Nodes => &self.orders[1],
+            Holds::Nodes | Holds::NodeCopies => &self.orders[1],
         };
         orders.send(order).map_err(|_| Stopped)
     }

@@ -19,7 +19,9 @@ use zeroize::Zeroizing;
 /// The most bytes that are sealed at once.
 pub const SECRET_BYTES_MAX: usize = 1 << 20;
 /// The most bytes that sealing adds: age's header, with a stanza for each of at most [`RECIPIENTS_MAX`] recipients.
-const SEALED_BYTES_MAX: usize = SECRET_BYTES_MAX + (64 << 10);
+const SEALED_BYTES_MAX: usize = SECRET_BYTES_MAX + HEADER_BYTES_MAX;
+/// The most bytes of age's header: enough for [`RECIPIENTS_MAX`] recipients of 2 KB each, as post-quantum ones have.
+const HEADER_BYTES_MAX: usize = 128 << 10;
 /// The most recipients of one secret.
 pub const RECIPIENTS_MAX: usize = 64;
 
@@ -214,12 +216,12 @@ impl Envelope {
         Ok(Self { repository, snapshot, sealed: wrap(Role::ManifestKey, &clear, recipients, key.expose())? })
     }
 
-    /// Reads an envelope's outside; needs no key.
+    /// Reads an envelope's clear part and checks its digest; needs no key.
     pub fn parse(bytes: &[u8]) -> Result<Self, FormatError> {
-        let mut decoder = layout::open(WHAT, MAGIC, bytes)?;
+        let mut decoder = layout::open(WHAT, MAGIC, layout::without_digest(WHAT, bytes)?)?;
         let repository = Field::take(&mut decoder, "repository")?;
         let snapshot = Field::take(&mut decoder, "snapshot")?;
-        let sealed = decoder.bytes("sealed key", 16 << 10)?.to_vec();
+        let sealed = decoder.bytes("sealed key", HEADER_BYTES_MAX as u64)?.to_vec();
         decoder.end()?;
         Ok(Self { repository, snapshot, sealed })
     }
@@ -228,7 +230,7 @@ impl Envelope {
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut encoder = Self::clear(self.repository, self.snapshot);
         encoder.bytes(&self.sealed);
-        encoder.finish()
+        layout::with_digest(encoder.finish())
     }
 
     /// The snapshot whose manifest its key opens.
@@ -302,6 +304,20 @@ mod tests {
     #[test]
     fn inv_40_no_identity_prints_itself() {
         assert_eq!(format!("{:?}", Identity::generate()), "Identity(…)");
+    }
+
+    #[test]
+    fn inv_11_a_changed_byte_of_an_envelope_is_found_without_a_key() {
+        let key = ManifestKey::from_bytes(&[5; 32]);
+        let recipient = Identity::generate().recipient();
+        let (repository, snapshot) = (RepositoryId::from_bytes([1; 16]), SnapshotId::from_bytes([2; 32]));
+        let bytes = Envelope::seal(repository, snapshot, &key, &[recipient]).unwrap().to_bytes();
+        assert!(Envelope::parse(&bytes).is_ok());
+        for at in 0..bytes.len() {
+            let mut changed = bytes.clone();
+            changed[at] ^= 1;
+            assert!(Envelope::parse(&changed).is_err(), "byte {at}");
+        }
     }
 
     proptest! {

@@ -57,6 +57,24 @@ pub(crate) fn open<'a>(what: &'static str, magic: &[u8; 4], bytes: &'a [u8]) -> 
     }
 }
 
+/// Ends an object with the BLAKE3 of all its bytes, so that it can be checked without a key.
+pub(crate) fn with_digest(mut bytes: Vec<u8>) -> Vec<u8> {
+    let digest = Digest::of(&bytes);
+    bytes.extend_from_slice(digest.as_bytes());
+    bytes
+}
+
+/// What stands before the digest at the end of an object, if it is the digest of that.
+pub(crate) fn without_digest<'a>(what: &'static str, bytes: &'a [u8]) -> Result<&'a [u8], FormatError> {
+    let Some((body, digest)) = bytes.split_last_chunk::<{ Digest::BYTES }>() else {
+        return Err(FormatError::Truncated { what, field: "digest" });
+    };
+    match Digest::from_bytes(*digest).matches(body) {
+        true => Ok(body),
+        false => Err(FormatError::Broken { what, check: "digest" }),
+    }
+}
+
 /// Whether all of `items` are different and in rising order: a set has one encoding.
 pub(crate) fn rising<T: Ord>(what: &'static str, field: &'static str, items: &[T]) -> Result<(), FormatError> {
     match items.is_sorted_by(|a, b| a < b) {
@@ -127,7 +145,83 @@ macro_rules! tagged {
     };
 }
 
-/// The pattern of one variant, with its fields bound; a part of [`tagged!`].
+/// The bit of a skippable choice's kind that a reader must know it.
+pub(crate) const NECESSARY: u8 = 0x80;
+
+/// Declares a choice of which a reader may pass over members that it does not know: the kind, the length of the
+/// fields, the fields. `needed` sets [`NECESSARY`] in the kind: a reader that does not know it refuses. An `optional`
+/// member that is not known is kept as `Unknown`, so that what holds it can be written again byte for byte.
+macro_rules! skippable {
+    ($(#[$meta:meta])* pub enum $name:ident { $(
+        $(#[$variant_meta:meta])* $tag:literal $need:ident => $variant:ident
+        $({ $($(#[$field_meta:meta])* $field:ident: $type:ty,)* })?
+        $(($inner:ty))?,
+    )* }) => {
+        $(#[$meta])*
+        pub enum $name {
+            $($(#[$variant_meta])* $variant $({ $($(#[$field_meta])* $field: $type,)* })? $(($inner))?,)*
+            /// A kind of a later version that may be passed over.
+            Unknown {
+                /// Its kind, below 128.
+                kind: u8,
+                /// Its fields, as they stand.
+                fields: Vec<u8>,
+            },
+        }
+
+        impl $crate::layout::Field for $name {
+            fn put(&self, to: &mut $crate::codec::Encoder) {
+                let mut fields = $crate::codec::Encoder::new();
+                let kind = match self {
+                    $(layout_pattern!($name, $variant, value $({ $($field)* })? $(($inner))?) => {
+                        $($($crate::layout::Field::put($field, &mut fields);)*)?
+                        $(<$inner as $crate::layout::Field>::put(value, &mut fields);)?
+                        skippable_kind!($tag $need)
+                    })*
+                    Self::Unknown { kind, fields: unknown } => {
+                        fields.raw(unknown);
+                        *kind
+                    }
+                };
+                to.u8(kind).bytes(&fields.finish());
+            }
+
+            fn take(
+                from: &mut $crate::codec::Decoder<'_>,
+                field: &'static str,
+            ) -> Result<Self, $crate::error::FormatError> {
+                let kind = from.u8(field)?;
+                let bytes = from.bytes(field, $crate::layout::BYTES_MAX)?;
+                let mut fields = $crate::codec::Decoder::new(from.what(), bytes);
+                let known = match kind & !$crate::layout::NECESSARY {
+                    $($tag if kind == skippable_kind!($tag $need) => Self::$variant
+                        $({ $($field: $crate::layout::Field::take(&mut fields, stringify!($field))?,)* })?
+                        $((<$inner as $crate::layout::Field>::take(&mut fields, field)?))?,)*
+                    number if kind != number || [$($tag),*].contains(&number) => {
+                        return Err($crate::error::FormatError::field(
+                            from.what(), field, kind, concat!("a kind of ", stringify!($name), " of this version, or one that may be passed over"),
+                        ));
+                    }
+                    kind => return Ok(Self::Unknown { kind, fields: bytes.to_vec() }),
+                };
+                fields.end()?;
+                Ok(known)
+            }
+        }
+    };
+}
+
+/// The kind byte of a member of [`skippable!`].
+macro_rules! skippable_kind {
+    ($tag:literal needed) => {
+        $tag | $crate::layout::NECESSARY
+    };
+    ($tag:literal optional) => {
+        $tag
+    };
+}
+
+/// The pattern of one variant, with its fields bound; a part of [`tagged!`] and [`skippable!`].
 macro_rules! layout_pattern {
     ($name:ident, $variant:ident, $value:ident) => { $name::$variant };
     ($name:ident, $variant:ident, $value:ident { $($field:ident)* }) => { $name::$variant { $($field),* } };

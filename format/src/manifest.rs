@@ -9,7 +9,7 @@
 
 mod sealed;
 
-pub use sealed::{GAP_BYTES_MAX, GAPS_MAX, Gap, ManifestKey, SealedPart};
+pub use sealed::{GAP_BYTES_MAX, GAPS_MAX, Gap, ManifestKey, SOURCES_MAX, SealedPart};
 
 use crate::codec::{Decoder, Encoder};
 use crate::error::FormatError;
@@ -22,6 +22,9 @@ const WHAT: &str = "manifest";
 const MAGIC: &[u8; 4] = b"LBMF";
 /// The most bytes that a manifest has.
 pub const MANIFEST_BYTES_MAX: usize = 6 << 20;
+
+/// The most parts of a source set that a manifest counts apart.
+pub const PARTS_MAX: usize = 4096;
 
 /// Where a tree begins; all but its content hash, which is sealed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -111,6 +114,27 @@ layout! {
         pub agent_version: String,
         /// The encoder that made its new bytes ([`crate::ENCODER_VERSION`]).
         pub encoder: u16,
+        /// How much is in each part of the source set, rising by `id`; at most [`PARTS_MAX`].
+        pub parts: Vec<Part>,
+        /// For later versions; this one writes nothing and reads over it.
+        pub extension: Vec<u8>,
+    }
+}
+
+layout! {
+    /// What a source set has below one source path or on one file system: a part that disappears by itself when a disk
+    /// is not mounted.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    pub struct Part {
+        /// The boundary hash of the part's topmost path ([`ScopeKeys::boundary_hash`](crate::key::ScopeKeys)): the
+        /// same part has the same one in each snapshot, and it tells nobody the path.
+        pub id: u64,
+        /// Entries, directories and all, without those of a part further down.
+        pub entries: u64,
+        /// Regular files among them.
+        pub files: u64,
+        /// Bytes in these files.
+        pub bytes: u64,
     }
 }
 
@@ -126,6 +150,10 @@ impl Clear {
         }
         if self.sequence == 0 || (self.sequence == 1) != self.previous.is_none() {
             return wrong("sequence", self.sequence.to_string(), "1 without a previous manifest, or more with one");
+        }
+        layout::rising(WHAT, "parts", &self.parts.iter().map(|part| part.id).collect::<Vec<_>>())?;
+        if self.parts.len() > PARTS_MAX {
+            return wrong("parts", self.parts.len().to_string(), "at most 4,096");
         }
         if (self.outcome == Outcome::Complete) && self.counts.gaps != 0 {
             return wrong("outcome", "complete".into(), "complete only without gaps");

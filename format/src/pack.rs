@@ -7,25 +7,27 @@
 //! | ------- | --------- | ------- | ---------------------------------------------------------------------- |
 //! | 0       | 8         | magic   | 89 4C 42 50 0D 0A 1A 0A: shows damage by text transfer                 |
 //! | 8       | 2, 6      | version | 1, then reserved                                                       |
-//! | 16      | …         | records | c sealed chunks or node records, back to back                          |
-//! | …       | 88·c      | footer  | a record: id (32), digest (32), offset (8), length (4), host (4), scope (4), encoder (2), kind, height |
+//! | 16      | …         | records | c times: the length (`u32`) of a sealed chunk or node record, then its bytes |
+//! | …       | 92·c      | footer  | a record: id (32), digest (32), offset (8), length (4), host (4), scope (4), encoder (2), kind, height, format version (2), cipher, reserved |
 //! | end-104 | 8, 32, 64 | trailer | c; the BLAKE3 hash of header, footer and c; the signature              |
 //!
 //! The hash is the pack's id. The coordinator's log key signs it, for the purpose `lifeboat 1 pack` (see `sign`).
 //!
 //! A pack is valid if and only if (1) magic and version are known, (2) the hash and the signature hold, (3) the records
-//! lie from 16 to the footer without gap or overlap, (4) each matches its digest. Also: a chunk has height 0, a node
-//! its own, 1 to 16; and a node's digest is its id. Footer last: one pass writes the pack; a rebuild reads and checks
-//! footers alone; nothing needs a key.
+//! lie from 16 to the footer without gap or overlap, each behind its length, (4) each matches its digest. Also: a chunk
+//! has height 0, a node its own, 1 to 16; and a node's digest is its id. Footer last: one pass writes the pack; a
+//! rebuild reads and checks footers alone; nothing needs a key. The lengths before the records are for a pack whose end
+//! is lost: it can still be walked.
 
+use crate::FORMAT_VERSION;
 use crate::codec::{Decoder, Encoder};
 use crate::error::FormatError;
 use crate::id::{ChunkId, Digest, HostId, NodeId, PackId, Scope};
 use crate::link::{HEIGHT_MAX, Target};
-use crate::seal::{Kind, NODE_RECORD_BYTES_MAX, SEALED_CHUNK_BYTES_MAX};
+use crate::seal::{Cipher, Kind, NODE_RECORD_BYTES_MAX, SEALED_CHUNK_BYTES_MAX};
 use crate::sign::Signature;
 
-pub use reader::{Footer, verify_record};
+pub use reader::{Footer, verify_framed, verify_record};
 pub use writer::{Finished, PackWriteError, PackWriter};
 
 mod reader;
@@ -36,8 +38,11 @@ mod writer;
 /// Magic, version and reserved bytes.
 pub const HEADER_BYTES: usize = 16;
 
+/// The length that stands before each record.
+pub const LENGTH_BYTES: usize = 4;
+
 /// What the footer says of one record.
-pub const FOOTER_RECORD_BYTES: usize = 88;
+pub const FOOTER_RECORD_BYTES: usize = 92;
 
 /// Count, hash and signature.
 pub const TRAILER_BYTES: usize = 104;
@@ -50,7 +55,7 @@ const VERSION: u16 = 1;
 
 const _: () = {
     assert!(MAGIC.len() + 2 + 6 == HEADER_BYTES);
-    assert!(ChunkId::BYTES + Digest::BYTES + 8 + 4 + 4 + 4 + 2 + 1 + 1 == FOOTER_RECORD_BYTES);
+    assert!(ChunkId::BYTES + Digest::BYTES + 8 + 4 + 4 + 4 + 2 + 1 + 1 + 2 + 1 + 1 == FOOTER_RECORD_BYTES);
     assert!(ChunkId::BYTES == NodeId::BYTES && 8 + Digest::BYTES + Signature::BYTES == TRAILER_BYTES);
     assert!(SEALED_CHUNK_BYTES_MAX < NODE_RECORD_BYTES_MAX && NODE_RECORD_BYTES_MAX <= u32::MAX as usize);
 };
@@ -75,10 +80,17 @@ pub struct Record {
 /// Where sealed bytes lie in a pack.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Place {
-    /// From the start of the pack.
+    /// From the start of the pack to the record itself; its length stands before it.
     pub offset: u64,
     /// How many bytes: for a node its whole record, links included.
     pub length: u32,
+}
+
+impl Place {
+    /// Offset and number of bytes of the record with the length that stands before it.
+    pub fn framed(&self) -> (u64, usize) {
+        (self.offset.saturating_sub(LENGTH_BYTES as u64), self.length as usize + LENGTH_BYTES)
+    }
 }
 
 /// A record of the footer: what the bytes are, and where.
@@ -132,6 +144,7 @@ impl FooterRecord {
         encoder.raw(record.digest.as_bytes()).u64(place.offset).u32(place.length);
         encoder.u32(record.host.get()).u32(record.scope.get()).u16(record.encoder);
         encoder.u8(record.kind().code()).u8(record.height);
+        encoder.u16(FORMAT_VERSION).u8(Cipher::Aes256Gcm.code()).u8(0);
     }
 
     fn decode(decoder: &mut Decoder<'_>) -> Result<Self, FormatError> {
@@ -143,6 +156,7 @@ impl FooterRecord {
         let encoder = decoder.u16("encoder")?;
         let kind = decoder.u8("kind")?;
         let height = decoder.u8("height")?;
+        check_made(decoder)?;
         let target = match Kind::from_code(kind) {
             Some(Kind::Chunk) => Target::Chunk(ChunkId::from_bytes(id)),
             Some(Kind::Node) => Target::Node(NodeId::from_bytes(id)),
@@ -151,6 +165,17 @@ impl FooterRecord {
         let record = Record { target, height, digest, host, scope, encoder };
         record.check(place.length as usize)?;
         Ok(Self { record, place })
+    }
+}
+
+/// Whether a record is of the one version, and under the one cipher, that this code reads (INV-55).
+fn check_made(decoder: &mut Decoder<'_>) -> Result<(), FormatError> {
+    const WHAT: &str = "pack record";
+    match (decoder.u16("format version")?, decoder.u8("cipher")?, decoder.u8("reserved")?) {
+        (FORMAT_VERSION, cipher, 0) if cipher == Cipher::Aes256Gcm.code() => Ok(()),
+        (FORMAT_VERSION, cipher, 0) => Err(FormatError::field(WHAT, "cipher", cipher, "1 (AES-256-GCM)")),
+        (FORMAT_VERSION, _, reserved) => Err(FormatError::field(WHAT, "reserved byte", reserved, "0")),
+        (found, ..) => Err(FormatError::Version { what: WHAT, found, known: "1" }),
     }
 }
 

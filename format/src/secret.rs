@@ -69,12 +69,12 @@ impl KeyObject {
         Self::seal(repository, KeyKind::Authority { number }, &keys.to_bytes(), recipients)
     }
 
-    /// Reads a key object's outside; needs no key.
+    /// Reads a key object's clear part and checks its digest; needs no key.
     pub fn parse(bytes: &[u8]) -> Result<Self, FormatError> {
         if bytes.len() > KEY_OBJECT_BYTES_MAX {
             return Err(FormatError::field(WHAT, "length", bytes.len(), "at most 1 MiB"));
         }
-        let mut decoder = layout::open(WHAT, MAGIC, bytes)?;
+        let mut decoder = layout::open(WHAT, MAGIC, layout::without_digest(WHAT, bytes)?)?;
         let repository = Field::take(&mut decoder, "repository")?;
         let kind = Field::take(&mut decoder, "kind")?;
         let sealed = Field::take(&mut decoder, "sealed part")?;
@@ -86,7 +86,7 @@ impl KeyObject {
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut encoder = Encoder::new();
         encoder.raw(&Self::clear(self.repository, &self.kind)).bytes(&self.sealed);
-        encoder.finish()
+        layout::with_digest(encoder.finish())
     }
 
     /// The repository that it belongs to.

@@ -19,6 +19,7 @@ mod boundary;
 mod build;
 mod bundle;
 mod columns;
+mod completeness;
 mod cursor;
 mod diff;
 mod entry;
@@ -38,6 +39,7 @@ mod walk;
 pub use boundary::LeafCutter;
 pub use build::TreeBuilder;
 pub use bundle::{SmallContent, SmallFile, plan_bundles};
+pub use completeness::Completeness;
 pub use cursor::NodeSource;
 pub use diff::{Change, Diff, diff};
 pub use entry::{Attributes, Body, Device, Entry, EntryKind, Extent, FileContent, Time, Xattr, metadata_bytes};
@@ -52,8 +54,10 @@ pub use walk::{TreeReader, child_towards};
 
 /// How many bytes a path may have. Two of them, the least that an inner node holds, fit into one node.
 pub const PATH_BYTES_MAX: usize = 3 << 20;
-/// How many bytes one component of a path may have: `NAME_MAX` of Linux.
-pub const NAME_BYTES_MAX: usize = 255;
+/// How many bytes one component of a path may have: as many as FUSE allows. 255 characters of NTFS and SMB fit.
+pub const NAME_BYTES_MAX: usize = 1024;
+/// How many bytes the name of an owner, a group or an extended attribute may have: `XATTR_NAME_MAX` of Linux.
+pub const LABEL_BYTES_MAX: usize = 255;
 /// How many bytes a symbolic link's target may have: `PATH_MAX` of Linux.
 pub const SYMLINK_BYTES_MAX: usize = 4096;
 /// How many bytes the value of one extended attribute may have: `XATTR_SIZE_MAX` of Linux.

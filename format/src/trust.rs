@@ -70,6 +70,8 @@ layout! {
         pub writes_format: u16,
         /// The encoder version that agents write, so that a mixed fleet still shares.
         pub writes_encoder: u16,
+        /// For later versions; this one writes nothing and reads over it.
+        pub extension: Vec<u8>,
     }
 }
 
@@ -176,6 +178,16 @@ impl TrustFile {
         let signatures = OperatorSignature::take_all(&mut decoder)?;
         decoder.end()?;
         Ok(Self { trust, body, signatures })
+    }
+
+    /// Whether each signature is valid under the key beside it. Of two copies the one for which this holds is intact;
+    /// it proves nothing about who signed.
+    pub fn verify_intact(&self) -> Result<(), FormatError> {
+        let valid = |given: &OperatorSignature| given.key.verify(Purpose::TrustFile, &self.body, &given.signature);
+        match self.signatures.iter().all(|given| valid(given).is_ok()) && !self.signatures.is_empty() {
+            true => Ok(()),
+            false => Err(FormatError::Broken { what: WHAT, check: "each signature under its own key" }),
+        }
     }
 
     /// Whether this is the file that a token or a recovery kit names, and its own operators have signed it.

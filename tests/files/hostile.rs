@@ -2,7 +2,9 @@
 
 use crate::round_trip::is_root;
 use lifeboat_agent::restore::{Expected, FileSlot, Options, Overwrite, Report, Rules, Step, Target, Writer};
-use lifeboat_format::tree::{Attributes, Body, Device, Entry, EntryKind, Extent, FileContent, Time, Xattr};
+use lifeboat_format::tree::{
+    Attributes, Body, Completeness, Device, Entry, EntryKind, Extent, FileContent, Time, Xattr,
+};
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -78,7 +80,7 @@ fn symlink(path: &str, target: &Path) -> Entry {
 }
 
 pub fn directory(path: &str) -> Entry {
-    entry(path, EntryKind::Directory)
+    entry(path, EntryKind::Directory(Completeness::COMPLETE))
 }
 
 fn link(path: &str, to: &str) -> Entry {

@@ -148,6 +148,7 @@ fn snapshot(manifest: &Manifest, part: &lifeboat_format::manifest::SealedPart, s
     value!({
         "snapshot": manifest.id().to_string(), "host": clear.host.get(), "source_set": clear.source_set,
         "sequence": clear.sequence, "outcome": outcome, "gaps": gaps.collect::<Vec<_>>(),
+        "sources": part.sources().iter().map(|path| quoted(path)).collect::<Vec<_>>(),
         "entries": entries.iter().map(|entry| described(entry, source)).collect::<Vec<_>>(),
     })
 }
@@ -156,7 +157,7 @@ fn described(entry: &Entry, source: &mut Source) -> Value {
     let kind = match &entry.kind {
         EntryKind::HardLink { to } => return json::hard_link(&entry.path, to),
         EntryKind::File(file) => content(file, source),
-        EntryKind::Directory => json::of_kind("directory"),
+        EntryKind::Directory(completeness) => json::directory(*completeness),
         EntryKind::Symlink { target } => json::symlink(target),
         EntryKind::Fifo => json::of_kind("pipe"),
         EntryKind::Socket => json::of_kind("socket"),

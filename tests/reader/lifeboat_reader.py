@@ -359,6 +359,7 @@ class Trust:
         recovery_operator, log_keys = fields.key(), fields.list(Fields.key)
         scopes = fields.list(Fields.u32, Fields.text, Fields.bool, Fields.digest)
         fields.list(Fields.text), fields.u16(), fields.u16()  # Addresses, and what agents write.
+        fields.bytes()  # For later versions.
         body = bytes(data[: fields.at])
         signatures = rising(fields.list(Fields.key, Fields.signature), "signatures")
         fields.end()
@@ -387,6 +388,8 @@ def believe(files, digest):
         named = [at for at, trust in enumerate(files) if trust.digest == digest]
         need(named, "no trust file is the one that the recovery kit names")
         start = named[0]
+    for old, new in zip(files[:start], files[1 : start + 1]):
+        need(new.previous == old.digest, f"trust file {old.number}: not the one that the next one names")
     need(files[start].is_signed_under(files[start]), f"trust file {start + 1}: not signed by its own operators")
     for old, new in zip(files[start:], files[start + 1 :]):
         what = f"trust file {new.number}"
@@ -423,9 +426,11 @@ def read_token(fields):
     return [read(fields) for read in (U64, DIGEST, TEXT, TEXT, TEXT, I64, U32)] + [
         fields.list(U32, BOOL, Fields.bytes, DIGEST),
         fields.bytes(),
+        fields.bytes(),
     ]
 
 
+RECORDS = list_of(choice({1: [DIGEST], 2: [DIGEST]}))
 EVENTS = {
     0: [],
     1: [one_of(1, 2), DIGEST],
@@ -436,10 +441,10 @@ EVENTS = {
     6: [U32, TEXT, TEXT, TEXT, KEY, TEXT, DIGEST, U64],
     7: [U32, one_of(1, 2, 3)],
     8: [U32, DIGEST, I64],
-    9: [list_of(DIGEST, one_of(1, 2))],
+    9: [list_of(DIGEST, one_of(1, 2, 3))],
     10: [DIGEST, list_of(U32)],
     11: [DIGEST],
-    12: [DIGEST, list_of(choice({1: [DIGEST], 2: [DIGEST]}))],
+    12: [DIGEST, RECORDS],
     13: [DIGEST, U32, TEXT, U64, read_root, OUTCOME, lambda fields: fields.optional(TEXT)],
     14: [U64, one_of(1, 2, 3)],
     15: [U64],
@@ -448,26 +453,57 @@ EVENTS = {
     18: [U64],
     19: [U64],
     20: [U64],
-    21: [U64, U64, choice({1: [U32], 2: []}), DIGEST, I64],
+    21: [U64, list_of(U64, DIGEST), choice({1: [U32], 2: []}), I64],
     22: [U64],
     23: [U64],
     24: [TEXT, U32, TEXT],
     25: [TEXT, U32, TEXT, choice({1: [OUTCOME], 2: []}), TEXT],
+    26: [DIGEST, RECORDS],
+    27: [RECORDS],
+    28: [U64, BOOL, TEXT],
+    29: [I64],
+    30: [U64, Fields.bytes],
+    31: [TEXT, U64, Fields.bytes],
+    32: [U64, DIGEST],
+    33: [U64, TEXT],
+    34: [U32, U64, DIGEST],
+    35: [U64, DIGEST],
 }
+OPTIONAL_EVENTS = {0, 8, 22, 23, 24, 25, 26, 27, 28, 29, 32, 33}
+NECESSARY = 0x80  # In an event's kind: a reader that does not know it must not go on.
+
+
+def read_event(fields):
+    """An event's kind and fields; no fields if it is one that may be passed over."""
+    kind, body = fields.u8(), Fields(fields.what, fields.bytes())
+    number = kind & ~NECESSARY
+    if number not in EVENTS:
+        need(kind == number, f"{fields.what}: an event of kind {number}, which is not known and must be")
+        return number, None
+    need((kind == number) == (number in OPTIONAL_EVENTS), f"{fields.what}: the kind of an event")
+    values = [read(body) for read in EVENTS[number]]
+    body.end()
+    return number, values
+
+
 PRINCIPALS = {1: [], 2: [DIGEST], 3: [U32], 4: [], 5: [U64]}
 DECISIONS = {1: [], 2: [TEXT]}
 HEAD_BYTES, SIGNATURE_BYTES = 118, 64
 
 
 class Journal:
-    """The whole chain, checked; from it the hosts' keys, and which snapshots there are."""
+    """The whole chain, checked; from it the hosts' keys, and which snapshots there are.
 
-    def __init__(self, batches, trust):
+    Batches are signed by the first log key of the trust file in force: the first one, and then, from the batch after
+    the event on, the one that an event names. `trust_files` are all, by number."""
+
+    def __init__(self, batches, trust_files):
         self.hosts = {}  # number: (name, signing key)
         self.snapshots = {}  # snapshot number: snapshot id
         self.head, self.incarnation, self.next_sequence = bytes(32), 0, 1
+        self.trust_files, self.in_force = {trust.number: trust for trust in trust_files}, trust_files[0]
         for number, data in enumerate(batches, start=1):
-            self.take_batch(number, data, trust)
+            self.take_batch(number, data, self.in_force)
 
     def take_batch(self, number, data, trust):
         what = f"journal batch {number}"
@@ -483,17 +519,20 @@ class Journal:
         count, length = fields.u32(), fields.u32()
         need(count > 0 and length == len(records), f"{what}: more or fewer records than its head says")
         need(fields.digest() == hash_of(records), f"{what}: the digest of its records does not hold")
-        need(is_signed(b"lifeboat 1 journal head", head, signature, trust.log_keys), f"{what}: its signature")
+        need(is_signed(b"lifeboat 1 journal head", head, signature, trust.log_keys[:1]), f"{what}: its signature")
         fields = Fields(what, records)
         for sequence in range(self.next_sequence, self.next_sequence + count):
             need(fields.u64() == sequence, f"{what}: a record with another sequence")
             fields.i64(), fields.choice(PRINCIPALS), fields.text(), fields.text(), fields.choice(DECISIONS)
-            self.take_event(sequence, *fields.choice(EVENTS))
+            self.take_event(sequence, *read_event(fields))
         fields.end()
         self.head, self.incarnation, self.next_sequence = hash_of(head), incarnation, self.next_sequence + count
 
     def take_event(self, sequence, kind, values):
-        if kind == 6:
+        if kind == 3:
+            self.in_force = self.trust_files.get(values[0])
+            need(self.in_force and self.in_force.digest == values[1], f"trust file {values[0]}: not the journal's")
+        elif kind == 6:
             self.hosts[values[0]] = values[1], values[4]
         elif kind == 13:
             self.snapshots[sequence] = values[0]
@@ -505,7 +544,8 @@ class Journal:
 # Pack
 
 PACK_HEADER = bytes.fromhex("894c42500d0a1a0a") + struct.pack("<H6x", 1)
-FOOTER_RECORD = struct.Struct("<32s32sQIIIHBB")
+FOOTER_RECORD = struct.Struct("<32s32sQIIIHBBHBB")
+LENGTH = struct.Struct("<I")
 TRAILER = struct.Struct("<Q32s64s")
 CHUNK, NODE = 1, 2
 
@@ -535,10 +575,13 @@ class Packs:
             need(is_signed(b"lifeboat 1 pack", pack_id, signature, log_keys), f"{what}: its signature")
         end = len(PACK_HEADER)
         for fields in FOOTER_RECORD.iter_unpack(footer):
-            record_id, digest, offset, length, _host, _scope, _encoder, kind, height = fields
+            record_id, digest, offset, length, _host, _scope, _encoder, kind, height, *made = fields
+            end += LENGTH.size
             need(offset == end and length > 0, f"{what}: a gap or an overlap at {end}")
             end += length
             need(end <= start, f"{what}: a record reaches into the footer")
+            need(made == [1, 1, 0], f"{what}: the version or the cipher of a record is not known")
+            need(LENGTH.unpack(data[offset - LENGTH.size : offset]) == (length,), f"{what}: the length before {offset}")
             need(kind == CHUNK and height == 0 or kind == NODE and 1 <= height <= 16, f"{what}: kind or height")
             need(kind == CHUNK or record_id == digest, f"{what}: a node whose digest is not its id")
             record = data[offset:end]
@@ -627,6 +670,9 @@ class Manifest:
         started, _ended, outcome = fields.i64(), fields.i64(), OUTCOME(fields)
         counts = tuple(fields.u64() for _ in range(6))
         fields.text(), fields.u16()  # Agent version, encoder.
+        parts = fields.list(Fields.u64, Fields.u64, Fields.u64, Fields.u64)
+        need(len(rising([part for part, *_ in parts], f"{fields.what}: parts")) <= 4096, f"{fields.what}: parts")
+        fields.bytes()  # For later versions.
         clear_bytes, sealed = fields.at, fields.bytes()
         fields.signature()
         fields.end()
@@ -639,24 +685,28 @@ class Manifest:
         )  # fmt: skip
 
     def open(self, key):
-        """The root's content hash, the scopes of the tree, and the gaps: (path, reason)."""
+        """The root's content hash, the scopes of the tree, the source paths, and the gaps: (path, reason)."""
         try:
             plaintext = AESGCM(key).decrypt(bytes(12), self.sealed, self.data[: self.clear_bytes])
         except InvalidTag:
             raise Damaged(f"manifest {self.id.hex()}: its sealed part does not authenticate") from None
         fields = Fields("manifest's sealed part", plaintext)
         content_hash, scopes = fields.digest(), rising(fields.list(Fields.u32), "scopes of the manifest")
+        sources = [check_path(path) for path in fields.list(Fields.bytes)]
+        rising([order(path) for path in sources], "source paths of the manifest")
         gaps = fields.list(Fields.bytes, Fields.text)
+        fields.bytes()  # For later versions.
         fields.end()
-        return content_hash, scopes, gaps
+        return content_hash, scopes, sources, gaps
 
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Tree
 
-KINDS = "directory file file file file symlink pipe socket character-device block-device hard-link".split()
-DIRECTORY, EMPTY, BUNDLED, EXTENTS, LIST, SYMLINK, PIPE, SOCKET, CHARACTER, BLOCK, HARD_LINK = range(11)
-HAS_BIRTH_TIME, SAME_OWNER, HAS_XATTRS = 0x10, 0x20, 0x40
+KINDS = "directory file file file file symlink pipe socket character-device block-device hard-link directory".split()
+DIRECTORY, EMPTY, BUNDLED, EXTENTS, LIST, SYMLINK, PIPE, SOCKET, CHARACTER, BLOCK, HARD_LINK, INCOMPLETE = range(12)
+HAS_BIRTH_TIME, SAME_OWNER, HAS_XATTRS, HAS_FURTHER_FIELD = 0x10, 0x20, 0x40, 0x80
+REASONS = "ancestor other-file-system excluded cache unreadable".split()  # Why a directory is not complete, by bit.
 LEAF_NODE, INNER_NODE, EXTENTS_NODE, LISTS_NODE = 1, 2, 3, 4
 WEIGHT_MAX = 256 << 10
 DATA, ZEROS, HOLE = "data", "zeros", "hole"
@@ -701,6 +751,7 @@ class Entry:
     hash: bytes = b""  # Of a bundled file.
     target: bytes = b""  # Of a symbolic link; the path that a hard link leads to.
     device: tuple = (0, 0)
+    incomplete: int = 0  # Bits of REASONS: why the children of a directory are not all there.
 
     def weight(self):
         a = self.attributes
@@ -720,7 +771,7 @@ def is_within(path, directory):
 def check_path(path):
     names = path.split(b"/") if path else []
     good = len(path) <= 3 << 20 and b"\0" not in path
-    need(good and all(0 < len(name) <= 255 and name not in (b".", b"..") for name in names), f"path {shown(path)}")
+    need(good and all(0 < len(name) <= 1024 and name not in (b".", b"..") for name in names), f"path {shown(path)}")
     return path
 
 
@@ -802,13 +853,17 @@ class LeafReader:
 
     def entry(self):
         tag = self.tags.u8()
-        kind = tag & 0x0F
-        need(kind < len(KINDS) and tag < 0x80 and (kind != HARD_LINK or tag == kind), f"leaf: a tag of {tag}")
+        kind, tag, further = tag & 0x0F, tag & ~HAS_FURTHER_FIELD, tag & HAS_FURTHER_FIELD
+        need(kind < len(KINDS) and (kind != HARD_LINK or tag == kind), f"leaf: a tag of {tag}")
         entry = Entry(self.front_coded(self.path), kind, Attributes())
         self.path = check_path(entry.path)
         self.read_content(entry)
         if kind != HARD_LINK:
             self.before = entry.attributes = self.attributes(tag)
+        if further:
+            self.text(64 << 10)  # For later versions.
+        if kind == INCOMPLETE:
+            entry.kind = DIRECTORY
         return entry
 
     def front_coded(self, before):
@@ -825,6 +880,9 @@ class LeafReader:
         elif entry.kind == HARD_LINK:
             entry.target = check_path(self.front_coded(entry.path))
             need(order(entry.target) < order(entry.path), "leaf: a hard link to a later path")
+        elif entry.kind == INCOMPLETE:
+            entry.incomplete = contents.varint(0xFF)
+            need(entry.incomplete, "leaf: a directory that is not complete for no reason")
         elif entry.kind in (CHARACTER, BLOCK):
             entry.device = contents.varint(0xFFFFFFFF), contents.varint(0xFFFFFFFF)
         elif entry.kind == BUNDLED:
@@ -882,6 +940,42 @@ def totals_of(node):
 # Objects: the repository as a whole
 
 
+def holds(check, data, name):
+    """Whether `check` takes the bytes of an object."""
+    try:
+        check(data, name)
+        return True
+    except Damaged:
+        return False
+
+
+def with_digest(data, name):
+    """What stands before the digest at the end of a key object or an envelope, if it matches."""
+    body, digest = data[:-32], data[-32:]
+    need(hash_of(body) == digest, f"{name}: its digest")
+    return body
+
+
+def check_trust(data, name):
+    """Whether a trust file has the number of its name, and each signature is one by the key beside it."""
+    trust = Trust.parse(data)
+    need(trust.number == int(name), f"trust file {name}: has another number")
+    for key, signature in trust.signatures:
+        need(is_signed(b"lifeboat 1 trust file", trust.body, signature, [key]), f"trust file {name}: a signature")
+
+
+def check_batch(data, name, log_keys):
+    """Whether a batch has the number of its name, the records that its head names, and a signature by a log key."""
+    fields = Fields(f"journal batch {name}", data[:HEAD_BYTES])
+    fields.begin(b"LBJH")
+    fields.raw(16)
+    need(fields.u64() == int(name), f"{fields.what}: has another number")
+    fields.raw(8 + 32 + 8 + 4 + 4)
+    need(fields.digest() == hash_of(data[HEAD_BYTES:-SIGNATURE_BYTES]), f"{fields.what}: its records")
+    head, signature = data[:HEAD_BYTES], data[-SIGNATURE_BYTES:]
+    need(is_signed(b"lifeboat 1 journal head", head, signature, log_keys), f"{fields.what}: its signature")
+
+
 class Repository:
     """Everything that is needed to read snapshots: packs, manifests, envelopes, keys; and what proves them."""
 
@@ -889,15 +983,18 @@ class Repository:
         self.path, self.identity = Path(path), identity
         self.trust = self.journal = None
         if not without_journal:
-            trust_files = [Trust.parse(file.read_bytes()) for file in self.objects("trust", "[0-9]{20}")]
+            trust_files = [Trust.parse(data) for _, data in self.precious("trust", "[0-9]{20}", check_trust)]
             self.trust = believe(trust_files, kit_trust)
             if kit_trust is None and self.trust.recovery_operator != identity.recovery_operator():
                 say("note: no recovery kit names the trust file, so the first one is taken on faith")
-            batches = [file.read_bytes() for file in self.objects("journal", "[0-9]{20}")]
-            self.journal = Journal(batches, self.trust)
+            log_keys = [key for trust in trust_files for key in trust.log_keys]
+            check = functools.partial(check_batch, log_keys=log_keys)
+            batches = [data for _, data in self.precious("journal", "[0-9]{20}", check)]
+            self.journal = Journal(batches, trust_files)
         self.keys = self.open_keys()
         self.packs = Packs(self.objects("packs", "[0-9a-f]{64}"), self.trust and self.trust.log_keys)
-        manifests = [Manifest.parse(file.read_bytes(), file.name) for file in self.objects("manifests", "[0-9a-f]{64}")]
+        found = self.precious("manifests", "[0-9a-f]{64}", lambda data, name: Manifest.parse(data, name))
+        manifests = [Manifest.parse(data, name) for name, data in found]
         self.manifests = {manifest.id: manifest for manifest in manifests}
         if self.journal:
             self.check_manifests()
@@ -906,6 +1003,19 @@ class Repository:
         """The objects of a kind, sorted by name; what has no such name is none."""
         files = (self.path / kind).glob("**/*")
         return sorted(file for file in files if re.fullmatch(name, file.name) and file.is_file())
+
+    def precious(self, kind, name, check):
+        """Name and bytes of the objects of a kind that exist twice, sorted by name: of each the copy that `check` takes,
+        the first one if it takes both. Where it takes none, the reader goes on without, or fails on its own."""
+        pairs = {}
+        for file in self.objects(kind, name) + self.objects(f"copies/{kind}", name):
+            pairs.setdefault(file.name, []).append(file)
+        for object_name, files in sorted(pairs.items()):
+            candidates = [file.read_bytes() for file in files]
+            good = [data for data in candidates if holds(check, data, object_name)]
+            if len(good) < 2:
+                say(f"note: {kind}/{object_name}: {len(good)} good of 2 copies")
+            yield object_name, (good or candidates)[0]
 
     def check_manifests(self):
         """Only what the journal names is a snapshot; each is there, and signed by its host."""
@@ -924,8 +1034,10 @@ class Repository:
     def open_keys(self):
         """By scope: the keys that its key objects hold. A trust file says which secret is the right one."""
         keys = {}
-        for file in self.objects("keys", r"[0-9a-z-][0-9a-z.-]*"):
-            fields = Fields(f"key object {file.name}", file.read_bytes())
+        for name, data in self.precious("keys", r"[0-9a-z-][0-9a-z.-]*", with_digest):
+            if not holds(with_digest, data, name):
+                continue  # It was named; if it is needed, the scope is.
+            fields = Fields(f"key object {name}", with_digest(data, name))
             fields.begin(b"LBKO")
             fields.raw(16)
             kind, values = fields.choice({1: [U32, TEXT, BOOL], 2: [U32]})
@@ -943,12 +1055,14 @@ class Repository:
     def manifest_key(self, manifest):
         """The key that one of the manifest's envelopes holds for us."""
         name = manifest.id.hex()
-        for file in self.objects("envelopes", rf"{name}([.-][0-9a-z.-]*)?"):
-            fields = Fields(f"envelope {file.name}", file.read_bytes())
+        for envelope, data in self.precious("envelopes", rf"{name}([.-][0-9a-z.-]*)?", with_digest):
+            if not holds(with_digest, data, envelope):
+                continue
+            fields = Fields(f"envelope {envelope}", with_digest(data, envelope))
             fields.begin(b"LBEN")
             fields.raw(16)
             need(fields.digest() == manifest.id, f"{fields.what}: of another manifest")
-            clear, sealed = bytes(fields.data[: fields.at]), fields.bytes(16 << 10)
+            clear, sealed = bytes(fields.data[: fields.at]), fields.bytes(128 << 10)
             fields.end()
             key = self.identity.open(ROLE_MANIFEST_KEY, clear, sealed)
             if key is not None:
@@ -998,7 +1112,7 @@ class Snapshot:
 
     def __init__(self, repository, manifest, below):
         self.repository, self.manifest, self.below = repository, manifest, below
-        content_hash, _scopes, self.gaps = manifest.open(repository.manifest_key(manifest))
+        content_hash, _scopes, self.sources, self.gaps = manifest.open(repository.manifest_key(manifest))
         node_id, height, scope = manifest.root
         self.root = Link(height, scope, node_id, content_hash, 0)
 
@@ -1111,6 +1225,7 @@ def described(snapshot, entry):
     entry_json |= {"mode": f"{a.mode:04o}", "uid": a.uid, "gid": a.gid, "mtime": list(a.mtime)}
     more = {"owner": shown(a.owner), "group": shown(a.group), "flags": a.flags, "birth_time": a.birth_time}
     more |= {"xattrs": {shown(name): value.hex() for name, value in a.xattrs.items()}}
+    more |= {"incomplete": [reason for bit, reason in enumerate(REASONS) if entry.incomplete >> bit & 1]}
     entry_json |= {name: value for name, value in more.items() if value}
     if entry.kind == SYMLINK:
         entry_json["target"] = shown(entry.target)
@@ -1133,6 +1248,7 @@ def print_list(snapshot, as_json):
         manifest = snapshot.manifest
         head = {"snapshot": manifest.id.hex(), "host": manifest.host, "source_set": manifest.source_set}
         head |= {"sequence": manifest.sequence, "outcome": OUTCOMES[manifest.outcome], "gaps": gaps}
+        head |= {"sources": [shown(path) for path in snapshot.sources]}
         print(json.dumps(head | {"entries": list(entries)}, indent=1))
         return
     for entry in entries:

@@ -283,6 +283,7 @@ mod tests {
             addresses: Vec::new(),
             writes_format: 1,
             writes_encoder: 1,
+            extension: Vec::new(),
         };
         TrustFile::sign(&trust, &[&key(1)]).unwrap()
     }

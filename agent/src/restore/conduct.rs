@@ -12,7 +12,7 @@ use super::{
 use crate::walk::Shown;
 use jiff::Timestamp;
 use lifeboat_format::grant::{Existing, RestoreTerms};
-use lifeboat_format::tree::{Attributes, Entry, EntryKind};
+use lifeboat_format::tree::{Attributes, Completeness, Entry, EntryKind};
 use lifeboat_proto::status::{ErrorClass, Failure};
 use std::fs;
 use std::os::fd::{AsFd, OwnedFd};
@@ -26,7 +26,11 @@ pub fn select(reader: &GrantReader, terms: &RestoreTerms) -> Result<Selection, F
     for path in &terms.paths {
         // Of the root it is known, even if the part of the tree that holds it is lost.
         let entry = match path.as_slice() {
-            b"" => Entry { path: Vec::new(), kind: EntryKind::Directory, attributes: Attributes::default() },
+            b"" => Entry {
+                path: Vec::new(),
+                kind: EntryKind::Directory(Completeness::ANCESTOR),
+                attributes: Attributes::default(),
+            },
             path => {
                 let missing = || format!("there is no /{} in that snapshot", Shown(path));
                 let found = tree(reader).lookup(path)?;
@@ -35,7 +39,7 @@ pub fn select(reader: &GrantReader, terms: &RestoreTerms) -> Result<Selection, F
         };
         entries.push(entry);
     }
-    let is_directory = |entry: &Entry| matches!(entry.kind, EntryKind::Directory);
+    let is_directory = |entry: &Entry| matches!(entry.kind, EntryKind::Directory(_));
     let is_plain = terms.include.is_empty() && terms.exclude.is_empty() && terms.strip.is_none();
     if let ([one], true) = (&entries[..], is_plain) {
         return Ok(Selection::one(one.path.clone(), is_directory(one)));

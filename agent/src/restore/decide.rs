@@ -72,7 +72,7 @@ pub fn decide(entry: &Entry, there: Option<&Stat>, is_alike: bool, own: bool, ru
     let mtime = entry.attributes.mtime;
     let goes_on = rules.goes_on_since.is_some_and(|since| there.ctime >= since);
     let is_newer = mtime > there.mtime;
-    if let (EntryKind::Directory, FileType::Directory) = (&entry.kind, there.kind) {
+    if let (EntryKind::Directory(_), FileType::Directory) = (&entry.kind, there.kind) {
         // Made by the earlier restore, or entered, or completed by it though something in it was missing.
         let is_entered = is_entered(there, &entry.attributes, rules);
         let is_ours = own && (there.mode == UNFINISHED_MODE || is_entered || goes_on && there.mtime == mtime);
@@ -107,7 +107,7 @@ pub fn decide(entry: &Entry, there: Option<&Stat>, is_alike: bool, own: bool, ru
 #[cfg(test)]
 mod tests {
     use super::*;
-    use lifeboat_format::tree::Body;
+    use lifeboat_format::tree::{Body, Completeness};
 
     const OLD: Time = Time { seconds: 10, nanos: 0 };
     const NEW: Time = Time { seconds: 20, nanos: 0 };
@@ -158,7 +158,9 @@ mod tests {
 
     #[test]
     fn directories_are_merged_and_keep_their_attributes_where_they_stay() {
-        let of = |mode, stat: &Stat| decide(&entry(EntryKind::Directory, OLD), Some(stat), false, true, &rules(mode));
+        let of = |mode, stat: &Stat| {
+            decide(&entry(EntryKind::Directory(Completeness::COMPLETE), OLD), Some(stat), false, true, &rules(mode))
+        };
         let enter = |attributes| Verdict::Enter { attributes };
         let there = stat(FileType::Directory, NEW, NEW);
         assert_eq!(ALL.map(|mode| of(mode, &there)), [enter(true), enter(true), enter(false), enter(false)]);
@@ -171,7 +173,7 @@ mod tests {
         let of = |mode, ctime, mtime| {
             let rules = Rules { overwrite: mode, goes_on_since: Some(NEW) };
             let there = stat(FileType::Directory, mtime, ctime);
-            decide(&entry(EntryKind::Directory, OLD), Some(&there), false, true, &rules)
+            decide(&entry(EntryKind::Directory(Completeness::COMPLETE), OLD), Some(&there), false, true, &rules)
         };
         let enter = |attributes| Verdict::Enter { attributes };
         assert_eq!(ALL.map(|mode| of(mode, NEW, OLD)), [enter(true); 4]);
@@ -184,7 +186,7 @@ mod tests {
         let of = |mode, ctime, there_mode| {
             let rules = Rules { overwrite: mode, goes_on_since: Some(NEW) };
             let there = Stat { mode: there_mode, ..stat(FileType::Directory, NEW, ctime) };
-            decide(&entry(EntryKind::Directory, OLD), Some(&there), false, true, &rules)
+            decide(&entry(EntryKind::Directory(Completeness::COMPLETE), OLD), Some(&there), false, true, &rules)
         };
         let enter = |attributes| Verdict::Enter { attributes };
         assert_eq!(ALL.map(|mode| of(mode, NEW, 0o755 | ENTERED)), [enter(true); 4]);

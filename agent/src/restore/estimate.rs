@@ -174,7 +174,7 @@ impl Visitor for Sampler {
                     self.large.pop_last();
                 }
             }
-            EntryKind::File(_) | EntryKind::Symlink { .. } | EntryKind::Directory => {
+            EntryKind::File(_) | EntryKind::Symlink { .. } | EntryKind::Directory(_) => {
                 self.small_entries += 1;
                 self.small_bytes += length(&entry);
                 self.run.push((entry, in_tree));

@@ -169,16 +169,16 @@ impl Visitor for Surveyor<'_> {
         let is_alike = there.is_some_and(|there| self.is_alike(&entry, &there));
         let verdict = decide(&entry, there.as_ref(), is_alike, true, &self.questions.rules);
         match (&entry.kind, verdict) {
-            (EntryKind::Directory, Verdict::Enter { .. }) => {
+            (EntryKind::Directory(_), Verdict::Enter { .. }) => {
                 self.survey.unchanged += 1;
                 let opened = self.open(&entry.path);
                 return self.go_into(entry.path, opened, true);
             }
-            (EntryKind::Directory, Verdict::Keep) => {
+            (EntryKind::Directory(_), Verdict::Keep) => {
                 self.survey.kept += 1;
                 self.kept = Some(entry.path);
             }
-            (EntryKind::Directory, verdict) => {
+            (EntryKind::Directory(_), verdict) => {
                 self.count(verdict);
                 return self.go_into(entry.path, None, true);
             }

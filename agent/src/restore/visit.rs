@@ -65,7 +65,7 @@ impl Walk<'_> {
             if !is_within(&entry.path, root) {
                 break;
             }
-            let is_directory = matches!(entry.kind, EntryKind::Directory);
+            let is_directory = matches!(entry.kind, EntryKind::Directory(_));
             match self.selection.fate(&entry.path, is_directory) {
                 Fate::LeftOut if is_directory => tree.skip_subtree(&entry.path),
                 Fate::LeftOut => {}

@@ -20,7 +20,7 @@ use super::slot::FileSlot;
 use super::target::{Target, forget_default_acl, open_beneath};
 use crate::metadata::UNWRITABLE_FLAGS;
 use crate::walk::{Held, Stat, stat_at, stat_open};
-use lifeboat_format::tree::{Attributes, Entry, EntryKind, compare_paths, is_within, name, parent};
+use lifeboat_format::tree::{Attributes, Completeness, Entry, EntryKind, compare_paths, is_within, name, parent};
 use rustix::fs::{AtFlags, Mode, OFlags, fchmod, mkdirat, openat, syncfs};
 use rustix::io;
 use rustix::process::geteuid;
@@ -167,7 +167,11 @@ impl Writer {
             if !is_here {
                 let attributes = Attributes { mode: 0o700, ..Attributes::default() };
                 self.shared.fail(directory, "its attributes are lost with a part of the tree");
-                self.pass(Entry { path: directory.to_vec(), kind: EntryKind::Directory, attributes });
+                self.pass(Entry {
+                    path: directory.to_vec(),
+                    kind: EntryKind::Directory(Completeness::ANCESTOR),
+                    attributes,
+                });
             }
         }
     }
@@ -245,7 +249,7 @@ impl Writer {
     fn make(&mut self, entry: Entry, place: Place) -> Result<Step, String> {
         let attributes = entry.attributes;
         match entry.kind {
-            EntryKind::Directory => self.make_directory(&place, attributes)?,
+            EntryKind::Directory(_) => self.make_directory(&place, attributes)?,
             EntryKind::File(content) => {
                 let flight = Flight::begin(self.shared.clone(), place, attributes.mtime);
                 let slot = FileSlot::begin(flight, attributes, content.bytes, false);
@@ -274,7 +278,7 @@ impl Writer {
             Arc::get_mut(&mut level.directory)
         });
         match (entry.kind, root) {
-            (EntryKind::Directory, Some(root)) => {
+            (EntryKind::Directory(_), Some(root)) => {
                 let (stat, attributes) = (root.stat, entry.attributes);
                 let is_newer = attributes.mtime > stat.mtime;
                 let keeps = match self.options.rules.overwrite {

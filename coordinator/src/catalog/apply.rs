@@ -28,7 +28,18 @@ impl Catalog {
             | Event::RequestApproved { .. }
             | Event::RequestStopped { .. }
             | Event::Refused { .. }
-            | Event::BackupOrdered { .. } => {}
+            | Event::BackupOrdered { .. }
+            | Event::LossWithdrawn { .. }
+            | Event::LossGivenUp { .. }
+            | Event::RestoreTested { .. }
+            | Event::ClockConfirmed { .. }
+            | Event::RequestContent { .. }
+            | Event::Policy { .. }
+            | Event::JournalCheckpoint { .. }
+            | Event::EntropyAlarm { .. }
+            | Event::HistoryDiverged { .. }
+            | Event::HistoryAccepted { .. }
+            | Event::Unknown { .. } => {}
             Event::RepositoryCreated { custody, trust_file } => {
                 self.custody = Some(*custody);
                 self.trust_file = Some((1, *trust_file));
@@ -71,9 +82,12 @@ impl Catalog {
                 // Lock end times only grow (INV-35).
                 snapshot.locked_until_ns = snapshot.locked_until_ns.max(Some(*until_ns));
             }
-            Event::GrantMade { grant, snapshot, target, expires_ns, .. } => {
-                let made = GrantMade { snapshot: *snapshot, target: *target, expires_ns: *expires_ns, opened: false };
-                unused(self.grants.insert(*grant, made).is_some(), "grant", grant)?;
+            Event::GrantsMade { first, snapshots, target, expires_ns } => {
+                for (number, granted) in (*first..).zip(snapshots) {
+                    let (snapshot, target, expires_ns) = (granted.snapshot, *target, *expires_ns);
+                    let made = GrantMade { snapshot, target, expires_ns, opened: false };
+                    unused(self.grants.insert(number, made).is_some(), "grant", number)?;
+                }
             }
             Event::GrantOpened { grant } => {
                 self.grants.get_mut(grant).ok_or(format!("there is no grant {grant}"))?.opened = true;

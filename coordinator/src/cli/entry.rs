@@ -30,7 +30,7 @@ impl EntryRow {
     pub fn new(entry: &Entry) -> Self {
         let attributes = &entry.attributes;
         let (kind, letter, bytes) = match &entry.kind {
-            EntryKind::Directory => ("directory", 'd', 0),
+            EntryKind::Directory(_) => ("directory", 'd', 0),
             EntryKind::File(content) => ("file", '-', content.bytes),
             EntryKind::Symlink { target } => ("symlink", 'l', target.len() as u64),
             EntryKind::Fifo => ("fifo", 'p', 0),

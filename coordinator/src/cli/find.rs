@@ -281,7 +281,7 @@ impl Search {
         };
         let kind = match &entry.kind {
             EntryKind::File(_) => Some(Kind::File),
-            EntryKind::Directory => Some(Kind::Directory),
+            EntryKind::Directory(_) => Some(Kind::Directory),
             EntryKind::Symlink { .. } => Some(Kind::Symlink),
             _ => None,
         };
@@ -298,7 +298,7 @@ impl Search {
 mod tests {
     use super::*;
     use clap::Parser;
-    use lifeboat_format::tree::{Attributes, Body, FileContent, Time};
+    use lifeboat_format::tree::{Attributes, Body, Completeness, FileContent, Time};
 
     #[derive(Parser)]
     struct Typed {
@@ -335,7 +335,7 @@ mod tests {
             search(&["*", "--modified-after", "1970-01-01T00:00:05Z", "--modified-before", "1970-01-01T00:00:09Z"]);
         assert!(!timed.fits(&file("a", 0, 5)) && timed.fits(&file("a", 0, 6)) && !timed.fits(&file("a", 0, 9)));
         let directories = search(&["*", "--kind", "directory"]);
-        let directory = Entry { kind: EntryKind::Directory, ..file("a", 0, 0) };
+        let directory = Entry { kind: EntryKind::Directory(Completeness::COMPLETE), ..file("a", 0, 0) };
         assert!(directories.fits(&directory) && !directories.fits(&file("a", 0, 0)));
         assert!(!sized.fits(&directory), "a directory has no size");
     }

@@ -30,7 +30,7 @@ pub async fn ls(args: LsArgs, global: &Global, out: &mut Output) -> Result<Done,
     let mut out = std::mem::replace(out, Output::new(out.is_json()));
     blocking(move || {
         let entry = opened.entry()?;
-        if !matches!(entry.kind, EntryKind::Directory) {
+        if !matches!(entry.kind, EntryKind::Directory(_)) {
             show(&entry, name(&entry.path), args.long, &mut out)?;
             return Ok(Done::Whole);
         }

@@ -15,7 +15,7 @@ use lifeboat_format::envelope::Envelope;
 use lifeboat_format::id::{Digest, HostId, PackId, SnapshotId, SnapshotNumber};
 use lifeboat_format::link::Target;
 use lifeboat_format::manifest::Manifest;
-use lifeboat_format::pack::{Footer, FooterRecord, verify_record};
+use lifeboat_format::pack::{Footer, FooterRecord, LENGTH_BYTES, verify_framed, verify_record};
 use std::collections::BTreeSet;
 
 /// Records are read together in pieces of about this size.
@@ -153,19 +153,22 @@ impl Coordinator {
 
     fn verify_piece(&self, pack: PackId, piece: &[FooterRecord], findings: &mut PackFindings) {
         let Some(first) = piece.first() else { return };
-        let offset = first.place.offset;
-        let bytes = piece.iter().map(|record| u64::from(record.place.length)).sum();
+        let (offset, _) = first.place.framed();
+        let bytes = piece.iter().map(|record| record.place.framed().1 as u64).sum();
         let read = match self.shared.store.get(&ObjectName::pack(pack), ByteRange::At { offset, bytes }) {
             Ok(read) => read,
             Err(error) => return findings.what.push(format!("cannot be read at {offset}: {error}")),
         };
         for record in piece {
-            let start = (record.place.offset - offset) as usize;
-            let sealed = read.get(start..start + record.place.length as usize).unwrap_or_default();
-            if verify_record(record, sealed).is_err() {
-                let target = record.record.target;
+            let (start, bytes) = record.place.framed();
+            let start = (start - offset) as usize;
+            let framed = read.get(start..start + bytes).unwrap_or_default();
+            let target = record.record.target;
+            if verify_record(record, framed.get(LENGTH_BYTES..).unwrap_or_default()).is_err() {
                 findings.what.push(format!("{} does not match its digest", shown(&target)));
                 findings.lost.push(target);
+            } else if verify_framed(record, framed).is_err() {
+                findings.what.push(format!("the length before {} is corrupt; the record is intact", shown(&target)));
             }
         }
     }

@@ -11,6 +11,7 @@ use lifeboat_format::FormatError;
 use lifeboat_format::envelope::Envelope;
 use lifeboat_format::grant::{Grant, GrantClear, GrantKeys, SignedOrder};
 use lifeboat_format::id::{Scope, SnapshotId};
+use lifeboat_format::journal::event::GrantedSnapshot;
 use lifeboat_format::journal::{Event, Principal};
 use lifeboat_format::key::{GroupSecret, OpenKeys, ScopeKeys};
 use lifeboat_format::manifest::SealedPart;
@@ -47,11 +48,10 @@ impl Context {
         let clear =
             GrantClear { number: self.catalog(|catalog| catalog.next_grant()), snapshot: number, root: snapshot.root };
         let grant = Grant::make(&clear, &order, &keys, &self.vault.log_key).map_err(damaged)?;
-        let event = Event::GrantMade {
-            grant: clear.number,
-            snapshot: number,
+        let event = Event::GrantsMade {
+            first: clear.number,
+            snapshots: vec![GrantedSnapshot { snapshot: number, order: order.digest() }],
             target: order.order().target,
-            order: order.digest(),
             expires_ns: order.order().expires_ns,
         };
         let by = order.signers().first().map_or(Principal::LocalRoot, |signer| Principal::Operator(*signer));

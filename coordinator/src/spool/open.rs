@@ -74,7 +74,7 @@ const _: () = assert!(RECORDS_MAX <= lifeboat_format::pack::RECORDS_MAX);
 fn slot(holds: Holds) -> usize {
     match holds {
         Holds::Chunks => 0,
-        Holds::Nodes => 1,
+        Holds::Nodes | Holds::NodeCopies => 1,
     }
 }
 

@@ -36,6 +36,7 @@ fn trust_file() -> TrustFile {
         addresses: Vec::new(),
         writes_format: 1,
         writes_encoder: 1,
+        extension: Vec::new(),
     };
     TrustFile::sign(&trust, &[&key(1)]).unwrap()
 }

@@ -174,19 +174,6 @@ fn a_record_that_no_reader_takes_is_not_written_and_an_empty_batch_is_not_signed
     assert!(chain.next_batch(1).sign(&log_key()).is_err());
 }
 
-#[test]
-fn inv_55_an_unknown_event_is_refused() {
-    let (batches, _) = journal_of([Event::Refused { count: 9 }]);
-    let mut encoder = Encoder::new();
-    batches[0].records()[0].put(&mut encoder);
-    let mut bytes = encoder.finish();
-    let tag = bytes.len() - 9;
-    assert_eq!(bytes[tag], 23);
-    assert!(Record::take(&mut Decoder::new("record", &bytes), "record").is_ok());
-    bytes[tag] = 200;
-    assert!(Record::take(&mut Decoder::new("record", &bytes), "record").is_err());
-}
-
 fn any_event() -> impl Strategy<Value = Event> {
     prop_oneof![
         Just(Event::Nothing),
@@ -225,4 +212,51 @@ proptest! {
         let mut decoder = Decoder::new("record", &bytes);
         let _ = Record::take(&mut decoder, "record");
     }
+}
+
+/// A record with an event of this kind and these fields, as it stands in a batch.
+fn record_with(kind: u8, fields: &[u8]) -> Vec<u8> {
+    let act = Act {
+        time_ns: 1,
+        principal: Principal::Coordinator,
+        verb: "v".into(),
+        object: "o".into(),
+        decision: Decision::Done,
+        event: Event::Nothing,
+    };
+    let mut encoder = Encoder::new();
+    Record { sequence: 1, act }.put(&mut encoder);
+    let mut bytes = encoder.finish();
+    assert_eq!(bytes.split_off(bytes.len() - 2), [0, 0], "the event comes last: its kind, the length of its fields");
+    let mut encoder = Encoder::new();
+    encoder.raw(&bytes).u8(kind).bytes(fields);
+    encoder.finish()
+}
+
+fn read_record(bytes: &[u8]) -> Result<Record, FormatError> {
+    let mut decoder = Decoder::new("journal record", bytes);
+    let record = Record::take(&mut decoder, "record")?;
+    decoder.end().map(|()| record)
+}
+
+#[test]
+fn inv_55_an_unknown_event_is_passed_over_if_it_is_optional_and_refused_if_not() {
+    let bytes = record_with(101, b"of a later version");
+    let record = read_record(&bytes).unwrap();
+    assert_eq!(record.act.event, Event::Unknown { kind: 101, fields: b"of a later version".to_vec() });
+    let mut encoder = Encoder::new();
+    record.put(&mut encoder);
+    assert_eq!(encoder.finish(), bytes, "written again byte for byte");
+    assert!(read_record(&record_with(101 | 0x80, b"of a later version")).is_err());
+}
+
+#[test]
+fn an_event_has_one_kind_and_no_more_fields_than_it_has() {
+    let incarnation = 7_u64.to_le_bytes();
+    let read = |kind, fields: &[u8]| read_record(&record_with(kind, fields)).map(|record| record.act.event);
+    assert_eq!(read(2 | 0x80, &incarnation), Ok(Event::Incarnation { number: 7 }));
+    assert!(read(2, &incarnation).is_err(), "a needed event is not marked as optional");
+    assert!(read(22 | 0x80, &incarnation).is_err(), "an optional event is not marked as needed");
+    assert!(read(2 | 0x80, &[&incarnation[..], &[0]].concat()).is_err());
+    assert!(read(2 | 0x80, &incarnation[..7]).is_err());
 }

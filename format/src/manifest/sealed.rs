@@ -5,8 +5,10 @@ use crate::codec::{Decoder, Encoder};
 use crate::error::FormatError;
 use crate::id::Scope;
 use crate::key::ContentHash;
-use crate::layout::{self, Field};
+use crate::layout::{self, BYTES_MAX, Field};
 use crate::sign;
+use crate::tree::{check_path, compare_paths};
+use std::cmp::Ordering;
 use std::fmt;
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
@@ -15,6 +17,8 @@ const WHAT: &str = "manifest's sealed part";
 pub const GAPS_MAX: usize = 100_000;
 /// The most bytes that the named gaps take together; more are only counted.
 pub const GAP_BYTES_MAX: usize = 4 << 20;
+/// The most source paths that a manifest names.
+pub const SOURCES_MAX: usize = 4096;
 /// More than the lengths of one gap's path and reason take.
 const GAP_OVERHEAD_BYTES: usize = 8;
 
@@ -75,17 +79,26 @@ impl fmt::Debug for Gap {
 pub struct SealedPart {
     root_content: ContentHash,
     scopes: Vec<Scope>,
+    sources: Vec<Vec<u8>>,
     gaps: Vec<Gap>,
     gap_bytes: usize,
 }
 
 impl SealedPart {
-    /// For a tree whose root has this content hash, and that refers to bytes of these scopes.
-    pub fn new(root_content: ContentHash, scopes: impl IntoIterator<Item = Scope>) -> Self {
+    /// For a tree whose root has this content hash, that refers to bytes of these scopes, and that holds what is at
+    /// these source paths.
+    pub fn new(
+        root_content: ContentHash,
+        scopes: impl IntoIterator<Item = Scope>,
+        sources: impl IntoIterator<Item = Vec<u8>>,
+    ) -> Self {
         let mut scopes: Vec<_> = scopes.into_iter().collect();
         scopes.sort_unstable();
         scopes.dedup();
-        Self { root_content, scopes, gaps: Vec::new(), gap_bytes: 0 }
+        let mut sources: Vec<_> = sources.into_iter().collect();
+        sources.sort_by(|a, b| compare_paths(a, b));
+        sources.dedup();
+        Self { root_content, scopes, sources, gaps: Vec::new(), gap_bytes: 0 }
     }
 
     /// Names a gap while there is room; says whether there was. The reason is made to fit. Count gaps apart: the
@@ -111,6 +124,11 @@ impl SealedPart {
         &self.scopes
     }
 
+    /// The source paths, in the order of the tree: what the source set was to hold at the time.
+    pub fn sources(&self) -> &[Vec<u8>] {
+        &self.sources
+    }
+
     /// The gaps that have a name here, in the order in which they were met.
     pub fn gaps(&self) -> &[Gap] {
         &self.gaps
@@ -121,7 +139,9 @@ impl SealedPart {
         let mut encoder = Encoder::new();
         encoder.raw(self.root_content.expose());
         self.scopes.put(&mut encoder);
+        self.sources.put(&mut encoder);
         self.gaps.put(&mut encoder);
+        encoder.bytes(&[]);
         let plaintext = Zeroizing::new(encoder.finish());
         Self::parse(&plaintext)?;
         aead::seal(&key.0, [0; 12], clear, &plaintext)
@@ -136,12 +156,23 @@ impl SealedPart {
         let root_content = ContentHash::from_bytes(decoder.array("root content hash")?);
         let scopes = Vec::<Scope>::take(&mut decoder, "scopes")?;
         layout::rising(WHAT, "scopes", &scopes)?;
+        let sources = Vec::<Vec<u8>>::take(&mut decoder, "sources")?;
+        check_sources(&sources)?;
         let gaps = Vec::<Gap>::take(&mut decoder, "gaps")?;
+        decoder.bytes("extension", BYTES_MAX)?;
         decoder.end()?;
         let gap_bytes = gaps.iter().map(|gap| gap.path.len() + gap.reason.len() + GAP_OVERHEAD_BYTES).sum();
         if gaps.len() > GAPS_MAX || gap_bytes > GAP_BYTES_MAX {
             return Err(FormatError::field(WHAT, "gaps", gaps.len(), "at most 100,000, of 4 MiB together"));
         }
-        Ok(Self { root_content, scopes, gaps, gap_bytes })
+        Ok(Self { root_content, scopes, sources, gaps, gap_bytes })
     }
+}
+
+fn check_sources(sources: &[Vec<u8>]) -> Result<(), FormatError> {
+    sources.iter().try_for_each(|source| check_path(source))?;
+    if sources.len() > SOURCES_MAX || !sources.is_sorted_by(|a, b| compare_paths(a, b) == Ordering::Less) {
+        return Err(FormatError::field(WHAT, "sources", sources.len(), "at most 4,096, in order, each once"));
+    }
+    Ok(())
 }

@@ -22,11 +22,17 @@ fn clear() -> Clear {
         counts: Counts { entries: 9, files: 7, content_bytes: 1 << 40, read_bytes: 70, sent_bytes: 30, gaps: 1 },
         agent_version: "0.1.0".into(),
         encoder: 1,
+        parts: vec![Part { id: 3, entries: 9, files: 7, bytes: 1 << 40 }],
+        extension: Vec::new(),
     }
 }
 
 fn part() -> SealedPart {
-    let mut part = SealedPart::new(ContentHash::from_bytes([8; 32]), [4, 1, 4].map(Scope::new));
+    let mut part = SealedPart::new(
+        ContentHash::from_bytes([8; 32]),
+        [4, 1, 4].map(Scope::new),
+        [b"var/mail".to_vec(), b"srv".to_vec()],
+    );
     assert!(part.name_gap(b"srv/\xff", "permission\ndenied"));
     part
 }
@@ -51,6 +57,7 @@ fn a_manifest_reads_back_without_a_key_and_opens_with_the_one_in_its_envelope() 
     let key = Envelope::parse(&envelope.to_bytes()).unwrap().open(&recovery).unwrap();
     let opened = read.open(&key).unwrap();
     assert_eq!(opened, part());
+    assert_eq!(opened.sources(), [b"srv".to_vec(), b"var/mail".to_vec()]);
     assert_eq!(opened.scopes(), [Scope::new(1), Scope::new(4)]);
     assert_eq!(opened.gaps()[0].reason, "permission denied");
 }
@@ -88,6 +95,7 @@ fn inv_43_a_manifest_that_breaks_its_chain_or_its_word_is_not_made() {
         Clear { source_set: "../etc".into(), ..clear() },
         Clear { outcome: Outcome::Complete, ..clear() },
         Clear { agent_version: "\u{1b}[2J".into(), ..clear() },
+        Clear { parts: vec![clear().parts[0]; 2], ..clear() },
         Clear { root: RootRef { height: 17, ..clear().root }, ..clear() },
     ];
     for clear in broken {
@@ -97,7 +105,7 @@ fn inv_43_a_manifest_that_breaks_its_chain_or_its_word_is_not_made() {
 
 #[test]
 fn gaps_without_room_are_not_named_and_the_manifest_is_still_written() {
-    let mut part = SealedPart::new(ContentHash::from_bytes([8; 32]), []);
+    let mut part = SealedPart::new(ContentHash::from_bytes([8; 32]), [], []);
     let path = vec![b'x'; 1 << 20];
     let named = (0..9).filter(|_| part.name_gap(&path, "vanished")).count();
     assert_eq!(named, 3);

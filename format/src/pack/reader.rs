@@ -1,6 +1,8 @@
 //! Reads what a pack holds, checking all, trusting nothing. Needs no key but the coordinator's public one.
 
-use super::{FOOTER_RECORD_BYTES, FooterRecord, HEADER_BYTES, MAGIC, RECORDS_MAX, TRAILER_BYTES, VERSION, pack_id};
+use super::{
+    FOOTER_RECORD_BYTES, FooterRecord, HEADER_BYTES, LENGTH_BYTES, MAGIC, RECORDS_MAX, TRAILER_BYTES, VERSION, pack_id,
+};
 use crate::codec::Decoder;
 use crate::error::FormatError;
 use crate::id::PackId;
@@ -20,7 +22,7 @@ impl Footer {
     ///
     /// `read` is called with an offset and a length, three times in all: for header, trailer and footer. `log_keys` are
     /// the coordinator's log key and its former ones, from the trust file; one of them must have signed. Never
-    /// allocates more than the pack's own length, and calls `read` for at most 88 · 2^20 bytes.
+    /// allocates more than the pack's own length, and calls `read` for at most 92 · 2^20 bytes.
     pub fn read<B, E>(
         pack_bytes: u64,
         log_keys: &[VerifyingKey],
@@ -53,6 +55,17 @@ pub fn verify_record(record: &FooterRecord, bytes: &[u8]) -> Result<(), FormatEr
         return Err(FormatError::Broken { what: "pack record", check: "digest" });
     }
     Ok(())
+}
+
+/// Whether these are the bytes that the footer speaks of, with their length before them: those of
+/// [`Place::framed`](super::Place::framed).
+pub fn verify_framed(record: &FooterRecord, bytes: &[u8]) -> Result<(), FormatError> {
+    let mut decoder = Decoder::new("pack record", bytes);
+    let length = decoder.u32("length")?;
+    if length != record.place.length {
+        return Err(FormatError::field("pack record", "length before it", length, record.place.length));
+    }
+    verify_record(record, decoder.rest())
 }
 
 fn check_header(header: &[u8]) -> Result<(), FormatError> {
@@ -88,7 +101,7 @@ impl Trailer {
 
     /// How long the footer is, if so many records of at least one byte fit before `body_end`.
     fn footer_bytes(&self, body_end: u64) -> Result<usize, FormatError> {
-        let fits = (body_end - HEADER_BYTES as u64) / (FOOTER_RECORD_BYTES as u64 + 1);
+        let fits = (body_end - HEADER_BYTES as u64) / ((FOOTER_RECORD_BYTES + LENGTH_BYTES) as u64 + 1);
         let limit = fits.min(RECORDS_MAX);
         if self.count > limit {
             return Err(FormatError::field("pack trailer", "count", self.count, format!("at most {limit}")));
@@ -111,10 +124,11 @@ fn decode_records(footer: &[u8], footer_start: u64) -> Result<Vec<FooterRecord>,
     let mut end = HEADER_BYTES as u64;
     for bytes in footer.chunks(FOOTER_RECORD_BYTES) {
         let record = FooterRecord::decode(&mut Decoder::new("pack footer", bytes))?;
+        // Cannot overflow: at most 2^20 lengths of 32 bits.
+        end += LENGTH_BYTES as u64;
         if record.place.offset != end {
             return Err(FormatError::field("pack footer", "offset", record.place.offset, end));
         }
-        // Cannot overflow: at most 2^20 lengths of 32 bits.
         end += u64::from(record.place.length);
         records.push(record);
     }

@@ -39,12 +39,17 @@ fn read_footer(pack: &[u8], log_keys: &[VerifyingKey]) -> Result<Footer, FormatE
     })
 }
 
+/// The records of `small_pack` with their lengths before them.
+const BODY_BYTES: usize = 40 + 50 + 1 + 3 * LENGTH_BYTES;
+/// Where the kind stands in what the footer says of a record.
+const KIND: usize = 86;
+
 /// Everything that makes a pack valid.
 fn check(pack: &[u8]) -> Result<Footer, FormatError> {
     let footer = read_footer(pack, &[log_key().verifying_key()])?;
     for record in &footer.records {
-        let start = record.place.offset as usize;
-        verify_record(record, &pack[start..][..record.place.length as usize])?;
+        let (start, bytes) = record.place.framed();
+        verify_framed(record, &pack[start as usize..][..bytes])?;
     }
     Ok(footer)
 }
@@ -77,7 +82,7 @@ proptest! {
     fn inv_09_no_bytes_make_the_reader_panic(bytes: Vec<u8>, footer in proptest::collection::vec(any::<u8>(), 0..300)) {
         let _ = check(&bytes);
         let _ = check(&[&header()[..], &bytes].concat());
-        for count in [0, 1, footer.len() as u64 / 88, u64::MAX] {
+        for count in [0, 1, (footer.len() / FOOTER_RECORD_BYTES) as u64, u64::MAX] {
             let _ = check(&sign(&bytes, &footer, count));
         }
     }
@@ -102,7 +107,7 @@ fn inv_11_a_pack_that_was_cut_off_or_went_on_is_refused() {
     for end in 0..pack.len() {
         assert!(check(&pack[..end]).is_err(), "{end}");
     }
-    for more in [1, 88, 104] {
+    for more in [1, FOOTER_RECORD_BYTES, TRAILER_BYTES] {
         assert!(check(&[&pack[..], &vec![0; more]].concat()).is_err(), "{more}");
     }
     let short = Footer::read(pack.len() as u64, &[log_key().verifying_key()], |_, length| {
@@ -123,7 +128,7 @@ fn a_former_log_key_still_verifies_and_a_foreign_one_does_not() {
 #[test]
 fn inv_11_records_lie_from_the_header_to_the_footer_and_are_what_they_can_be() {
     let (finished, pack) = small_pack();
-    let body = &pack[HEADER_BYTES..HEADER_BYTES + 91];
+    let body = &pack[HEADER_BYTES..HEADER_BYTES + BODY_BYTES];
     let signed = |change: fn(&mut Vec<FooterRecord>)| {
         let mut records = finished.records.clone();
         change(&mut records);
@@ -153,12 +158,21 @@ fn inv_11_records_lie_from_the_header_to_the_footer_and_are_what_they_can_be() {
 #[test]
 fn inv_55_an_unknown_version_and_an_unknown_kind_are_refused() {
     let (finished, mut pack) = small_pack();
-    let kind = pack.len() - TRAILER_BYTES - 2;
-    let mut footer = pack[HEADER_BYTES + 91..pack.len() - TRAILER_BYTES].to_vec();
-    assert_eq!(pack[kind], Kind::Chunk.code());
-    footer[finished.records.len() * 88 - 2] = 3;
-    let refused = check(&sign(&pack[HEADER_BYTES..HEADER_BYTES + 91], &footer, 3));
-    assert!(matches!(refused, Err(FormatError::Field { field: "kind", .. })));
+    let last = pack.len() - TRAILER_BYTES - FOOTER_RECORD_BYTES;
+    let mut footer = pack[HEADER_BYTES + BODY_BYTES..pack.len() - TRAILER_BYTES].to_vec();
+    assert_eq!(pack[last + KIND], Kind::Chunk.code());
+    let last = footer.len() - FOOTER_RECORD_BYTES;
+    let mut with = |at: usize, value| {
+        let before = std::mem::replace(&mut footer[last + at], value);
+        let refused = check(&sign(&pack[HEADER_BYTES..HEADER_BYTES + BODY_BYTES], &footer, 3));
+        footer[last + at] = before;
+        refused
+    };
+    assert_eq!(with(KIND, Kind::Chunk.code()).map(|footer| footer.id), Ok(finished.id));
+    assert!(matches!(with(KIND, 3), Err(FormatError::Field { field: "kind", .. })));
+    assert!(matches!(with(KIND + 2, 2), Err(FormatError::Version { what: "pack record", found: 2, .. })));
+    assert!(matches!(with(KIND + 4, 2), Err(FormatError::Field { field: "cipher", .. })));
+    assert!(matches!(with(KIND + 5, 1), Err(FormatError::Field { field: "reserved byte", .. })));
     pack[8] = 2;
     assert_eq!(check(&pack), Err(FormatError::Version { what: "pack", found: 2, known: "1" }));
 }
@@ -180,7 +194,20 @@ fn inv_11_the_writer_takes_no_bytes_that_do_not_match_their_record_and_goes_on_a
     assert!(matches!(writer.add(&record(0, &bytes), &noise(2, 40)), Err(PackWriteError::Refused(_))));
     assert!(matches!(writer.add(&record(17, &bytes), &bytes), Err(PackWriteError::Refused(_))));
     assert!(matches!(writer.add(&record(0, &[]), &[]), Err(PackWriteError::Refused(_))));
-    assert_eq!(writer.add(&record(0, &bytes), &bytes).unwrap(), Place { offset: 16, length: 40 });
+    assert_eq!(writer.add(&record(0, &bytes), &bytes).unwrap(), Place { offset: 20, length: 40 });
     let (_, pack) = writer.finish(&log_key()).unwrap();
     assert_eq!(check(&pack).unwrap().records.len(), 1);
+}
+
+/// A pack whose end is lost: the lengths before the records lead from one to the next, and a node's hash is its id.
+#[test]
+fn without_its_footer_a_pack_can_still_be_walked() {
+    let (finished, pack) = small_pack();
+    let cut = &pack[..HEADER_BYTES + BODY_BYTES + 10];
+    let mut decoder = Decoder::new("pack", &cut[HEADER_BYTES..]);
+    for FooterRecord { record, place } in &finished.records {
+        let length = decoder.u32("length").unwrap();
+        assert_eq!(length, place.length);
+        assert_eq!(Digest::of(decoder.raw("record", length as usize).unwrap()), record.digest);
+    }
 }

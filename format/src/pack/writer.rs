@@ -1,6 +1,6 @@
 //! Writes a pack in one pass, the footer last. Makes nothing durable: that is the store's.
 
-use super::{FooterRecord, HEADER_BYTES, Place, RECORDS_MAX, Record, TRAILER_BYTES, header, pack_id};
+use super::{FooterRecord, HEADER_BYTES, LENGTH_BYTES, Place, RECORDS_MAX, Record, TRAILER_BYTES, header, pack_id};
 use crate::codec::Encoder;
 use crate::error::FormatError;
 use crate::id::PackId;
@@ -56,9 +56,10 @@ impl<W: Write> PackWriter<W> {
                 FormatError::field("pack", "record count", RECORDS_MAX + 1, format!("at most {RECORDS_MAX}")).into()
             );
         }
+        let place = Place { offset: self.end + LENGTH_BYTES as u64, length: bytes.len() as u32 };
+        self.inner.write_all(&place.length.to_le_bytes())?;
         self.inner.write_all(bytes)?;
-        let place = Place { offset: self.end, length: bytes.len() as u32 };
-        self.end += bytes.len() as u64;
+        self.end = place.offset + bytes.len() as u64;
         self.records.push(FooterRecord { record: *record, place });
         Ok(place)
     }

@@ -247,3 +247,24 @@ fn the_longest_chunk_and_node_fit_and_a_byte_more_does_not() {
     assert!(node.record.len() <= NODE_RECORD_BYTES_MAX && node.height == 1);
     assert!(sealer().seal_node(&keys(), SCOPE, &[], &vec![0; NODE_BYTES_MAX + 1]).is_err());
 }
+
+/// The worked example of `docs/format.md`, which another program computed.
+#[test]
+fn the_worked_example_of_the_page_is_what_is_sealed() {
+    let page = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/format.md"));
+    let (_, example) = page.split_once("## A worked example").unwrap();
+    let value = |name: &str| {
+        let line = example.lines().find_map(|line| line.trim().strip_prefix(name)?.strip_prefix(' '));
+        line.unwrap().trim().to_owned()
+    };
+    let secret = GroupSecret::from_bytes([4; 32]);
+    let keys = ScopeKeys::derive(&secret, &secret);
+    let content = keys.open_keys().content_hash(b"golden\n");
+    let scope = Scope::new(1);
+    let sealed = Sealer::new(3, Check::Always).unwrap().seal_chunk(&keys, scope, &content, b"golden\n").unwrap();
+    let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    assert_eq!(hex(content.expose()), value("h"));
+    assert_eq!(keys.chunk_id(&content).to_string(), value("id"));
+    assert_eq!(hex(&sealed), value("ct"));
+    assert_eq!(Digest::of(&sealed).to_string(), value("digest"));
+}

@@ -155,6 +155,8 @@ layout! {
         pub secrets: Vec<WrappedSecret>,
         /// The key that checks its hosts' keys, sealed to those who made it.
         pub mac_key: Vec<u8>,
+        /// For later versions; this one writes nothing and reads over it.
+        pub extension: Vec<u8>,
     }
 }
 
@@ -178,6 +180,7 @@ impl TokenRecord {
             terms,
             secrets: secrets.iter().map(seal).collect::<Result<_, _>>()?,
             mac_key: wrap(Role::TokenKey, &mac_place(token.number()), custodians, &half.mac_key().0)?,
+            extension: Vec::new(),
         })
     }
 

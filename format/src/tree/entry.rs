@@ -6,7 +6,7 @@
 
 use super::node::{ChunkRef, NodeRef};
 use super::path::{check_path, compare_paths};
-use super::{NAME_BYTES_MAX, SYMLINK_BYTES_MAX, XATTR_VALUE_BYTES_MAX, XATTRS_BYTES_MAX};
+use super::{Completeness, LABEL_BYTES_MAX, SYMLINK_BYTES_MAX, XATTR_VALUE_BYTES_MAX, XATTRS_BYTES_MAX};
 use crate::error::FormatError;
 use std::cmp::Ordering;
 
@@ -32,8 +32,8 @@ pub struct Entry {
 /// What is at a path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum EntryKind {
-    /// A directory; what is in it follows in the tree.
-    Directory,
+    /// A directory; what is in it follows in the tree, as far as it is complete.
+    Directory(Completeness),
     /// A regular file.
     File(FileContent),
     /// A symbolic link.
@@ -120,7 +120,7 @@ pub struct Attributes {
     pub uid: u32,
     /// The group's number.
     pub gid: u32,
-    /// The owner's name, at most [`NAME_BYTES_MAX`] bytes; empty if there is none for the number.
+    /// The owner's name, at most [`LABEL_BYTES_MAX`] bytes; empty if there is none for the number.
     pub owner: Vec<u8>,
     /// The group's name, likewise.
     pub group: Vec<u8>,
@@ -137,7 +137,7 @@ pub struct Attributes {
 /// An extended attribute.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Xattr {
-    /// With its name space, 1 to [`NAME_BYTES_MAX`] bytes, none of them NUL.
+    /// With its name space, 1 to [`LABEL_BYTES_MAX`] bytes, none of them NUL.
     pub name: Vec<u8>,
     /// At most [`XATTR_VALUE_BYTES_MAX`] bytes.
     pub value: Vec<u8>,
@@ -208,8 +208,8 @@ impl Entry {
 impl Attributes {
     fn check(&self) -> Result<(), FormatError> {
         within("mode", self.mode.into(), 0, MODE_MAX.into())?;
-        within("owner name's length", self.owner.len() as u64, 0, NAME_BYTES_MAX as u64)?;
-        within("group name's length", self.group.len() as u64, 0, NAME_BYTES_MAX as u64)?;
+        within("owner name's length", self.owner.len() as u64, 0, LABEL_BYTES_MAX as u64)?;
+        within("group name's length", self.group.len() as u64, 0, LABEL_BYTES_MAX as u64)?;
         without_nul("owner name", &self.owner)?;
         without_nul("group name", &self.group)?;
         self.mtime.check()?;
@@ -226,7 +226,7 @@ impl Attributes {
 
 impl Xattr {
     fn check(&self) -> Result<(), FormatError> {
-        within("extended attribute name's length", self.name.len() as u64, 1, NAME_BYTES_MAX as u64)?;
+        within("extended attribute name's length", self.name.len() as u64, 1, LABEL_BYTES_MAX as u64)?;
         without_nul("extended attribute name", &self.name)?;
         within("extended attribute's length", self.value.len() as u64, 0, XATTR_VALUE_BYTES_MAX as u64)
     }
@@ -283,7 +283,7 @@ mod tests {
             prop_assert!(refused(&entry, |entry| entry.attributes.mtime.nanos = 1_000_000_000));
             let never = Time { seconds: 0, nanos: u32::MAX };
             prop_assert!(refused(&entry, |entry| entry.attributes.btime = Some(never)));
-            prop_assert!(refused(&entry, |entry| entry.attributes.owner = vec![b'o'; NAME_BYTES_MAX + 1]));
+            prop_assert!(refused(&entry, |entry| entry.attributes.owner = vec![b'o'; LABEL_BYTES_MAX + 1]));
             let twice = vec![Xattr { name: b"user.a".to_vec(), value: vec![] }; 2];
             prop_assert!(refused(&entry, |entry| entry.attributes.xattrs = twice));
         }

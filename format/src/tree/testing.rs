@@ -44,7 +44,7 @@ pub(super) fn any_entry() -> impl Strategy<Value = Entry> {
 fn any_kind() -> impl Strategy<Value = EntryKind> {
     let device = || (any::<u32>(), any::<u32>()).prop_map(|(major, minor)| Device { major, minor });
     prop_oneof![
-        Just(EntryKind::Directory),
+        (0u8..32).prop_map(|bits| EntryKind::Directory(Completeness::from_bits(bits))),
         any_content().prop_map(EntryKind::File),
         vec(1u8.., 1..9).prop_map(|target| EntryKind::Symlink { target }),
         Just(EntryKind::Fifo),

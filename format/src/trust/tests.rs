@@ -40,6 +40,7 @@ fn trust() -> Trust {
         addresses: vec!["backup.example:7420".into()],
         writes_format: 1,
         writes_encoder: 1,
+        extension: Vec::new(),
     }
 }
 
@@ -143,7 +144,10 @@ fn every_changed_byte_of_a_trust_file_is_found() {
         changed[at] ^= 1 << (at % 8);
         let accepted = TrustFile::parse(&changed).and_then(|read| read.verify_first(&good.digest()));
         assert!(accepted.is_err(), "byte {at}");
+        let intact = TrustFile::parse(&changed).and_then(|read| read.verify_intact());
+        assert!(intact.is_err(), "byte {at}: found without knowing the digest");
     }
+    assert_eq!(good.verify_intact(), Ok(()));
 }
 
 proptest! {

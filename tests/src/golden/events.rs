@@ -3,7 +3,7 @@
 
 use lifeboat_format::envelope::Identity;
 use lifeboat_format::id::{ChunkId, Digest, HostId, NodeId, PackId, Scope, SnapshotNumber};
-use lifeboat_format::journal::event::{GrantTarget, HostState, JobOutcome, SnapshotState};
+use lifeboat_format::journal::event::{GrantTarget, GrantedSnapshot, HostState, JobOutcome, SnapshotState};
 use lifeboat_format::journal::{Decision, Event, Principal};
 use lifeboat_format::link::Target;
 use lifeboat_format::manifest::Outcome;
@@ -34,6 +34,12 @@ fn hosts() -> Vec<Event> {
     vec![
         Event::Nothing,
         Event::Incarnation { number: 1 },
+        Event::ClockConfirmed { time_ns: 1_790_000_000_000_000_000 },
+        Event::Policy { name: "offices".into(), number: 1, content: b"night = \"01:00\"".to_vec() },
+        Event::JournalCheckpoint { number: 1, digest: DIGEST },
+        Event::HistoryDiverged { host: HOST, number: 9, hash: DIGEST },
+        Event::HistoryAccepted { number: 9, hash: DIGEST },
+        Event::Unknown { kind: 100, fields: b"of a later version".to_vec() },
         Event::TokenCreated(token()),
         Event::HostState { host: HOST, state: HostState::Active },
         Event::CertificateIssued { host: HOST, fingerprint: DIGEST, ends_ns: i64::MAX },
@@ -54,6 +60,7 @@ fn token() -> TokenRecord {
         },
         secrets: vec![secret],
         mac_key: Identity::from_bytes(&[1; 32]).unwrap().recipient().to_string().into_bytes(),
+        extension: Vec::new(),
     }
 }
 
@@ -61,8 +68,10 @@ fn packs() -> Vec<Event> {
     let (chunk, node) = (ChunkId::from_bytes([0xc; 32]), NodeId::from_bytes([0xe; 32]));
     vec![
         Event::Witnessed { pack: PACK, records: vec![0, 3, 200] },
-        Event::PackDead { pack: PACK },
         Event::Loss { pack: PACK, records: vec![Target::Chunk(chunk), Target::Node(node)] },
+        Event::LossWithdrawn { pack: PACK, records: vec![Target::Chunk(chunk)] },
+        Event::LossGivenUp { records: vec![Target::Node(node)] },
+        Event::PackDead { pack: PACK },
     ]
 }
 
@@ -71,21 +80,24 @@ fn snapshots() -> Vec<Event> {
     vec![
         Event::SnapshotState { snapshot, state: SnapshotState::Trash },
         Event::SnapshotState { snapshot, state: SnapshotState::Live },
-        Event::SnapshotState { snapshot: SnapshotNumber::new(1), state: SnapshotState::Purged },
         Event::SnapshotAccepted { snapshot },
         Event::SnapshotHeld { snapshot, held: true },
         Event::SnapshotLocked { snapshot, until_ns: -1 },
+        Event::RestoreTested { snapshot, passed: true, message: String::new() },
+        Event::EntropyAlarm { snapshot, message: "files look encrypted".into() },
     ]
 }
 
 fn grants() -> Vec<Event> {
-    let made = |target| Event::GrantMade { grant: 1, snapshot: SNAPSHOT, target, order: DIGEST, expires_ns: 5 };
+    let granted = GrantedSnapshot { snapshot: SNAPSHOT, order: DIGEST };
+    let made = |first, snapshots, target| Event::GrantsMade { first, snapshots, target, expires_ns: 5 };
     vec![
         Event::RequestMade { request: 1 },
         Event::RequestApproved { request: 1 },
         Event::RequestStopped { request: 1 },
-        made(GrantTarget::Host(HOST)),
-        made(GrantTarget::LocalClient),
+        Event::RequestContent { request: 1, content: vec![23, 8, 3, 0, 0, 0, 0, 0, 0, 0] },
+        made(1, vec![granted], GrantTarget::Host(HOST)),
+        made(2, vec![granted; 2], GrantTarget::LocalClient),
         Event::GrantOpened { grant: 1 },
     ]
 }

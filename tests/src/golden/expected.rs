@@ -9,7 +9,7 @@ pub fn entry(file: &File) -> Value {
     let kind = match &file.kind {
         Kind::HardLink(to) => return json::hard_link(&file.path, to),
         Kind::Content(pieces) => content(pieces),
-        Kind::Directory => json::of_kind("directory"),
+        Kind::Directory(completeness) => json::directory(*completeness),
         Kind::Symlink(target) => json::symlink(target),
         Kind::Fifo => json::of_kind("pipe"),
         Kind::Socket => json::of_kind("socket"),

@@ -1,6 +1,6 @@
 //! The files of the golden snapshots, as described: nothing here was ever on a disk.
 
-use lifeboat_format::tree::{Attributes, Device, Time, Xattr, compare_paths};
+use lifeboat_format::tree::{Attributes, Completeness, Device, Time, Xattr, compare_paths};
 
 /// One path.
 #[derive(Clone)]
@@ -13,7 +13,7 @@ pub struct File {
 /// What is there.
 #[derive(Clone)]
 pub enum Kind {
-    Directory,
+    Directory(Completeness),
     Content(Vec<Piece>),
     Symlink(Vec<u8>),
     Fifo,
@@ -73,7 +73,9 @@ pub fn third() -> Vec<File> {
 /// and times and owners at their ends.
 pub fn of_another_host() -> Vec<File> {
     let mut files: Vec<_> = (0..30).map(|number| small(number, 0)).collect();
-    files.extend([1, 2, 10, 20].map(|depth| directory(&deep_path(depth))));
+    files.extend([10, 20].map(|depth| directory(&deep_path(depth))));
+    files.push(incomplete(&deep_path(1), Completeness::ANCESTOR));
+    files.push(incomplete(&deep_path(2), Completeness::EXCLUDED | Completeness::CACHE));
     files.push(file([&deep_path(20)[..], b"/bottom"].concat(), "deep down\n"));
     for (name, seconds, nanos) in [("min", i64::MIN, 0), ("max", i64::MAX, 999_999_999)] {
         let mut extreme = file(format!("ends/{name}"), name);
@@ -146,7 +148,7 @@ fn special() -> Vec<File> {
     let of_kind = |path: &str, kind| File { kind, ..file(path, "") };
     let device = |major, minor| Device { major, minor };
     let mut files = vec![
-        of_kind("special", Kind::Directory),
+        of_kind("special", Kind::Directory(Completeness::COMPLETE)),
         of_kind("special/fifo", Kind::Fifo),
         of_kind("special/socket", Kind::Socket),
         of_kind("special/null", Kind::CharDevice(device(1, 3))),
@@ -228,9 +230,13 @@ fn noise(bytes: usize) -> Vec<u8> {
     noise
 }
 
+fn incomplete(path: &[u8], completeness: Completeness) -> File {
+    File { kind: Kind::Directory(completeness), ..directory(path) }
+}
+
 fn directory(path: &[u8]) -> File {
     let mut file = file_of(path, vec![]);
-    (file.kind, file.attributes.mode) = (Kind::Directory, 0o755);
+    (file.kind, file.attributes.mode) = (Kind::Directory(Completeness::COMPLETE), 0o755);
     file
 }
 

@@ -12,7 +12,7 @@ use lifeboat_format::journal::{Act, Chain, Decision, Event, Principal};
 use lifeboat_format::key::{GroupSecret, ScopeKeys};
 use lifeboat_format::kit::{RecoveryKit, recovery_operator};
 use lifeboat_format::link::Target;
-use lifeboat_format::manifest::{Clear, Counts, Manifest, Outcome, RootRef, SealedPart};
+use lifeboat_format::manifest::{Clear, Counts, Manifest, Outcome, Part, RootRef, SealedPart};
 use lifeboat_format::pack::{PackWriter, Record};
 use lifeboat_format::secret::{AuthorityKeys, KeyObject};
 use lifeboat_format::sign::{SigningKey, VerifyingKey};
@@ -73,7 +73,7 @@ impl History {
         history.check_list_byte();
         history.put_trust();
         history.put_secret(1);
-        history.put_authority();
+        history.put_authority(1);
         let mut events = vec![
             Event::RepositoryCreated { custody: Custody::Managed, trust_file: history.first_trust },
             Event::ScopeMade { scope: Scope::new(1), group: GROUP.into(), first: true },
@@ -83,13 +83,15 @@ impl History {
         history
     }
 
-    /// A new secret for the group, of scope 2, and the trust file that names it.
+    /// A new secret for the group, of scope 2, a new log key, and the trust file that names both.
     pub fn rotate(&mut self) {
         let secret = GroupSecret::from_bytes([6; 32]);
         let mut trust = self.trust.trust().clone();
         trust.number = 2;
         trust.previous = Some(self.trust.digest());
         trust.scopes.push(trusted(2, false, &secret));
+        let log_key = SigningKey::from_seed(&[7; 32]);
+        trust.log_keys.insert(0, log_key.verifying_key());
         let recovery_operator = recovery_operator(&self.recovery).unwrap();
         let next = TrustFile::sign(&trust, &[&recovery_operator]).unwrap();
         next.verify_successor(&self.trust).unwrap();
@@ -101,6 +103,8 @@ impl History {
             Event::TrustFile { number: 2, digest: self.trust.digest() },
             Event::ScopeMade { scope: Scope::new(2), group: GROUP.into(), first: false },
         ]);
+        self.log_key = log_key;
+        self.put_authority(2);
     }
 
     /// A snapshot of these files, with these gaps.
@@ -109,7 +113,8 @@ impl History {
         let keys = self.keys();
         let mut maker = TreeMaker::new(&keys, scope, HostId::new(host));
         let (root, totals) = maker.tree(files, self.memories.entry(host).or_default());
-        let mut part = SealedPart::new(root.content, maker.scopes);
+        let sources = [b"etc".to_vec(), b"srv".to_vec()];
+        let mut part = SealedPart::new(root.content, maker.scopes, sources);
         gaps.iter().for_each(|(path, reason)| assert!(part.name_gap(path.as_bytes(), reason)));
         let packs = self.put_packs(maker.records);
         let last = self.last.get(&(host, set.to_owned())).copied();
@@ -134,6 +139,13 @@ impl History {
             },
             agent_version: "golden".into(),
             encoder: ENCODER_VERSION,
+            parts: vec![Part {
+                id: keys.boundary_hash(b""),
+                entries: totals.entries,
+                files: totals.files,
+                bytes: totals.bytes,
+            }],
+            extension: Vec::new(),
         };
         let id = self.put_manifest(&clear, &part, &host_key(host));
         self.last.insert((host, set.into()), (id, clear.sequence));
@@ -169,34 +181,45 @@ impl History {
         fs::write(path, bytes).unwrap();
     }
 
+    fn put_twice(&self, path: &str, bytes: &[u8]) {
+        self.put(path, bytes);
+        self.put(&format!("copies/{path}"), bytes);
+    }
+
     fn put_trust(&self) {
-        self.put(&format!("trust/{:020}", self.trust.trust().number), &self.trust.to_bytes());
+        self.put_twice(&format!("trust/{:020}", self.trust.trust().number), &self.trust.to_bytes());
     }
 
     fn put_secret(&self, scope: u32) {
         let name = (Scope::new(scope), GROUP, scope == 1);
         let secret = &self.secrets[scope as usize - 1];
         let object = KeyObject::seal_group_secret(REPOSITORY, name, secret, &self.trust.recipients()).unwrap();
-        self.put(&format!("keys/scope-{scope}"), &object.to_bytes());
+        self.put_twice(&format!("keys/scope-{scope}"), &object.to_bytes());
     }
 
-    fn put_authority(&self) {
+    fn put_authority(&self, number: u32) {
         let keys = AuthorityKeys {
             ca_key: b"not a key".to_vec().into(),
             issuing_key: Vec::new().into(),
             issuing_certificate: Vec::new(),
             log_key: self.log_key.clone(),
         };
-        let object = KeyObject::seal_authority(REPOSITORY, 1, &keys, &[self.recovery.recipient()]).unwrap();
-        self.put("keys/authority-1", &object.to_bytes());
+        let object = KeyObject::seal_authority(REPOSITORY, number, &keys, &[self.recovery.recipient()]).unwrap();
+        self.put_twice(&format!("keys/authority-{number}"), &object.to_bytes());
     }
 
-    /// Chunks in one pack, nodes in another; what is there already stays away.
+    /// Chunks in one pack, nodes in another, and nodes with others below them also in a third; what is there already
+    /// stays away.
     fn put_packs(&mut self, records: Vec<(Record, Vec<u8>)>) -> Vec<AddedPack> {
         let new: Vec<_> = records.into_iter().filter(|(record, _)| self.stored.insert(record.target)).collect();
         let (chunks, nodes): (Vec<_>, Vec<_>) = new.into_iter().partition(|(record, _)| record.height == 0);
-        let parts = [(Holds::Chunks, chunks), (Holds::Nodes, nodes)].into_iter().filter(|(_, part)| !part.is_empty());
-        parts.map(|(holds, part)| self.put_pack(holds, &part)).collect()
+        let copies = nodes.iter().filter(|(record, _)| record.height > 1).cloned().collect();
+        let parts = [(Holds::Chunks, chunks), (Holds::Nodes, nodes), (Holds::NodeCopies, copies)];
+        parts
+            .into_iter()
+            .filter(|(_, part)| !part.is_empty())
+            .map(|(holds, part)| self.put_pack(holds, &part))
+            .collect()
     }
 
     fn put_pack(&self, holds: Holds, records: &[(Record, Vec<u8>)]) -> AddedPack {
@@ -214,8 +237,8 @@ impl History {
         let (manifest, manifest_key) = Manifest::seal(clear, part, key).unwrap();
         let envelope = Envelope::seal(REPOSITORY, manifest.id(), &manifest_key, &self.trust.recipients()).unwrap();
         let name = manifest.id().to_string();
-        self.put(&format!("manifests/{}/{name}", &name[..2]), manifest.as_bytes());
-        self.put(&format!("envelopes/{}/{name}", &name[..2]), &envelope.to_bytes());
+        self.put_twice(&format!("manifests/{}/{name}", &name[..2]), manifest.as_bytes());
+        self.put_twice(&format!("envelopes/{}/{name}", &name[..2]), &envelope.to_bytes());
         manifest.id()
     }
 
@@ -232,7 +255,7 @@ impl History {
         }
         let batch = batch.sign(&self.log_key).unwrap();
         self.chain.append(batch.signed_head(), &[self.log_key.verifying_key()]).unwrap();
-        self.put(&format!("journal/{:020}", self.chain.len()), &batch.to_bytes());
+        self.put_twice(&format!("journal/{:020}", self.chain.len()), &batch.to_bytes());
     }
 
     fn expect(&self, id: SnapshotId, clear: &Clear, part: &SealedPart, files: &[File]) {
@@ -241,6 +264,7 @@ impl History {
         let head = json!({
             "snapshot": id.to_string(), "host": clear.host.get(), "source_set": clear.source_set,
             "sequence": clear.sequence, "outcome": outcome, "gaps": gaps.collect::<Vec<_>>(),
+            "sources": part.sources().iter().map(|path| quoted(path)).collect::<Vec<_>>(),
         });
         let lines = [head].into_iter().chain(files.iter().map(expected::entry));
         let lines: String = lines.map(|line| line.to_string() + "\n").collect();
@@ -272,6 +296,7 @@ fn first_trust(recovery: &Identity, restore: &Identity, log_key: VerifyingKey, s
         addresses: vec!["backup.example:7443".into()],
         writes_format: 1,
         writes_encoder: ENCODER_VERSION,
+        extension: Vec::new(),
     };
     TrustFile::sign(&trust, &[&operator]).unwrap()
 }

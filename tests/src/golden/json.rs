@@ -2,7 +2,7 @@
 //!
 //! Path, kind, mode, uid, gid, mtime and a file's length and hash are always there; what is empty or 0 is left out.
 
-use lifeboat_format::tree::{Attributes, Device, Time};
+use lifeboat_format::tree::{Attributes, Completeness, Device, Time};
 use serde_json::{Value, json};
 
 /// Bytes as text: those beside printable ASCII, and %, as %XX.
@@ -29,6 +29,23 @@ pub fn hard_link(path: &[u8], to: &[u8]) -> Value {
 /// A kind that has nothing more to say.
 pub fn of_kind(kind: &str) -> Value {
     json!({ "kind": kind })
+}
+
+/// A directory, with the reasons why it is not complete.
+pub fn directory(completeness: Completeness) -> Value {
+    let reasons = [
+        (Completeness::ANCESTOR, "ancestor"),
+        (Completeness::OTHER_FILE_SYSTEM, "other-file-system"),
+        (Completeness::EXCLUDED, "excluded"),
+        (Completeness::CACHE, "cache"),
+        (Completeness::UNREADABLE, "unreadable"),
+    ];
+    let named: Vec<_> = reasons.iter().filter(|(bit, _)| completeness.contains(*bit)).map(|(_, name)| *name).collect();
+    let mut fields = of_kind("directory");
+    if !named.is_empty() {
+        fields["incomplete"] = json!(named);
+    }
+    fields
 }
 
 /// A symbolic link.

@@ -79,7 +79,7 @@ impl<'a> TreeMaker<'a> {
 
     fn kind(&mut self, file: &File, memory: &Memory) -> (EntryKind, Vec<u8>) {
         let kind = match &file.kind {
-            Kind::Directory => EntryKind::Directory,
+            Kind::Directory(completeness) => EntryKind::Directory(*completeness),
             Kind::Symlink(target) => EntryKind::Symlink { target: target.clone() },
             Kind::Fifo => EntryKind::Fifo,
             Kind::Socket => EntryKind::Socket,

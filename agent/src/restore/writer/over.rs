@@ -43,7 +43,7 @@ impl Writer {
     pub(super) fn keep(&mut self, entry: Entry) {
         self.shared.report().kept += 1;
         match entry.kind {
-            EntryKind::Directory => self.kept = Some(entry.path),
+            EntryKind::Directory(_) => self.kept = Some(entry.path),
             EntryKind::File(_) if self.kept_files.len() < KEPT_FILES_MAX => {
                 self.kept_files.insert(*blake3::hash(&entry.path).as_bytes());
             }
@@ -94,7 +94,7 @@ impl Writer {
         }
         let unlink = || unlinkat(&place.descriptor, &*place.name, AtFlags::empty());
         match &entry.kind {
-            EntryKind::Directory | EntryKind::File(_) => {
+            EntryKind::Directory(_) | EntryKind::File(_) => {
                 unlink().map_err(|error| format!("cannot remove what is there: {error}"))?;
                 self.make(entry, place)
             }

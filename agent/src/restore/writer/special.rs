@@ -35,7 +35,7 @@ pub(super) fn make_special(kind: &EntryKind, place: &Place, name: &[u8]) -> io::
         EntryKind::Socket => node(FileType::Socket, none),
         EntryKind::CharDevice(device) => node(FileType::CharacterDevice, *device),
         EntryKind::BlockDevice(device) => node(FileType::BlockDevice, *device),
-        EntryKind::Directory | EntryKind::File(_) | EntryKind::HardLink { .. } => Err(Errno::INVAL),
+        EntryKind::Directory(_) | EntryKind::File(_) | EntryKind::HardLink { .. } => Err(Errno::INVAL),
     }
 }
 

@@ -52,7 +52,7 @@ impl<W: Write> Archive for Tar<W> {
                 report.fail(&entry.path, "tar carries no sockets; the program that listens makes it anew");
                 return Ok(false);
             }
-            EntryKind::Directory => header.set_entry_type(EntryType::Directory),
+            EntryKind::Directory(_) => header.set_entry_type(EntryType::Directory),
             EntryKind::File(_) => header.set_entry_type(EntryType::Regular),
             EntryKind::Fifo => header.set_entry_type(EntryType::Fifo),
             EntryKind::CharDevice(device) => set_device(&mut header, &mut records, EntryType::Char, device)?,
@@ -77,7 +77,7 @@ impl<W: Write> Archive for Tar<W> {
                 header.set_size(layout.map_blocks_bytes() + layout.data_bytes);
             }
             layout => {
-                let slash: &[u8] = if matches!(entry.kind, EntryKind::Directory) { b"/" } else { b"" };
+                let slash: &[u8] = if matches!(entry.kind, EntryKind::Directory(_)) { b"/" } else { b"" };
                 let name: &[u8] = if entry.path.is_empty() { b"." } else { &entry.path };
                 set_name(&mut header, &mut records, &[name, slash].concat());
                 header.set_size(layout.as_ref().map_or(0, |layout| layout.data_bytes));

@@ -181,7 +181,7 @@ impl<W: Write> Archive for Zip<W> {
             return Ok(false);
         }
         match &entry.kind {
-            EntryKind::Directory => self.add_stored(member(entry, 0o4, STORED, 0), b"")?,
+            EntryKind::Directory(_) => self.add_stored(member(entry, 0o4, STORED, 0), b"")?,
             EntryKind::Symlink { target } => self.add_stored(member(entry, 0o12, STORED, 0), target)?,
             EntryKind::File(file) if file.bytes == 0 => self.add_stored(member(entry, 0o10, STORED, 0), b"")?,
             EntryKind::File(file) => {

@@ -112,7 +112,7 @@ impl Mount {
         let Found { inode, snapshot, entry } = found;
         let attributes = &entry.attributes;
         let (kind, size, rdev) = match &entry.kind {
-            EntryKind::Directory => (FileType::Directory, 0, 0),
+            EntryKind::Directory(_) => (FileType::Directory, 0, 0),
             EntryKind::File(file) => (FileType::RegularFile, file.bytes, 0),
             EntryKind::Symlink { target } => (FileType::Symlink, target.len() as u64, 0),
             EntryKind::Fifo => (FileType::NamedPipe, 0, 0),

@@ -9,8 +9,8 @@ use lifeboat_agent::restore::content::bundled;
 use lifeboat_agent::restore::fetch::{FetchError, GrantReader, NodeReader};
 use lifeboat_format::id::{ChunkId, NodeId};
 use lifeboat_format::tree::{
-    Attributes, Body, ChunkRef, Entry, EntryKind, Extent, ExtentReader, FileContent, Node, NodeRef, NodeSource,
-    TreeReader, child_towards, is_within, parent,
+    Attributes, Body, ChunkRef, Completeness, Entry, EntryKind, Extent, ExtentReader, FileContent, Node, NodeRef,
+    NodeSource, TreeReader, child_towards, is_within, parent,
 };
 use lifeboat_proto::status::{ErrorClass, Failure};
 use lifeboat_proto::v1::SnapshotInfo;
@@ -232,7 +232,7 @@ impl Snapshot {
     pub fn root(&self) -> Result<Entry, FetchError> {
         let none = || {
             let attributes = Attributes { mode: 0o755, ..Attributes::default() };
-            Entry { path: Vec::new(), kind: EntryKind::Directory, attributes }
+            Entry { path: Vec::new(), kind: EntryKind::Directory(Completeness::ANCESTOR), attributes }
         };
         Ok(self.lookup(b"")?.map_or_else(none, |(_, entry)| entry))
     }

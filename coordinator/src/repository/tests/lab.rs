@@ -218,8 +218,10 @@ impl<'c> Agent<'c> {
             counts,
             agent_version: "test".into(),
             encoder: 1,
+            parts: Vec::new(),
+            extension: Vec::new(),
         };
-        let part = SealedPart::new(ContentHash::from_bytes([1; 32]), [SCOPE]);
+        let part = SealedPart::new(ContentHash::from_bytes([1; 32]), [SCOPE], []);
         let (manifest, key) = Manifest::seal(&clear, &part, &host_key(self.caller.host)).unwrap();
         let envelope = Envelope::seal(repository(), manifest.id(), &key, &[identity().recipient()]).unwrap();
         (manifest.as_bytes().to_vec(), envelope.to_bytes())

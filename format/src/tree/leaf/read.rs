@@ -7,13 +7,14 @@ use super::super::columns::{Columns, unzigzag, varint_u32};
 use super::super::entry::{Attributes, Body, Device, Entry, EntryKind, Extent, FileContent, Time, Xattr};
 use super::super::extents;
 use super::super::table::TableReader;
-use super::super::{EXTENTS_INLINE_MAX, NAME_BYTES_MAX, PATH_BYTES_MAX, SYMLINK_BYTES_MAX, XATTRS_BYTES_MAX};
+use super::super::{EXTENTS_INLINE_MAX, LABEL_BYTES_MAX, PATH_BYTES_MAX, SYMLINK_BYTES_MAX, XATTRS_BYTES_MAX};
 use super::*;
 
-/// Reads all entries of a leaf.
-pub(super) fn entries(table: &mut TableReader, decoder: &mut Decoder<'_>) -> Result<Vec<Entry>, FormatError> {
+/// Reads all entries of a leaf, and whether any of them has a further field.
+pub(super) fn entries(table: &mut TableReader, decoder: &mut Decoder<'_>) -> Result<(Vec<Entry>, bool), FormatError> {
     let count = decoder.bounded("entries", NODE_ENTRIES_MAX as u64)?;
-    let mut reader = Reader { columns: Columns::read(decoder)?, table, before: Before::default() };
+    let mut reader =
+        Reader { columns: Columns::read(decoder)?, table, before: Before::default(), has_further_fields: false };
     let mut entries = Vec::new();
     let mut metadata_bytes = 0;
     for _ in 0..count {
@@ -22,14 +23,16 @@ pub(super) fn entries(table: &mut TableReader, decoder: &mut Decoder<'_>) -> Res
         entries.push(entry);
         check_metadata_bytes(entries.len(), metadata_bytes)?;
     }
+    let has_further_fields = reader.has_further_fields;
     reader.columns.end()?;
-    Ok(entries)
+    Ok((entries, has_further_fields))
 }
 
 struct Reader<'a, 'b> {
     columns: Columns<Decoder<'a>>,
     table: &'b mut TableReader,
     before: Before,
+    has_further_fields: bool,
 }
 
 impl Reader<'_, '_> {
@@ -38,7 +41,14 @@ impl Reader<'_, '_> {
         let before = std::mem::take(&mut self.before.path);
         let path = self.front_coded(&before)?;
         let kind = self.kind(&path, tag & KIND)?;
-        let attributes = if tag == HARD_LINK { Attributes::default() } else { self.attributes(tag)? };
+        let attributes = match tag & !HAS_FURTHER_FIELD {
+            HARD_LINK => Attributes::default(),
+            tag => self.attributes(tag)?,
+        };
+        if tag & HAS_FURTHER_FIELD != 0 {
+            self.text(FURTHER_FIELD_BYTES_MAX)?;
+            self.has_further_fields = true;
+        }
         self.before.path.clone_from(&path);
         Ok(Entry { path, kind, attributes })
     }
@@ -56,7 +66,8 @@ impl Reader<'_, '_> {
 
     fn kind(&mut self, path: &[u8], kind: u8) -> Result<EntryKind, FormatError> {
         Ok(match kind {
-            DIRECTORY => EntryKind::Directory,
+            DIRECTORY => EntryKind::Directory(Completeness::COMPLETE),
+            INCOMPLETE_DIRECTORY => EntryKind::Directory(self.completeness()?),
             EMPTY | BUNDLED | EXTENTS | LIST => EntryKind::File(self.content(kind)?),
             SYMLINK => EntryKind::Symlink { target: self.text(SYMLINK_BYTES_MAX)? },
             FIFO => EntryKind::Fifo,
@@ -64,8 +75,15 @@ impl Reader<'_, '_> {
             CHAR_DEVICE => EntryKind::CharDevice(self.device()?),
             BLOCK_DEVICE => EntryKind::BlockDevice(self.device()?),
             HARD_LINK => EntryKind::HardLink { to: self.front_coded(path)? },
-            unknown => return Err(FormatError::field(WHAT, "kind", unknown, "0 to 10")),
+            unknown => return Err(FormatError::field(WHAT, "kind", unknown, "0 to 11")),
         })
+    }
+
+    fn completeness(&mut self) -> Result<Completeness, FormatError> {
+        match self.columns.contents.bounded("completeness", u8::MAX.into())? as u8 {
+            0 => Err(FormatError::field(WHAT, "completeness", 0, "at least one reason")),
+            bits => Ok(Completeness::from_bits(bits)),
+        }
     }
 
     fn device(&mut self) -> Result<Device, FormatError> {
@@ -136,8 +154,8 @@ impl Reader<'_, '_> {
         Ok(Attributes {
             uid: varint_u32(decoder, "uid")?,
             gid: varint_u32(decoder, "gid")?,
-            owner: decoder.bytes("owner", NAME_BYTES_MAX as u64)?.to_vec(),
-            group: decoder.bytes("group", NAME_BYTES_MAX as u64)?.to_vec(),
+            owner: decoder.bytes("owner", LABEL_BYTES_MAX as u64)?.to_vec(),
+            group: decoder.bytes("group", LABEL_BYTES_MAX as u64)?.to_vec(),
             flags: varint_u32(decoder, "flags")?,
             ..Attributes::default()
         })

@@ -44,7 +44,11 @@ impl Writer<'_> {
 
     fn kind(&mut self, path: &[u8], kind: &EntryKind) -> u8 {
         match kind {
-            EntryKind::Directory => DIRECTORY,
+            EntryKind::Directory(Completeness::COMPLETE) => DIRECTORY,
+            EntryKind::Directory(completeness) => {
+                self.columns.contents.varint(completeness.bits().into());
+                INCOMPLETE_DIRECTORY
+            }
             EntryKind::File(content) => self.content(content),
             EntryKind::Symlink { target } => {
                 self.text(target);
