@@ -6,16 +6,18 @@ program. It needs Python 3.11, the packages blake3, cryptography and zstandard, 
 recovery identity; no index, no vault, no coordinator. It checks everything that can be checked, and never writes to a
 repository.
 
-    lifeboat_reader.py REPOSITORY --identity FILE                          which snapshots there are
-    lifeboat_reader.py REPOSITORY --identity FILE --host 1 --set system    opens all of the last one, and counts
-          … --snapshot 4be1 --list [--json]      what is in it
-          … --restore DIR                        gives it back, into a new or empty directory
-          … --compare DIR                        is this directory the same, byte by byte, attribute by attribute?
-          … --path srv/mail                      what is below that path only; it stands for the whole tree then
-          … --without-journal                    packs, manifests, envelopes and key objects alone must do
+    lifeboat_reader.py REPOSITORY --identity FILE                             list the snapshots
+    lifeboat_reader.py REPOSITORY --identity FILE --host web1 --set system    read and check all of the newest one
+          … --snapshot 4be1 --list [--json]      list its entries
+          … --restore DIR                        restore it into a new or empty directory
+          … --compare DIR                        compare this directory with it: every byte, every attribute
+          … --path srv/mail                      only this directory or file
+          … --without-journal                    use packs, manifests, envelopes and key objects only
 
-FILE is a recovery kit, or holds a line AGE-SECRET-KEY-1…. Data goes to standard output, talk to standard error. Exit
-code 0: all is well; 1: it cannot be read, or is damaged; 2: wrong usage; 3: something was not given back, or differs.
+FILE is a recovery kit, or holds a line AGE-SECRET-KEY-1… or the 24 words of the kit; with - it is read from standard
+input. Without --snapshot, the newest snapshot that is neither suspect nor a checkpoint is used. Data goes to standard
+output, messages to standard error. Exit code 0: everything was done; 1: it cannot be read, or is damaged; 2: wrong
+usage; 3: something could not be restored, or differs.
 
 The sections: fields, sealing with age, trust file, journal, packs, keys, manifests, tree, the repository as a whole;
 then what can be done with it: list, restore, compare.
@@ -23,6 +25,8 @@ then what can be done with it: list, restore, compare.
 
 import argparse
 import base64
+import dataclasses
+import difflib
 import errno
 import fcntl
 import functools
@@ -37,17 +41,23 @@ import stat
 import struct
 import sys
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from urllib.parse import quote_from_bytes, unquote_to_bytes
 
-import blake3
-import zstandard
-from cryptography.exceptions import InvalidSignature, InvalidTag
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
-from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM, ChaCha20Poly1305
-from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+try:
+    import blake3
+    import zstandard
+    from cryptography.exceptions import InvalidSignature, InvalidTag
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+    from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
+    from cryptography.hazmat.primitives.ciphers.aead import AESGCM, ChaCha20Poly1305
+    from cryptography.hazmat.primitives.hashes import SHA256
+    from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+    MISSING = None
+except ImportError as error:  # `--help` works without them.
+    MISSING = error
 
 
 class Damaged(Exception):
@@ -249,9 +259,8 @@ def hkdf(material, salt, info):
 class Identity:
     """A restore or recovery identity: opens what was sealed to it."""
 
-    def __init__(self, text):
-        prefix, self.secret = bech32_bytes(text)
-        need(prefix == "age-secret-key-" and len(self.secret) == 32, "the identity: not an age X25519 identity")
+    def __init__(self, secret):
+        self.secret = secret
         self.key = X25519PrivateKey.from_private_bytes(self.secret)
         self.public = self.key.public_key().public_bytes_raw()
 
@@ -319,13 +328,57 @@ def age_payload(key, sealed):
     return plaintext
 
 
+def secret_of_identity(text):
+    """The 32 bytes behind AGE-SECRET-KEY-1…"""
+    prefix, secret = bech32_bytes(text)
+    need(prefix == "age-secret-key-" and len(secret) == 32, "the identity: not an age X25519 identity")
+    return secret
+
+
+def secret_of_words(words):
+    """The 32 bytes that 24 words stand for (BIP 39): 256 bits, and 8 bits of their SHA-256. Four letters of a word are
+    enough."""
+    known = WORDS.split()
+    by_start = {word[:4]: number for number, word in enumerate(known)}
+    bits = ""
+    for place, word in enumerate(words, start=1):
+        word = word.lower()
+        number = by_start.get(word[:4])
+        if number is None or not known[number].startswith(word):
+            near = difflib.get_close_matches(word, known, 3)
+            raise Damaged(f"word {place}, {word!r}, is not in the list" + (f"; near: {', '.join(near)}" if near else ""))
+        bits += f"{number:011b}"
+    need(len(words) == 24, f"the identity: {len(words)} words, and 24 are needed")
+    secret = int(bits[:256], 2).to_bytes(32, "big")
+    need(hashlib.sha256(secret).digest()[0] == int(bits[256:], 2), "the words: their checksum is wrong; is the order right?")
+    return secret
+
+
+def words_in(text):
+    """The words of a kit, after `words:` and in the lines that follow it without a colon; or a file of nothing else."""
+    lines = [line.strip() for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#")]
+    begin = next((at for at, line in enumerate(lines) if re.match(r"words\s*:", line, re.I)), None)
+    if begin is None:
+        taken = [] if any(":" in line for line in lines) else lines
+    else:
+        more = lines[begin + 1 :]
+        until = next((at for at, line in enumerate(more) if ":" in line), len(more))
+        taken = [lines[begin].partition(":")[2], *more[:until]]
+    words = [re.sub(r"^\d+[.)]?", "", word) for line in taken for word in line.split()]
+    return [word for word in words if word]
+
+
 def read_identity(path):
     """The identity in a file, and the digest of the trust file if it is a recovery kit."""
-    text = Path(path).read_text()
+    text = sys.stdin.read() if path == "-" else Path(path).read_text()
     identity = re.search(r"^\s*(?:identity\s*:\s*)?(AGE-SECRET-KEY-1[0-9A-Z]+)\s*$", text, re.M | re.I)
-    need(identity, f"{path}: holds no line AGE-SECRET-KEY-1…")
+    words = [] if identity and not re.search(r"^\s*words\s*:", text, re.M | re.I) else words_in(text)
+    need(identity or words, f"{path}: holds neither a line AGE-SECRET-KEY-1… nor the 24 words of a recovery kit")
+    secrets = [secret_of_identity(identity[1])] if identity else []
+    secrets += [secret_of_words(words)] if words else []
+    need(len(set(secrets)) == 1, f"{path}: its identity and its words are not the same one")
     trust = re.search(r"^\s*trust file\s*:\s*([0-9a-f]{64})\s*$", text, re.M | re.I)
-    return Identity(identity[1]), bytes.fromhex(trust[1]) if trust else None
+    return Identity(secrets[0]), bytes.fromhex(trust[1]) if trust else None
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -500,6 +553,8 @@ class Journal:
     def __init__(self, batches, trust_files):
         self.hosts = {}  # number: (name, signing key)
         self.snapshots = {}  # snapshot number: snapshot id
+        self.committed = {}  # snapshot id: when, in nanoseconds since 1970
+        self.suspects = {}  # snapshot id: why it is suspect
         self.head, self.incarnation, self.next_sequence = bytes(32), 0, 1
         self.trust_files, self.in_force = {trust.number: trust for trust in trust_files}, trust_files[0]
         for number, data in enumerate(batches, start=1):
@@ -523,19 +578,24 @@ class Journal:
         fields = Fields(what, records)
         for sequence in range(self.next_sequence, self.next_sequence + count):
             need(fields.u64() == sequence, f"{what}: a record with another sequence")
-            fields.i64(), fields.choice(PRINCIPALS), fields.text(), fields.text(), fields.choice(DECISIONS)
-            self.take_event(sequence, *read_event(fields))
+            time = fields.i64()
+            fields.choice(PRINCIPALS), fields.text(), fields.text(), fields.choice(DECISIONS)
+            self.take_event(sequence, time, *read_event(fields))
         fields.end()
         self.head, self.incarnation, self.next_sequence = hash_of(head), incarnation, self.next_sequence + count
 
-    def take_event(self, sequence, kind, values):
+    def take_event(self, sequence, time, kind, values):
         if kind == 3:
             self.in_force = self.trust_files.get(values[0])
             need(self.in_force and self.in_force.digest == values[1], f"trust file {values[0]}: not the journal's")
         elif kind == 6:
             self.hosts[values[0]] = values[1], values[4]
         elif kind == 13:
-            self.snapshots[sequence] = values[0]
+            self.snapshots[sequence], self.committed[values[0]] = values[0], time
+            if values[6] is not None:
+                self.suspects[values[0]] = values[6]
+        elif kind == 15:
+            self.suspects.pop(self.snapshots.get(values[0]), None)
         elif kind == 14 and values[1] == 3:
             self.snapshots.pop(values[0], None)
 
@@ -1118,15 +1178,41 @@ class Snapshot:
 
     def entries(self):
         """All entries in order, checked; those below the wished path only, with paths from there."""
+        found, elsewhere = not self.below, {}
         for entry in self.all_entries():
             if not self.below:
                 yield entry
             elif is_within(entry.path, self.below):
-                entry.path = entry.path[len(self.below) + 1 :]
-                if entry.kind == HARD_LINK:
-                    need(entry.target.startswith(self.below + b"/"), f"--path: {shown(entry.target)} is not below it")
-                    entry.target = entry.target[len(self.below) + 1 :]
-                yield entry
+                found = True
+                yield self.seen_from_below(entry, elsewhere)
+        need(found, f"there is no {shown(self.below)} in snapshot {self.manifest.id.hex()[:12]}; --list shows what there is")
+
+    def seen_from_below(self, entry, elsewhere):
+        """A copy of an entry with its path from there; a file that is wished alone keeps its name. `elsewhere` are hard
+        links into the rest of the tree: the first one becomes the file, further ones lead to it."""
+        short = lambda path: path[len(self.below) + 1 :]
+        path = short(entry.path)
+        if entry.path == self.below and entry.kind != DIRECTORY:
+            path = entry.path.rpartition(b"/")[2]
+        if entry.kind != HARD_LINK:
+            return dataclasses.replace(entry, path=path)
+        if entry.target.startswith(self.below + b"/"):
+            return dataclasses.replace(entry, path=path, target=short(entry.target))
+        first = elsewhere.setdefault(entry.target, path)
+        if first != path:
+            return dataclasses.replace(entry, path=path, target=first)
+        return dataclasses.replace(self.find(entry.target), path=path)
+
+    def find(self, path):
+        """The entry of a path."""
+        node = self.repository.node(self.root)
+        while node and node.kind != LEAF_NODE:
+            links = (link for last_path, _totals, link in node.members if order(path) <= order(last_path))
+            link = next(links, None)
+            node = link and self.repository.node(link)
+        entry = next((entry for entry in node.members if entry.path == path), None) if node else None
+        need(entry, f"tree: {shown(path)}: a hard link leads to it, and it is not there")
+        return entry
 
     def all_entries(self):
         root = self.repository.node(self.root)
@@ -1519,28 +1605,74 @@ def found_holes(fd, length):
 # The command
 
 
-def choose(manifests, options):
+def choose(repository, options):
     """The snapshot that was asked for; None if nothing was."""
+    manifests = repository.manifests.values()
     if options.snapshot:
-        fitting = [manifest for manifest in manifests if manifest.id.hex().startswith(options.snapshot)]
-        need(len(fitting) == 1, f"{len(fitting)} snapshots begin with {options.snapshot}")
+        fitting = [manifest for manifest in manifests if manifest.id.hex().startswith(options.snapshot.lower())]
+        need(len(fitting) == 1, f"the ids of {len(fitting)} snapshots begin with {options.snapshot}")
         return fitting[0]
     if options.host is None and options.set is None:
         return None
-    wished = lambda m: options.host in (None, m.host) and options.set in (None, m.source_set)
-    # A checkpoint is not the whole of anything: only its id means it, or that there is nothing else.
+    hosts = options.host and hosts_of(repository, options.host)
+    wished = lambda m: (hosts is None or m.host in hosts) and options.set in (None, m.source_set)
     fitting = [manifest for manifest in manifests if wished(manifest)]
-    fitting = [manifest for manifest in fitting if OUTCOMES[manifest.outcome] != "checkpoint"] or fitting
-    need(fitting, "there is no such snapshot")
-    need(len({(m.host, m.source_set) for m in fitting}) == 1, "say both --host and --set: there are several")
-    return max(fitting, key=lambda manifest: manifest.sequence)
+    need(fitting, "there is no such snapshot; without --host and --set all are listed")
+    # A checkpoint is not the whole of anything, and a suspect one lacks what the one before it had.
+    good = [m for m in fitting if why_not(repository, m) is None]
+    need(good, f"none of {len(fitting)} snapshots is good: all are suspect or checkpoints; choose one with --snapshot ID")
+    sets = sorted({(m.host, m.source_set) for m in good})
+    named = ", ".join(f"--host {host} --set {source_set}" for host, source_set in sets)
+    need(len(sets) == 1, f"there are snapshots of several source sets; choose one: {named}")
+    return max(good, key=lambda manifest: manifest.sequence)
 
 
-def print_snapshots(repository, manifests):
-    for manifest in sorted(manifests, key=lambda m: (m.host, m.source_set, m.sequence)):
+def hosts_of(repository, text):
+    """The numbers of the hosts that are meant: a number, or a name that the journal has."""
+    if text.isdecimal():
+        return {int(text)}
+    need(repository.journal, "the names of hosts are in the journal; without it, give a number to --host")
+    named = {number for number, (name, _key) in repository.journal.hosts.items() if name == text}
+    names = ", ".join(sorted({name for name, _key in repository.journal.hosts.values()}))
+    need(named, f"there is no host {text}; there are: {names}")
+    return named
+
+
+def why_not(repository, manifest):
+    """Why a snapshot is not used unless it is named; None if it is good."""
+    suspects = repository.journal.suspects if repository.journal else {}
+    if manifest.id in suspects:
+        return f"SUSPECT: {suspects[manifest.id]}"
+    return "checkpoint" if OUTCOMES[manifest.outcome] == "checkpoint" else None
+
+
+def date_of(repository, manifest):
+    """When a snapshot was committed; without a journal, when its backup began, by its host's clock."""
+    committed = repository.journal.committed if repository.journal else {}
+    time = committed.get(manifest.id, manifest.started)
+    try:
+        return datetime.fromtimestamp(time // 10**9).strftime("%Y-%m-%d %H:%M")
+    except (ValueError, OverflowError, OSError):
+        return "unknown date    "
+
+
+def print_snapshots(repository):
+    manifests = sorted(repository.manifests.values(), key=lambda m: (m.host, m.source_set, m.sequence))
+    for manifest in manifests:
         name = repository.journal.hosts[manifest.host][0] if repository.journal else ""
-        print(f"{manifest.id.hex()} host {manifest.host} {name} {manifest.source_set} {manifest.sequence}: "
-              f"{OUTCOMES[manifest.outcome]}, {manifest.counts[0]} entries, {manifest.counts[2]} bytes")  # fmt: skip
+        state = why_not(repository, manifest) or OUTCOMES[manifest.outcome]
+        print(f"{manifest.id.hex()} {date_of(repository, manifest)} host {manifest.host} {name} {manifest.source_set} "
+              f"{manifest.sequence}: {state}, {manifest.counts[0]} entries, {manifest.counts[2]} bytes")  # fmt: skip
+    say(f"{len(manifests)} snapshots; dates are in this machine's time zone")
+
+
+def check_directory(options):
+    """A wrong directory must not look like a damaged repository."""
+    path = Path(options.repository)
+    need(path.is_dir(), f"{path} is not a directory")
+    kinds = ["packs", "manifests"] + ([] if options.without_journal else ["journal", "trust"])
+    missing = [kind for kind in kinds if not any((path / place / kind).is_dir() for place in ("", "copies"))]
+    need(len(missing) < len(kinds), f"{path} is not a Lifeboat repository: name the directory that holds {', '.join(kinds)}")
 
 
 def read_everything(snapshot):
@@ -1553,13 +1685,17 @@ def read_everything(snapshot):
 
 
 def run(options):
+    check_directory(options)
     identity, kit_trust = read_identity(options.identity)
     repository = Repository(options.repository, identity, kit_trust, options.without_journal)
-    manifest = choose(repository.manifests.values(), options)
+    manifest = choose(repository, options)
     if manifest is None:
         need(not (options.list or options.restore or options.compare), "say which snapshot, with --snapshot or --host")
-        print_snapshots(repository, repository.manifests.values())
+        print_snapshots(repository)
         return 0
+    if not options.json:
+        say(f"snapshot {manifest.id.hex()[:12]} of {date_of(repository, manifest)}, "
+            f"{why_not(repository, manifest) or OUTCOMES[manifest.outcome]}")  # fmt: skip
     snapshot = Snapshot(repository, manifest, unquote_to_bytes(options.path.strip("/")))
     if options.list:
         print_list(snapshot, options.json)
@@ -1579,23 +1715,144 @@ def run(options):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("repository", metavar="REPOSITORY", help="the directory of a repository")
-    parser.add_argument("--identity", required=True, metavar="FILE", help="a recovery kit, or a file with an identity")
+    parser.add_argument("--identity", required=True, metavar="FILE", help="a recovery kit, or a file with an identity or 24 words; - is standard input")
     parser.add_argument("--snapshot", metavar="ID", help="a snapshot, by the first digits of its id")
-    parser.add_argument("--host", type=int, metavar="N", help="the last snapshot of this host")
-    parser.add_argument("--set", metavar="NAME", help="the last snapshot of this source set")
-    parser.add_argument("--path", default="", metavar="PATH", help="only what is below; bytes may be written as %%XX")
+    parser.add_argument("--host", metavar="NAME", help="the newest snapshot of this host, by name or number")
+    parser.add_argument("--set", metavar="NAME", help="the newest snapshot of this source set")
+    parser.add_argument("--path", default="", metavar="PATH", help="only this directory or file; bytes may be written as %%XX")
     parser.add_argument("--without-journal", action="store_true", help="use neither journal nor trust file")
     actions = parser.add_mutually_exclusive_group()
-    actions.add_argument("--list", action="store_true", help="print the entries; every content is read and hashed")
-    actions.add_argument("--restore", metavar="DIR", help="give it back, into a new or empty directory")
+    actions.add_argument("--list", action="store_true", help="list the entries; every content is read and hashed")
+    actions.add_argument("--restore", metavar="DIR", help="restore into this new or empty directory")
     actions.add_argument("--compare", metavar="DIR", help="compare a directory with it")
     parser.add_argument("--json", action="store_true", help="print a list as JSON")
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # Whoever reads a list may stop early.
     try:
-        sys.exit(run(parser.parse_args()))
+        options = parser.parse_args()
+        need(MISSING is None, f"{MISSING}\nhint: Python needs the packages blake3, cryptography and zstandard: python3 -m pip "
+             "install blake3 cryptography zstandard. For a machine without internet, fetch them elsewhere with pip download")  # fmt: skip
+        sys.exit(run(options))
     except (Damaged, OSError) as error:
         say(f"error: {error}")
         sys.exit(1)
+
+
+# The English words of BIP 39, in the order of their numbers.
+WORDS = """
+abandon ability able about above absent absorb abstract absurd abuse access accident account accuse achieve acid
+acoustic acquire across act action actor actress actual adapt add addict address adjust admit adult advance advice
+aerobic affair afford afraid again age agent agree ahead aim air airport aisle alarm album alcohol alert alien all
+alley allow almost alone alpha already also alter always amateur amazing among amount amused analyst anchor ancient
+anger angle angry animal ankle announce annual another answer antenna antique anxiety any apart apology appear apple
+approve april arch arctic area arena argue arm armed armor army around arrange arrest arrive arrow art artefact artist
+artwork ask aspect assault asset assist assume asthma athlete atom attack attend attitude attract auction audit august
+aunt author auto autumn average avocado avoid awake aware away awesome awful awkward axis baby bachelor bacon badge
+bag balance balcony ball bamboo banana banner bar barely bargain barrel base basic basket battle beach bean beauty
+because become beef before begin behave behind believe below belt bench benefit best betray better between beyond
+bicycle bid bike bind biology bird birth bitter black blade blame blanket blast bleak bless blind blood blossom blouse
+blue blur blush board boat body boil bomb bone bonus book boost border boring borrow boss bottom bounce box boy
+bracket brain brand brass brave bread breeze brick bridge brief bright bring brisk broccoli broken bronze broom
+brother brown brush bubble buddy budget buffalo build bulb bulk bullet bundle bunker burden burger burst bus business
+busy butter buyer buzz cabbage cabin cable cactus cage cake call calm camera camp can canal cancel candy cannon canoe
+canvas canyon capable capital captain car carbon card cargo carpet carry cart case cash casino castle casual cat
+catalog catch category cattle caught cause caution cave ceiling celery cement census century cereal certain chair
+chalk champion change chaos chapter charge chase chat cheap check cheese chef cherry chest chicken chief child chimney
+choice choose chronic chuckle chunk churn cigar cinnamon circle citizen city civil claim clap clarify claw clay clean
+clerk clever click client cliff climb clinic clip clock clog close cloth cloud clown club clump cluster clutch coach
+coast coconut code coffee coil coin collect color column combine come comfort comic common company concert conduct
+confirm congress connect consider control convince cook cool copper copy coral core corn correct cost cotton couch
+country couple course cousin cover coyote crack cradle craft cram crane crash crater crawl crazy cream credit creek
+crew cricket crime crisp critic crop cross crouch crowd crucial cruel cruise crumble crunch crush cry crystal cube
+culture cup cupboard curious current curtain curve cushion custom cute cycle dad damage damp dance danger daring dash
+daughter dawn day deal debate debris decade december decide decline decorate decrease deer defense define defy degree
+delay deliver demand demise denial dentist deny depart depend deposit depth deputy derive describe desert design desk
+despair destroy detail detect develop device devote diagram dial diamond diary dice diesel diet differ digital dignity
+dilemma dinner dinosaur direct dirt disagree discover disease dish dismiss disorder display distance divert divide
+divorce dizzy doctor document dog doll dolphin domain donate donkey donor door dose double dove draft dragon drama
+drastic draw dream dress drift drill drink drip drive drop drum dry duck dumb dune during dust dutch duty dwarf
+dynamic eager eagle early earn earth easily east easy echo ecology economy edge edit educate effort egg eight either
+elbow elder electric elegant element elephant elevator elite else embark embody embrace emerge emotion employ empower
+empty enable enact end endless endorse enemy energy enforce engage engine enhance enjoy enlist enough enrich enroll
+ensure enter entire entry envelope episode equal equip era erase erode erosion error erupt escape essay essence estate
+eternal ethics evidence evil evoke evolve exact example excess exchange excite exclude excuse execute exercise exhaust
+exhibit exile exist exit exotic expand expect expire explain expose express extend extra eye eyebrow fabric face
+faculty fade faint faith fall false fame family famous fan fancy fantasy farm fashion fat fatal father fatigue fault
+favorite feature february federal fee feed feel female fence festival fetch fever few fiber fiction field figure file
+film filter final find fine finger finish fire firm first fiscal fish fit fitness fix flag flame flash flat flavor
+flee flight flip float flock floor flower fluid flush fly foam focus fog foil fold follow food foot force forest
+forget fork fortune forum forward fossil foster found fox fragile frame frequent fresh friend fringe frog front frost
+frown frozen fruit fuel fun funny furnace fury future gadget gain galaxy gallery game gap garage garbage garden garlic
+garment gas gasp gate gather gauge gaze general genius genre gentle genuine gesture ghost giant gift giggle ginger
+giraffe girl give glad glance glare glass glide glimpse globe gloom glory glove glow glue goat goddess gold good goose
+gorilla gospel gossip govern gown grab grace grain grant grape grass gravity great green grid grief grit grocery group
+grow grunt guard guess guide guilt guitar gun gym habit hair half hammer hamster hand happy harbor hard harsh harvest
+hat have hawk hazard head health heart heavy hedgehog height hello helmet help hen hero hidden high hill hint hip hire
+history hobby hockey hold hole holiday hollow home honey hood hope horn horror horse hospital host hotel hour hover
+hub huge human humble humor hundred hungry hunt hurdle hurry hurt husband hybrid ice icon idea identify idle ignore
+ill illegal illness image imitate immense immune impact impose improve impulse inch include income increase index
+indicate indoor industry infant inflict inform inhale inherit initial inject injury inmate inner innocent input
+inquiry insane insect inside inspire install intact interest into invest invite involve iron island isolate issue item
+ivory jacket jaguar jar jazz jealous jeans jelly jewel job join joke journey joy judge juice jump jungle junior junk
+just kangaroo keen keep ketchup key kick kid kidney kind kingdom kiss kit kitchen kite kitten kiwi knee knife knock
+know lab label labor ladder lady lake lamp language laptop large later latin laugh laundry lava law lawn lawsuit layer
+lazy leader leaf learn leave lecture left leg legal legend leisure lemon lend length lens leopard lesson letter level
+liar liberty library license life lift light like limb limit link lion liquid list little live lizard load loan
+lobster local lock logic lonely long loop lottery loud lounge love loyal lucky luggage lumber lunar lunch luxury
+lyrics machine mad magic magnet maid mail main major make mammal man manage mandate mango mansion manual maple marble
+march margin marine market marriage mask mass master match material math matrix matter maximum maze meadow mean
+measure meat mechanic medal media melody melt member memory mention menu mercy merge merit merry mesh message metal
+method middle midnight milk million mimic mind minimum minor minute miracle mirror misery miss mistake mix mixed
+mixture mobile model modify mom moment monitor monkey monster month moon moral more morning mosquito mother motion
+motor mountain mouse move movie much muffin mule multiply muscle museum mushroom music must mutual myself mystery myth
+naive name napkin narrow nasty nation nature near neck need negative neglect neither nephew nerve nest net network
+neutral never news next nice night noble noise nominee noodle normal north nose notable note nothing notice novel now
+nuclear number nurse nut oak obey object oblige obscure observe obtain obvious occur ocean october odor off offer
+office often oil okay old olive olympic omit once one onion online only open opera opinion oppose option orange orbit
+orchard order ordinary organ orient original orphan ostrich other outdoor outer output outside oval oven over own
+owner oxygen oyster ozone pact paddle page pair palace palm panda panel panic panther paper parade parent park parrot
+party pass patch path patient patrol pattern pause pave payment peace peanut pear peasant pelican pen penalty pencil
+people pepper perfect permit person pet phone photo phrase physical piano picnic picture piece pig pigeon pill pilot
+pink pioneer pipe pistol pitch pizza place planet plastic plate play please pledge pluck plug plunge poem poet point
+polar pole police pond pony pool popular portion position possible post potato pottery poverty powder power practice
+praise predict prefer prepare present pretty prevent price pride primary print priority prison private prize problem
+process produce profit program project promote proof property prosper protect proud provide public pudding pull pulp
+pulse pumpkin punch pupil puppy purchase purity purpose purse push put puzzle pyramid quality quantum quarter question
+quick quit quiz quote rabbit raccoon race rack radar radio rail rain raise rally ramp ranch random range rapid rare
+rate rather raven raw razor ready real reason rebel rebuild recall receive recipe record recycle reduce reflect reform
+refuse region regret regular reject relax release relief rely remain remember remind remove render renew rent reopen
+repair repeat replace report require rescue resemble resist resource response result retire retreat return reunion
+reveal review reward rhythm rib ribbon rice rich ride ridge rifle right rigid ring riot ripple risk ritual rival river
+road roast robot robust rocket romance roof rookie room rose rotate rough round route royal rubber rude rug rule run
+runway rural sad saddle sadness safe sail salad salmon salon salt salute same sample sand satisfy satoshi sauce
+sausage save say scale scan scare scatter scene scheme school science scissors scorpion scout scrap screen script
+scrub sea search season seat second secret section security seed seek segment select sell seminar senior sense
+sentence series service session settle setup seven shadow shaft shallow share shed shell sheriff shield shift shine
+ship shiver shock shoe shoot shop short shoulder shove shrimp shrug shuffle shy sibling sick side siege sight sign
+silent silk silly silver similar simple since sing siren sister situate six size skate sketch ski skill skin skirt
+skull slab slam sleep slender slice slide slight slim slogan slot slow slush small smart smile smoke smooth snack
+snake snap sniff snow soap soccer social sock soda soft solar soldier solid solution solve someone song soon sorry
+sort soul sound soup source south space spare spatial spawn speak special speed spell spend sphere spice spider spike
+spin spirit split spoil sponsor spoon sport spot spray spread spring spy square squeeze squirrel stable stadium staff
+stage stairs stamp stand start state stay steak steel stem step stereo stick still sting stock stomach stone stool
+story stove strategy street strike strong struggle student stuff stumble style subject submit subway success such
+sudden suffer sugar suggest suit summer sun sunny sunset super supply supreme sure surface surge surprise surround
+survey suspect sustain swallow swamp swap swarm swear sweet swift swim swing switch sword symbol symptom syrup system
+table tackle tag tail talent talk tank tape target task taste tattoo taxi teach team tell ten tenant tennis tent term
+test text thank that theme then theory there they thing this thought three thrive throw thumb thunder ticket tide
+tiger tilt timber time tiny tip tired tissue title toast tobacco today toddler toe together toilet token tomato
+tomorrow tone tongue tonight tool tooth top topic topple torch tornado tortoise toss total tourist toward tower town
+toy track trade traffic tragic train transfer trap trash travel tray treat tree trend trial tribe trick trigger trim
+trip trophy trouble truck true truly trumpet trust truth try tube tuition tumble tuna tunnel turkey turn turtle twelve
+twenty twice twin twist two type typical ugly umbrella unable unaware uncle uncover under undo unfair unfold unhappy
+uniform unique unit universe unknown unlock until unusual unveil update upgrade uphold upon upper upset urban urge
+usage use used useful useless usual utility vacant vacuum vague valid valley valve van vanish vapor various vast vault
+vehicle velvet vendor venture venue verb verify version very vessel veteran viable vibrant vicious victory video view
+village vintage violin virtual virus visa visit visual vital vivid vocal voice void volcano volume vote voyage wage
+wagon wait walk wall walnut want warfare warm warrior wash wasp waste water wave way wealth weapon wear weasel weather
+web wedding weekend weird welcome west wet whale what wheat wheel when where whip whisper wide width wife wild will
+win window wine wing wink winner winter wire wisdom wise wish witness wolf woman wonder wood wool word work world
+worry worth wrap wreck wrestle wrist write wrong yard year yellow you young youth zebra zero zone zoo
+"""
 
 
 if __name__ == "__main__":

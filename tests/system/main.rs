@@ -18,6 +18,7 @@ mod ordered;
 mod overwrite;
 mod owners;
 mod proof;
+mod reader;
 mod recovery;
 mod resume;
 mod selecting;
