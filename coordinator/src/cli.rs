@@ -28,6 +28,7 @@ mod token;
 mod versions;
 
 use crate::config::{self, Config, ConfigError};
+use clap::error::{ContextKind, ContextValue};
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use lifeboat_proto::status::{ErrorClass, Failure};
 use output::Output;
@@ -136,6 +137,39 @@ pub enum Done {
     Whole,
     /// All but what was named.
     WithLosses,
+}
+
+/// Reads the command line, or ends the process with help or an error.
+pub fn parse() -> Cli {
+    Cli::try_parse().unwrap_or_else(|mut error| {
+        let name = match error.get(ContextKind::InvalidSubcommand) {
+            Some(ContextValue::String(name)) => name.clone(),
+            _ => String::new(),
+        };
+        let Some(instead) = instead_of(&name) else { error.exit() };
+        // What is spelt alike is not what was meant.
+        error.remove(ContextKind::SuggestedSubcommand);
+        // If nobody reads it, the exit code says it.
+        let _ = error.print();
+        eprintln!("hint: {instead}");
+        std::process::exit(error.exit_code())
+    })
+}
+
+/// Where to find what other backup programs name like this.
+fn instead_of(name: &str) -> Option<&'static str> {
+    Some(match name {
+        "verify" | "check" | "scrub" => "`lifeboat repository verify` reads and checks every object",
+        "stats" => "`lifeboat repository stats` shows the size of the repository",
+        "status" | "hosts" => "`lifeboat host list` shows each server's last and next backup",
+        "prune" | "forget" | "delete" | "gc" | "compact" => "nothing is deleted yet: there is no retention",
+        "unlock" | "break-lock" => "no lock remains: it is released when the process that holds it ends",
+        "user" | "users" => "only root of this machine may use `lifeboat`; `lifeboat host list` lists the servers",
+        "key" | "keys" | "kit" => "`lifeboat init` creates the keys and prints the recovery kit once",
+        "enrol" | "enroll" | "policy" | "sources" => "this is a command of the agent: `lifeboat-agent` on the server",
+        "log" | "logs" => "`journalctl -u lifeboat` shows the log of the service",
+        _ => return None,
+    })
 }
 
 /// Runs one command and says how it ended.

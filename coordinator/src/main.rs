@@ -1,9 +1,8 @@
 //! `lifeboat`: the coordinator and its command line.
 
-use clap::Parser;
-use lifeboat_coordinator::cli::{self, Cli};
+use lifeboat_coordinator::cli;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    cli::run(Cli::parse())
+    cli::run(cli::parse())
 }

@@ -31,6 +31,20 @@ fn a_wrong_target_of_a_restore_is_named_with_what_to_do() {
 }
 
 #[test]
+fn commands_of_other_programs_lead_to_ours() {
+    let world = World::new();
+    for (name, hint) in
+        [("verify", "`lifeboat repository verify`"), ("prune", "nothing is deleted yet"), ("key", "recovery kit")]
+    {
+        let output = run(&world, &[name]);
+        refused(&output, &["hint: ", hint]);
+        assert_eq!(output.status.code(), Some(2));
+        assert!(!said(&output).contains("similar subcommand"), "{}", said(&output));
+    }
+    refused(&run(&world, &["snapshot"]), &["similar subcommand", "snapshots"]);
+}
+
+#[test]
 fn a_point_in_time_before_all_snapshots_names_the_oldest() {
     let world = World::new();
     world.backed_up();

@@ -79,7 +79,7 @@ fn inv_46_a_place_that_the_host_does_not_allow_is_refused_with_the_line_that_wou
     let arguments = [&world.address(), "--on", "server", "--into", into, "--wait"];
     let before = read_bytes(&world);
     let output = order(&world, &arguments);
-    refused(&output, &["does not allow", &format!("restore = [{into:?}] above the first table")]);
+    refused(&output, &["does not allow", &format!("restore = [\"staging\", {into:?}] above the first table")]);
     world.set_law("restore = \"off\"");
     let off = order(&world, &[&world.address(), "--on", "server", "--wait"]);
     refused(&off, &["allows no restores", "restore = \"staging\" above the first table"]);
