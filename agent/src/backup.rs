@@ -165,6 +165,27 @@ pub fn run(plan: &Plan, around: &Surroundings<'_>) -> Result<Report, BackupError
     })
 }
 
+/// Begins a run; while the coordinator receives as many backups as it can, waits for a place.
+fn begin(plan: &Plan, around: &Surroundings<'_>) -> Result<Box<dyn Run>, BackupError> {
+    let mut is_told = false;
+    loop {
+        match around.uplink.begin(&plan.source_set, &plan.job) {
+            Err(error) if error.busy => {
+                if !std::mem::replace(&mut is_told, true) {
+                    tracing::info!(source_set = plan.source_set, "{error}");
+                }
+            }
+            begun => return Ok(begun?),
+        }
+        for _ in 0..BUSY_PAUSE.as_millis() / STOP_EVERY.as_millis() {
+            if around.stop.load(Ordering::Relaxed) {
+                return Err(BackupError::Stopped);
+            }
+            std::thread::sleep(STOP_EVERY);
+        }
+    }
+}
+
 /// One walk over the source, in as many legs as it takes.
 fn pass(plan: &Plan, around: &Surroundings<'_>, trust_last_tree: bool) -> Result<Growth<Report>, BackupError> {
     let started_ns = around.clock.now_ns();
@@ -184,7 +205,7 @@ fn pass(plan: &Plan, around: &Surroundings<'_>, trust_last_tree: bool) -> Result
     })?;
     let mut jobs = Jobs::new(scan, last, links, sealery.keys(), trust_last_tree, around, &gaps);
     loop {
-        let run = around.uplink.begin(&plan.source_set, &plan.job)?;
+        let run = begin(plan, around)?;
         let ended = leg::walk(plan, around, &sealery, run.as_ref(), &mut jobs, &mut grower, (&gaps, &first_names))?;
         let (root, totals) = match grower.root(run.as_ref())? {
             Growth::Whole(root) => root,
@@ -225,6 +246,11 @@ fn pass(plan: &Plan, around: &Surroundings<'_>, trust_last_tree: bool) -> Result
 
 /// zstd's level: the peers' default, and the best trade on texts and binaries that was measured.
 const COMPRESSION_LEVEL: i32 = 3;
+
+/// So long a backup waits before it asks again for a place among those that are received.
+const BUSY_PAUSE: Duration = Duration::from_secs(5);
+/// So often a waiting backup looks whether it should stop.
+const STOP_EVERY: Duration = Duration::from_millis(100);
 
 enum Committed {
     Stands { snapshot: SnapshotId, number: SnapshotNumber, suspect: Option<String> },

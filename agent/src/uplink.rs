@@ -138,16 +138,18 @@ pub struct UplinkError {
     pub message: String,
     /// Whether the same backup may be tried again soon (the network, a restart), or needs somebody first.
     pub retry: bool,
+    /// Whether the coordinator only has no place now: ask again soon.
+    pub busy: bool,
 }
 
 impl UplinkError {
     /// The connection or the coordinator went away: try again.
     pub fn lost(message: impl Into<String>) -> Self {
-        Self { message: message.into(), retry: true }
+        Self { message: message.into(), retry: true, busy: false }
     }
 
     /// The coordinator refused, and will again.
     pub fn refused(message: impl Into<String>) -> Self {
-        Self { message: message.into(), retry: false }
+        Self { message: message.into(), retry: false, busy: false }
     }
 }

@@ -19,6 +19,12 @@ pub const STATE_DEFAULT: &str = "/var/lib/lifeboat";
 /// When hosts have their turns, unless told otherwise.
 pub const NIGHT_DEFAULT: &str = "01:00-05:00";
 
+/// Memory for the index's cache in MiB, unless told otherwise: enough for some ten million chunks.
+pub const INDEX_CACHE_MIB_DEFAULT: u32 = 128;
+
+/// How many backups are received at once, unless told otherwise. Each takes up to 5 MiB of memory.
+pub const BACKUPS_AT_ONCE_DEFAULT: u32 = 48;
+
 /// The settings cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
@@ -81,6 +87,20 @@ pub struct ConfigFile {
     /// The time zone of the night and of times on the command line; without one, the system's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub time_zone: Option<String>,
+    /// Memory for the index's cache, in MiB.
+    #[serde(default = "index_cache_default")]
+    pub index_cache_mib: u32,
+    /// How many backups are received at once; others wait.
+    #[serde(default = "backups_default")]
+    pub backups_at_once: u32,
+}
+
+fn index_cache_default() -> u32 {
+    INDEX_CACHE_MIB_DEFAULT
+}
+
+fn backups_default() -> u32 {
+    BACKUPS_AT_ONCE_DEFAULT
 }
 
 fn night_default() -> String {
@@ -106,6 +126,10 @@ pub struct Config {
     pub night: Window,
     /// The time zone of the night and of the command line.
     pub time_zone: TimeZone,
+    /// Memory for the index's cache, in MiB.
+    pub index_cache_mib: u32,
+    /// How many backups are received at once.
+    pub backups_at_once: u32,
 }
 
 impl Config {
@@ -166,7 +190,13 @@ impl ConfigFile {
                 wrong("time_zone", name, "is not a time zone of this system, such as Europe/Berlin".to_owned())
             })?,
         };
+        let within = |key, value: u32, least: u32, most: u32| match (least..=most).contains(&value) {
+            true => Ok(value),
+            false => Err(wrong(key, &value.to_string(), format!("is not a number from {least} to {most}"))),
+        };
         Ok(Config {
+            index_cache_mib: within("index_cache_mib", self.index_cache_mib, 8, 65_536)?,
+            backups_at_once: within("backups_at_once", self.backups_at_once, 1, 1_000)?,
             repository: state.join(self.repository),
             credential: state.join(self.credential),
             listen: self.listen,
@@ -184,6 +214,7 @@ impl ConfigFile {
             let value = value.map_or_else(|| format!("# {key} ="), |value| format!("{key} = {}", quoted(&value)));
             format!("# {about}\n{value}\n\n")
         };
+        let number = |key: &str, about: &str, value: u32| format!("# {about}\n{key} = {value}\n\n");
         let shown = |path: &Path| Some(path.to_string_lossy().into_owned());
         [
             "# Settings of this Lifeboat coordinator. After a change: systemctl restart lifeboat\n\n".to_owned(),
@@ -193,6 +224,16 @@ impl ConfigFile {
             line("address", "How servers reach this machine: goes into tokens.", Some(self.address.clone())),
             line("socket", "The local socket for root.", self.socket.as_deref().and_then(shown)),
             line("night", "When servers are backed up, each at a minute of its own.", Some(self.night.clone())),
+            number(
+                "index_cache_mib",
+                "Memory for the index's cache, in MiB: more for many millions of chunks.",
+                self.index_cache_mib,
+            ),
+            number(
+                "backups_at_once",
+                "How many backups are received at once, up to 5 MiB of memory each.",
+                self.backups_at_once,
+            ),
             line("time_zone", "Such as \"Europe/Berlin\"; without it, the system's.", self.time_zone.clone()),
         ]
         .concat()
@@ -234,6 +275,8 @@ mod tests {
             socket: None,
             night: "22:00-02:00".into(),
             time_zone: Some("Europe/Berlin".into()),
+            index_cache_mib: 256,
+            backups_at_once: 7,
         }
     }
 
@@ -249,6 +292,7 @@ mod tests {
         assert_eq!(config.socket, Path::new("/state/lifeboat.sock"));
         assert_eq!(config.night.to_string(), "22:00-02:00");
         assert_eq!(config.time_zone.iana_name(), Some("Europe/Berlin"));
+        assert_eq!((config.index_cache_mib, config.backups_at_once), (256, 7));
     }
 
     #[test]
@@ -268,6 +312,7 @@ mod tests {
         };
         assert!(wrong(|file| file.night = "late".into()).contains("night = \"late\""));
         assert!(wrong(|file| file.time_zone = Some("Europe/Atlantis".into())).contains("Europe/Atlantis"));
+        assert!(wrong(|file| file.backups_at_once = 0).contains("backups_at_once = \"0\" is not a number from 1"));
         assert!(wrong(|file| file.address = "backup".into()).contains("address = \"backup\""));
     }
 

@@ -289,6 +289,8 @@ mod tests {
             socket: None,
             night: "01:00-05:00".into(),
             time_zone: Some("UTC".into()),
+            index_cache_mib: config::INDEX_CACHE_MIB_DEFAULT,
+            backups_at_once: config::BACKUPS_AT_ONCE_DEFAULT,
         }
     }
 

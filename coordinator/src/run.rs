@@ -19,6 +19,11 @@ use std::time::Duration;
 
 /// A run ends after this, whatever it does; a long one commits checkpoints on its way.
 pub const RUN_AGE_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
+/// A run that is silent for longer is not expected to fill a pack together with others.
+const SENDING_PAUSE_MAX: Duration = Duration::from_secs(10);
+/// A run that is silent for longer gives its place among the runs at work to others. Its agent may only be walking over
+/// unchanged files: when it calls again, it is at work again.
+const AT_WORK_PAUSE_MAX: Duration = Duration::from_secs(60);
 /// Of so many runs that ended we remember why, to say so to a late caller.
 const ENDED_MAX: usize = 1024;
 
@@ -37,6 +42,8 @@ pub struct Run {
     pub start_epoch: u64,
     /// When it began, by the monotonic clock.
     pub began: Duration,
+    /// When its agent last called, by the monotonic clock; none if its connection was lost since then.
+    pub heard: Option<Duration>,
     /// Open packs that must be objects before it may commit.
     pub waits: BTreeSet<Ticket>,
     /// Snapshots that must not be purged while it runs: homes of nodes that it relies on.
@@ -56,6 +63,12 @@ pub enum Phase {
     Checking,
     /// The manifest and the batch are being put. Nothing else may end the run until that is known.
     Putting,
+}
+
+impl Run {
+    fn is_heard_within(&self, pause: Duration, now: Duration) -> bool {
+        self.heard.is_some_and(|heard| now.saturating_sub(heard) <= pause)
+    }
 }
 
 /// Why a run ended.
@@ -149,6 +162,7 @@ impl Runs {
             fence: self.last_fence,
             start_epoch,
             began: now,
+            heard: Some(now),
             waits: BTreeSet::new(),
             pins: BTreeSet::new(),
             attempts: 0,
@@ -172,6 +186,20 @@ impl Runs {
                 Some((_, ending)) => Err(RunError::Ended { run, ending: ending.clone() }),
                 None => Err(RunError::Unknown { run }),
             },
+        }
+    }
+
+    /// [`Runs::get`] for a call of the run's agent, which shows that the agent is at work.
+    pub fn call(&mut self, caller: RunRef, now: Duration) -> Result<&mut Run, RunError> {
+        let run = self.get(caller)?;
+        run.heard = Some(now);
+        Ok(run)
+    }
+
+    /// The connection of the run's agent was lost: nobody waits for it until it calls again.
+    pub fn lost_connection(&mut self, caller: RunRef) {
+        if let Ok(run) = self.get(caller) {
+            run.heard = None;
         }
     }
 
@@ -208,9 +236,15 @@ impl Runs {
         self.active.values().filter(old).map(|run| run.id).collect()
     }
 
-    /// Whether any run is still sending, so that a commit may hope to share its pack.
-    pub fn any_sending(&self) -> bool {
-        self.active.values().any(|run| run.phase == Phase::Sending)
+    /// Whether any run is still sending, so that a commit may hope to share its pack. A run whose agent was killed or
+    /// cut off is not.
+    pub fn any_sending(&self, now: Duration) -> bool {
+        self.active.values().any(|run| run.phase == Phase::Sending && run.is_heard_within(SENDING_PAUSE_MAX, now))
+    }
+
+    /// How many runs are at work: each may have some MiB on its way.
+    pub fn at_work(&self, now: Duration) -> usize {
+        self.active.values().filter(|run| run.is_heard_within(AT_WORK_PAUSE_MAX, now)).count()
     }
 
     /// Whether an active run relies on this snapshot (G7).
@@ -278,5 +312,21 @@ mod tests {
         assert_eq!(runs.floor(), Some(5));
         runs.end(&id(2), Ending::Aborted);
         assert_eq!(runs.floor(), Some(7));
+    }
+
+    #[test]
+    fn a_run_whose_agent_is_gone_delays_no_commit_and_keeps_no_place() {
+        let seconds = Duration::from_secs;
+        let mut runs = Runs::default();
+        let lost = caller(runs.begin(id(1), HostId::new(1), "system", 1, seconds(0)));
+        let silent = caller(runs.begin(id(2), HostId::new(2), "system", 1, seconds(0)));
+        assert_eq!((runs.any_sending(seconds(1)), runs.at_work(seconds(1))), (true, 2));
+        runs.lost_connection(lost);
+        assert_eq!((runs.any_sending(seconds(10)), runs.at_work(seconds(10))), (true, 1));
+        assert_eq!((runs.any_sending(seconds(11)), runs.at_work(seconds(11))), (false, 1));
+        assert_eq!((runs.any_sending(seconds(61)), runs.at_work(seconds(61))), (false, 0));
+        runs.call(silent, seconds(62)).unwrap();
+        runs.call(lost, seconds(62)).unwrap();
+        assert_eq!((runs.any_sending(seconds(63)), runs.at_work(seconds(63))), (true, 2), "both are back");
     }
 }

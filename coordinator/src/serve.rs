@@ -70,7 +70,9 @@ pub fn open(config: &Config, anew: bool, report: &mut dyn FnMut(Progress)) -> Re
     let former = trust.trust().log_keys.iter().filter(|key| **key != own).copied().collect();
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
     let parts = Parts { store, clock: clock.clone(), random: Arc::new(SystemRandom), log_key, former_log_keys: former };
-    let settings = repository::Config::new(vault.repository, index);
+    let mut settings = repository::Config::new(vault.repository, index);
+    settings.index_memory.block_cache_bytes = (config.index_cache_mib as usize) << 20;
+    settings.runs_max = config.backups_at_once as usize;
     let coordinator = Coordinator::open(settings, parts, report).map_err(|error| of_open(&error))?;
     if coordinator.catalog(|catalog| catalog.trust_file()) != Some((trust.trust().number, trust.digest())) {
         let problem = "the newest trust file is not the one that the journal names; restore both from one copy";

@@ -178,8 +178,8 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let server = Server::builder()
-        .initial_stream_window_size(limits::STREAM_WINDOW)
-        .initial_connection_window_size(limits::CONNECTION_WINDOW)
+        .initial_stream_window_size(limits::UPLOAD_STREAM_WINDOW)
+        .initial_connection_window_size(limits::UPLOAD_CONNECTION_WINDOW)
         .max_frame_size(limits::FRAME_BYTES_MAX)
         .max_concurrent_streams(CALLS_MAX)
         .http2_keepalive_interval(Some(KEEP_ALIVE))

@@ -48,10 +48,14 @@ pub const JOB_NAME_MAX: usize = 64;
 
 /// How often an agent says that it is alive, at least.
 pub const ALIVE_EVERY: Duration = Duration::from_secs(20);
-/// HTTP/2 window of one stream, in bytes.
+/// HTTP/2 window of one stream for what an agent or a client receives, in bytes.
 pub const STREAM_WINDOW: u32 = 4 << 20;
-/// HTTP/2 window of a connection, in bytes.
+/// HTTP/2 window of a connection, likewise.
 pub const CONNECTION_WINDOW: u32 = 8 << 20;
+/// HTTP/2 window of one stream for what a coordinator receives, in bytes: it has one for each agent that sends.
+pub const UPLOAD_STREAM_WINDOW: u32 = 1 << 20;
+/// HTTP/2 window of a connection, likewise.
+pub const UPLOAD_CONNECTION_WINDOW: u32 = 2 << 20;
 /// Largest HTTP/2 frame, in bytes.
 pub const FRAME_BYTES_MAX: u32 = 256 << 10;
 

@@ -22,7 +22,7 @@ use lifeboat_format::id::ChunkId;
 use lifeboat_proto::convert::backup::Begun as BegunMessage;
 use lifeboat_proto::convert::backup::{Begin, Commit, Committed, Has, Missing, RunHandle, from_bitmap};
 use lifeboat_proto::convert::{ConvertError, UncheckedHead};
-use lifeboat_proto::status::Failure;
+use lifeboat_proto::status::{ErrorClass, Failure};
 use lifeboat_proto::v1;
 use lifeboat_proto::v1::backup_service_client::BackupServiceClient;
 use std::future::Future;
@@ -186,7 +186,7 @@ fn ended(failure: Failure) -> UplinkError {
         true => failure.message,
         false => format!("{}; {}", failure.message, failure.hint),
     };
-    UplinkError { message, retry: failure.class.may_pass() }
+    UplinkError { message, retry: failure.class.may_pass(), busy: failure.class == ErrorClass::Busy }
 }
 
 /// The coordinator's answer, or our own question, is not what the conversation allows.

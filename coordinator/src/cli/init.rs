@@ -105,6 +105,8 @@ fn settings(args: &InitArgs, state: &Path) -> Result<ConfigFile, Failure> {
         socket: None,
         night: config::NIGHT_DEFAULT.to_owned(),
         time_zone: None,
+        index_cache_mib: config::INDEX_CACHE_MIB_DEFAULT,
+        backups_at_once: config::BACKUPS_AT_ONCE_DEFAULT,
     })
 }
 

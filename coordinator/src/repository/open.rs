@@ -35,6 +35,8 @@ pub struct Config {
     pub pack_bytes: u64,
     /// So many bytes may be on their way to the open packs.
     pub under_way_bytes: usize,
+    /// So many runs may be at work at once: each takes up to 5 MiB of memory. Others wait.
+    pub runs_max: usize,
     /// So long a commit waits to share its pack, while other runs send.
     pub share_wait: Duration,
 }
@@ -48,6 +50,7 @@ impl Config {
             index_memory: IndexMemory::SMALL,
             pack_bytes: 64 << 20,
             under_way_bytes: 32 << 20,
+            runs_max: 48,
             share_wait: Duration::from_secs(2),
         }
     }

@@ -39,6 +39,12 @@ pub enum BeginError {
         /// The host.
         host: HostId,
     },
+    /// As many runs as there may be are at work.
+    #[error("the coordinator is receiving {runs} backups, and takes no more at once; this one has to wait")]
+    Busy {
+        /// How many are at work.
+        runs: usize,
+    },
     /// The journal stands still.
     #[error(transparent)]
     Fact(#[from] FactError),
@@ -62,14 +68,18 @@ impl Coordinator {
         if !state.catalog.host(host).is_some_and(|host| host.state == HostState::Active) {
             return Err(BeginError::HostNotActive { host });
         }
+        let now = self.shared.clock.monotonic();
         let earlier = state.runs.of(host, source_set).map(|run| run.id);
+        let runs = state.runs.at_work(now);
+        if earlier.is_none() && runs >= self.config.runs_max {
+            return Err(BeginError::Busy { runs });
+        }
         if let Some(earlier) = earlier {
             state.runs.end(&earlier, Ending::Superseded);
         }
         let start_epoch = self.shared.index.epoch()?;
         let mut name = [0; RunId::BYTES];
         self.shared.random.fill(&mut name);
-        let now = self.shared.clock.monotonic();
         let run = state.runs.begin(RunId::from_bytes(name), host, source_set, start_epoch, now);
         let (run, fence) = (run.id, run.fence);
         let (next_sequence, previous) = state.next_of(host, source_set);
@@ -90,6 +100,12 @@ impl Coordinator {
             self.shared.index.forget_run(&caller.run)?;
         }
         Ok(())
+    }
+
+    /// The connection on which a run sent was lost. The run stays: its agent may come back to it.
+    pub fn lost_connection(&self, caller: RunRef) {
+        self.shared.lock().runs.lost_connection(caller);
+        self.shared.changed.notify_all();
     }
 
     /// Ends the runs that are older than they may be.

@@ -148,7 +148,7 @@ impl Coordinator {
     /// Only one commit of a run at a time.
     fn begin_checking(&self, caller: RunRef, manifest: &Manifest) -> Result<(), CommitError> {
         let mut state = self.shared.lock();
-        if state.runs.get(caller)?.phase != Phase::Sending {
+        if state.runs.call(caller, self.shared.clock.monotonic())?.phase != Phase::Sending {
             return Err(RunError::Committing { run: caller.run }.into());
         }
         self.check_manifest(&mut state, caller, manifest)?;
@@ -223,7 +223,7 @@ impl Coordinator {
                 return Ok(());
             }
             let left = deadline.saturating_duration_since(Instant::now());
-            let share = !left.is_zero() && runs.any_sending();
+            let share = !left.is_zero() && runs.any_sending(self.shared.clock.monotonic());
             if !share {
                 for ticket in waits {
                     open.close(ticket).map_or(Ok(()), |holds| self.spool().close(holds, ticket))?;

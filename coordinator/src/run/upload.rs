@@ -110,7 +110,7 @@ impl Coordinator {
         {
             let mut state = self.shared.lock();
             let State { runs, open, .. } = &mut *state;
-            let run = runs.get(caller)?;
+            let run = runs.call(caller, self.shared.clock.monotonic())?;
             for (have, id) in have.iter_mut().zip(ids) {
                 if let Offer::Open(ticket) = offer(caller.host, open.chunk(id), None) {
                     run.waits.insert(ticket);
@@ -159,6 +159,7 @@ impl Coordinator {
         nodes: Vec<IncomingNode>,
     ) -> Result<Vec<Refused>, UploadError> {
         chunks.iter().try_for_each(check_chunk)?;
+        self.shared.lock().runs.call(caller, self.shared.clock.monotonic())?;
         let bytes = chunks.iter().map(|chunk| chunk.sealed.len()).sum();
         let mut permit = self.spool().reserve(bytes);
         for chunk in chunks {

@@ -114,7 +114,7 @@ async fn receive(
 ) -> Result<(), Status> {
     let mut run = None;
     let mut expected = 1;
-    while let Some(message) = messages.message().await? {
+    while let Some(message) = next(context, run, &mut messages).await? {
         let upload = Upload::try_from(message)?;
         let caller = match (run, upload.handle) {
             (None, Some(handle)) => *run.insert(run_of(host, handle)),
@@ -138,6 +138,24 @@ async fn receive(
         }
     }
     Ok(())
+}
+
+/// The next message; if the connection is lost, nobody waits for the run any more.
+async fn next(
+    context: &Arc<Context>,
+    run: Option<RunRef>,
+    messages: &mut Streaming<v1::UploadRequest>,
+) -> Result<Option<v1::UploadRequest>, Status> {
+    let message = messages.message().await;
+    if let (Err(_), Some(run)) = (&message, run) {
+        let context = context.clone();
+        blocking(move || {
+            context.coordinator.lost_connection(run);
+            Ok(())
+        })
+        .await?;
+    }
+    message
 }
 
 fn chunk(up: ChunkUp) -> IncomingChunk {

@@ -71,6 +71,7 @@ pub fn of_begin(error: &BeginError) -> Failure {
     let class = match error {
         BeginError::SourceSet { .. } => ErrorClass::Usage,
         BeginError::HostNotActive { .. } => ErrorClass::Refused,
+        BeginError::Busy { .. } => ErrorClass::Busy,
         BeginError::Fact(error) => class_of_fact(error),
         _ => ErrorClass::Internal,
     };

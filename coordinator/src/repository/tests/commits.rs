@@ -1,11 +1,11 @@
 //! What a commit is, and who may do it.
 
 use super::lab::*;
-use crate::repository::Coordinator;
+use crate::repository::{BeginError, Coordinator};
 use crate::run::RunError;
 use crate::run::commit::{CommitAnswer, CommitError};
 use crate::run::upload::{IncomingChunk, UploadError};
-use crate::run::{Ending, RUN_AGE_MAX};
+use crate::run::{Ending, RUN_AGE_MAX, RunRef};
 use crate::store::faulty::Call;
 use crate::store::{ObjectKind, Put};
 
@@ -162,4 +162,18 @@ fn two_runs_that_end_together_share_a_pack() {
         b.commit(&nodes_b[nodes_b.len() - 1]);
     });
     assert_eq!(packs(&lab).len(), 2, "one for chunks, one for nodes");
+}
+
+#[test]
+fn inv_67_no_more_runs_are_at_work_than_there_may_be_and_a_lost_one_gives_its_place_away() {
+    let lab = Lab::new();
+    let mut coordinator = lab.open();
+    coordinator.config.runs_max = 1;
+    let a = Agent::begin(&coordinator, A);
+    assert!(matches!(coordinator.begin(B, "system"), Err(BeginError::Busy { runs: 1 })));
+    let again = coordinator.begin(A, "system").unwrap();
+    let b = coordinator.begin(B, "system");
+    assert!(b.is_err(), "the same source set begins again in its own place");
+    coordinator.lost_connection(RunRef { run: again.run, fence: again.fence, ..a.caller });
+    assert!(coordinator.begin(B, "system").is_ok());
 }
