@@ -3,7 +3,7 @@
 //! It holds the content keys; the coordinator never does. In reading order: `policy` is what this host allows, `state`
 //! and `identity` who it is, `connection` how it reaches its coordinator; `backup` is one backup from top to bottom
 //! and `uplink` what it asks of the coordinator; `walk` finds entries, `metadata` reads what is known of them;
-//! `restore` writes them again.
+//! `restore` writes them again. `patterns` says which paths a rule is about.
 
 pub mod backup;
 pub mod capabilities;
@@ -21,6 +21,7 @@ pub mod identity;
 pub mod job;
 pub mod local_tree;
 pub mod metadata;
+pub mod patterns;
 pub mod policy;
 pub mod program;
 pub mod restore;

@@ -2,7 +2,9 @@
 
 use super::{ByteRate, ByteSize, Limits, Policy, PolicyError, RestoreMode, STAGING, SourceSet, TrustRule};
 use crate::backup::budget::MEMORY_MIN;
+use crate::patterns::Patterns;
 use lifeboat_proto::convert::SourceSetName;
+use lifeboat_proto::status::with_causes;
 use serde::Deserialize;
 use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
 use serde::de::{Deserializer, Error, MapAccess, SeqAccess, Visitor};
@@ -237,6 +239,9 @@ pub fn read(text: &str) -> Result<Policy, PolicyError> {
             format!("{:?} would take back in; what is never backed up has no exception", never.get_ref()),
         ));
     }
+    for never in &document.never {
+        Patterns::new([never.get_ref()]).map_err(|error| at(never.span(), with_causes(&error)))?;
+    }
     if let Some(memory) = document.limits.memory.as_ref().filter(|memory| memory.get_ref().0 < MEMORY_MIN) {
         let problem =
             format!("{} of memory is too little for a backup, {} is the least", memory.get_ref(), ByteSize(MEMORY_MIN));
@@ -277,6 +282,7 @@ fn source_set(table: SetTable, hooks: &BTreeMap<String, Vec<String>>) -> Result<
             return Err((Some(hook.span()), format!("there is no hook {:?} under [hooks]", hook.get_ref())));
         }
     }
+    Patterns::new(&table.exclude).map_err(|error| (None, with_causes(&error)))?;
     for name in table.commands.keys() {
         let text = name.get_ref();
         if text.is_empty() || text.len() > 200 || text.contains(['/', '\0']) || text.starts_with('.') {

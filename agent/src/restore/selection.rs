@@ -1,11 +1,8 @@
 //! Which entries of a tree are restored, and to which path below the target. Pure.
 
-use ignore::gitignore::{Gitignore, GitignoreBuilder};
+use crate::patterns::{PatternError, Patterns};
 use lifeboat_format::tree::{compare_paths, is_within};
 use std::cmp::Ordering;
-use std::ffi::OsStr;
-use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
 
 /// Paths of the tree, with all below them, and what of that is left out.
 #[derive(Debug, Clone)]
@@ -13,21 +10,16 @@ pub struct Selection {
     /// In the order of their places in the target; none lies within another.
     roots: Vec<Vec<u8>>,
     strip: usize,
-    include: Option<Gitignore>,
-    exclude: Gitignore,
+    include: Option<Patterns>,
+    exclude: Patterns,
 }
 
 /// A selection that makes no sense.
 #[derive(Debug, thiserror::Error)]
 pub enum SelectionError {
-    /// A pattern that gitignore does not know.
-    #[error("cannot understand the pattern {pattern:?}")]
-    Pattern {
-        /// The pattern.
-        pattern: String,
-        /// What is wrong with it.
-        source: ignore::Error,
-    },
+    /// A pattern that can never match.
+    #[error(transparent)]
+    Pattern(#[from] PatternError),
     /// Two paths would get the same place.
     #[error("without its first {strip} parts {one:?} comes into the place of {other:?}: restore them apart")]
     Overlap {
@@ -82,14 +74,14 @@ impl Selection {
                 return Err(SelectionError::Overlap { strip, one: shown(&pair[1]), other: shown(&pair[0]) });
             }
         }
-        let include = if include.is_empty() { None } else { Some(compile(include)?) };
-        Ok(Self { roots, strip, include, exclude: compile(exclude)? })
+        let include = if include.is_empty() { None } else { Some(Patterns::new(include)?) };
+        Ok(Self { roots, strip, include, exclude: Patterns::new(exclude)? })
     }
 
     /// One entry of the tree: a directory, whose place the target takes, or something else, which keeps its name.
     pub fn one(path: Vec<u8>, is_directory: bool) -> Self {
         let strip = Self::depth(&path, is_directory);
-        Self { roots: vec![path], strip, include: None, exclude: Gitignore::empty() }
+        Self { roots: vec![path], strip, include: None, exclude: Patterns::default() }
     }
 
     /// How many parts are left out where one entry of the tree is restored.
@@ -131,13 +123,12 @@ impl Selection {
         if path.is_empty() {
             return if self.include.is_none() { Fate::Restored } else { Fate::Way };
         }
-        let as_path = Path::new(OsStr::from_bytes(path));
-        if self.exclude.matched(as_path, is_directory).is_ignore() {
+        if self.exclude.matches(path, is_directory) {
             return Fate::LeftOut;
         }
         match &self.include {
             None => Fate::Restored,
-            Some(include) if include.matched_path_or_any_parents(as_path, is_directory).is_ignore() => Fate::Restored,
+            Some(include) if include.matches_within(path, is_directory) => Fate::Restored,
             Some(_) if is_directory => Fate::Way,
             Some(_) => Fate::LeftOut,
         }
@@ -145,9 +136,8 @@ impl Selection {
 
     /// Whether an entry that is no directory is restored, wherever it is.
     pub fn has(&self, path: &[u8]) -> bool {
-        let as_path = Path::new(OsStr::from_bytes(path));
         self.roots.iter().any(|root| is_within(path, root))
-            && !self.exclude.matched_path_or_any_parents(as_path, false).is_ignore()
+            && !self.exclude.matches_within(path, false)
             && self.fate(path, false) == Fate::Restored
     }
 }
@@ -163,15 +153,6 @@ fn without(path: &[u8], strip: usize) -> Option<Vec<u8>> {
         Ordering::Equal => Some(Vec::new()),
         Ordering::Greater => Some(path.split(|byte| *byte == b'/').skip(strip).collect::<Vec<_>>().join(&b'/')),
     }
-}
-
-fn compile(patterns: &[String]) -> Result<Gitignore, SelectionError> {
-    let mut builder = GitignoreBuilder::new("");
-    for pattern in patterns {
-        let wrong = |source| SelectionError::Pattern { pattern: pattern.clone(), source };
-        builder.add_line(None, pattern).map_err(wrong)?;
-    }
-    builder.build().map_err(|source| SelectionError::Pattern { pattern: patterns.join("\n"), source })
 }
 
 #[cfg(test)]
@@ -234,6 +215,9 @@ mod tests {
         assert_eq!(all.fate(b"srv/www", true), Fate::Restored);
         assert_eq!(all.fate(b"srv/www/deep/file", false), Fate::Restored);
         assert!(all.has(b"etc/a.conf") && !all.has(b"etc/old/a.conf") && !all.has(b"etc/a.txt"));
-        assert!(selection(&[""], 0, &["a{"], &[]).is_err() || selection(&[""], 0, &["[z-a]"], &[]).is_err());
+        assert!(!all.has(b"etc/old/deep/a.conf"), "a directory that is left out is left out with all in it");
+        let braces = selection(&[""], 0, &["a{"], &[]).unwrap();
+        assert_eq!(braces.fate(b"a{", false), Fate::Restored, "a brace is a brace");
+        assert!(matches!(selection(&[""], 0, &["[z-a]"], &[]), Err(SelectionError::Pattern(_))));
     }
 }

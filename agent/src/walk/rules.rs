@@ -3,12 +3,10 @@
 use super::file_system::FileSystemKind;
 use super::plan::tree_path;
 use super::stat::Stat;
-use ignore::gitignore::{Gitignore, GitignoreBuilder};
+use crate::patterns::{PatternError, Patterns};
 use lifeboat_format::tree::is_within;
 use rustix::fs::{Mode, OFlags, openat};
-use std::ffi::OsStr;
 use std::os::fd::AsFd;
-use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 /// A directory with a file of this name, that begins with these bytes, says that it can be made again
@@ -19,14 +17,9 @@ const CACHE_TAG: &[u8; 43] = b"Signature: 8a477f597d28d172789f06886806bc55";
 /// A rule that makes no sense.
 #[derive(Debug, thiserror::Error)]
 pub enum RulesError {
-    /// A pattern that gitignore does not know.
-    #[error("cannot understand the exclude pattern {pattern:?}")]
-    Pattern {
-        /// The pattern.
-        pattern: String,
-        /// What is wrong with it.
-        source: ignore::Error,
-    },
+    /// An exclude pattern that can never match.
+    #[error(transparent)]
+    Pattern(#[from] PatternError),
     /// A path that could mean several things, or everything.
     #[error("cannot leave out {path:?}: needs an absolute path without \"..\", below /")]
     Path {
@@ -51,7 +44,7 @@ pub struct Rules {
     /// Leave out what carries the nodump flag.
     pub skip_nodump: bool,
     never: Vec<Vec<u8>>,
-    patterns: Gitignore,
+    patterns: Patterns,
 }
 
 impl Rules {
@@ -67,7 +60,7 @@ impl Rules {
             skip_caches: false,
             skip_nodump: false,
             never: never.iter().map(|path| never_path(path)).collect::<Result<_, _>>()?,
-            patterns: compile(patterns)?,
+            patterns: Patterns::new(patterns)?,
         })
     }
 
@@ -75,7 +68,7 @@ impl Rules {
     pub fn excludes(&self, path: &[u8], stat: &Stat) -> bool {
         self.never.iter().any(|never| is_within(path, never))
             || self.skip_nodump && stat.nodump
-            || self.patterns.matched(Path::new(OsStr::from_bytes(path)), stat.is_directory()).is_ignore()
+            || self.patterns.matches(path, stat.is_directory())
     }
 
     /// Whether the content of such a file system is left out where it is mounted.
@@ -96,15 +89,6 @@ impl Rules {
 
 fn never_path(path: &Path) -> Result<Vec<u8>, RulesError> {
     tree_path(path).filter(|path| !path.is_empty()).ok_or_else(|| RulesError::Path { path: path.to_owned() })
-}
-
-fn compile(patterns: &[String]) -> Result<Gitignore, RulesError> {
-    let mut builder = GitignoreBuilder::new("/");
-    for pattern in patterns {
-        let wrong = |source| RulesError::Pattern { pattern: pattern.clone(), source };
-        builder.add_line(None, pattern).map_err(wrong)?;
-    }
-    builder.build().map_err(|source| RulesError::Pattern { pattern: patterns.join("\n"), source })
 }
 
 fn is_cache(directory: impl AsFd) -> rustix::io::Result<bool> {

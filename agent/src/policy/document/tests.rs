@@ -82,6 +82,8 @@ fn what_could_mean_anything_is_an_error_with_its_line() {
         (2, "sources = {}\nlimits = { processors = 0 }"),
         (1, "sources = {"),
         (2, "sources = {}\nnever = [\"!/etc\"]"),
+        (2, "sources = {}\nnever = [\"*.[key\"]"),
+        (1, "[sources.a]\npaths = [\"/a\"]\nexclude = [\"[[:digits:]]\"]"),
     ] {
         assert_eq!(problem(text).0, line, "{text}: {}", problem(text).1);
     }
