@@ -8,6 +8,7 @@ mod enrol;
 mod output;
 mod policy;
 mod run;
+mod signals;
 mod sources;
 mod status;
 

@@ -12,22 +12,23 @@ mod systemd;
 use crate::backup::Progress;
 use crate::connection::{back_off, explain_transport};
 use crate::error::AgentError;
+use crate::hooks::AfterHooks;
 use crate::host::Host;
 use crate::restore;
 use conversation::Conversation;
 use lifeboat_proto::convert::control::{Hello, JobOrder, JobReport, What};
 use lifeboat_proto::convert::{JobName, SourceSetName};
-use lifeboat_proto::status::Failure;
+use lifeboat_proto::status::{Failure, with_causes};
 use orders::{Action, Job, Orders};
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::sync::{mpsc, watch};
 use tonic::transport::Channel;
 
 /// How long what runs has to end after it was asked to stop.
-const STOP_TIME: Duration = Duration::from_secs(45);
+const STOP_TIME: Duration = Duration::from_secs(30);
 /// A conversation that lasted so long was a good one: the next failure counts as the first.
 const GOOD_AFTER: Duration = Duration::from_secs(60);
 /// Reports of so long ago have arrived if the conversation still stands.
@@ -50,6 +51,8 @@ pub struct Task {
     pub progress: Progress,
     /// How far a restore is.
     pub restored: restore::Progress,
+    /// The hooks that are to run when the backup ends, until somebody runs them.
+    after_hooks: Mutex<Option<AfterHooks>>,
 }
 
 impl Task {
@@ -57,6 +60,20 @@ impl Task {
     pub fn stop(&self) {
         self.stop.store(true, Ordering::Relaxed);
         self.restored.stop();
+    }
+
+    /// From now on, however the backup ends, these hooks are to be run.
+    pub fn owe(&self, hooks: AfterHooks) {
+        *self.after_hooks.lock().unwrap_or_else(PoisonError::into_inner) = Some(hooks);
+    }
+
+    /// Runs the hooks after the backup, unless that was done; returns which of them failed, and how.
+    pub fn run_after_hooks(&self) -> Vec<String> {
+        let hooks = self.after_hooks.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let failed = hooks.map(AfterHooks::run).unwrap_or_default();
+        let failed: Vec<_> = failed.iter().map(|error| with_causes(error)).collect();
+        failed.iter().for_each(|problem| tracing::error!(problem, "a hook after the backup failed"));
+        failed
     }
 }
 
@@ -278,12 +295,27 @@ impl Daemon {
         while !self.orders.running().is_empty() {
             let Ok(Some(report)) = tokio::time::timeout_at(end, self.ended.recv()).await else {
                 tracing::warn!("what runs does not stop; what it sent or wrote stays");
+                self.give_up().await;
                 break;
             };
             self.has_ended(report.clone());
             reports.push(report);
         }
         reports
+    }
+
+    /// Does for the backups that do not stop what must be done after them: hooks, and removal of what commands wrote.
+    async fn give_up(&self) {
+        let (tasks, commands) = (self.tasks.values().cloned().collect::<Vec<_>>(), self.host.state.commands());
+        let end = move || {
+            tasks.iter().for_each(|task| drop(task.run_after_hooks()));
+            crate::state::remove_content(&commands)
+        };
+        match tokio::task::spawn_blocking(end).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::error!(%error, "cannot remove the output of commands; the next start does"),
+            Err(error) => tracing::error!(%error, "the hooks after a backup could not be run"),
+        }
     }
 
     fn has_ended(&mut self, report: JobReport) -> Vec<Action> {

@@ -1,12 +1,13 @@
 //! Hooks before and after a backup: freeze a database, take a file-system snapshot, thaw.
 //!
 //! Orders and source sets only name them; what they run stands in the local policy (INV-46). If one before the backup
-//! fails, there is no backup: what it would have frozen is not. Those after it run whatever happened.
+//! fails, there is no backup: what it would have frozen is not. Those after it run whatever happened, also when the
+//! backup is interrupted or does not end: they undo what those before it did.
 
 use crate::policy::Policy;
-use crate::program::{self, ProgramError};
-use std::fs::OpenOptions;
-use std::path::Path;
+use crate::program::{self, Bounds, Output, ProgramError};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
 
 /// A hook that failed.
 #[derive(Debug, thiserror::Error)]
@@ -27,24 +28,39 @@ pub enum HookError {
     },
 }
 
-/// Runs these hooks in order, until one fails.
-pub fn run_before(names: &[String], policy: &Policy, scratch: &Path) -> Result<(), HookError> {
-    names.iter().try_for_each(|name| run(name, policy, scratch))
+/// Runs these hooks in order, until one fails or `stop` is set.
+pub fn run_before(names: &[String], policy: &Policy, scratch: &Path, stop: &AtomicBool) -> Result<(), HookError> {
+    names.iter().try_for_each(|name| run(name, policy, scratch, stop))
 }
 
-/// Runs all these hooks in order. What failed is told, and stops none.
-pub fn run_after(names: &[String], policy: &Policy, scratch: &Path) -> Vec<HookError> {
-    names.iter().filter_map(|name| run(name, policy, scratch).err()).collect()
+/// The hooks that are still to run after a backup.
+#[derive(Debug)]
+pub struct AfterHooks {
+    names: Vec<String>,
+    policy: Policy,
+    scratch: PathBuf,
 }
 
-fn run(name: &str, policy: &Policy, scratch: &Path) -> Result<(), HookError> {
+impl AfterHooks {
+    /// These hooks, as the policy defines them now.
+    pub fn new(names: &[String], policy: &Policy, scratch: PathBuf) -> Self {
+        Self { names: names.to_vec(), policy: policy.clone(), scratch }
+    }
+
+    /// Runs all of them in order. One that fails stops none; nothing but their time limit does.
+    pub fn run(self) -> Vec<HookError> {
+        let stop = AtomicBool::new(false);
+        self.names.iter().filter_map(|name| run(name, &self.policy, &self.scratch, &stop).err()).collect()
+    }
+}
+
+fn run(name: &str, policy: &Policy, scratch: &Path, stop: &AtomicBool) -> Result<(), HookError> {
     let Some(words) = policy.hooks.get(name) else {
         return Err(HookError::Unknown { name: name.to_owned() });
     };
-    let failed = |source| HookError::Failed { name: name.to_owned(), source };
-    let nowhere = OpenOptions::new().write(true).open("/dev/null");
-    let nowhere = nowhere.map_err(|source| failed(ProgramError::Output { program: name.to_owned(), source }))?;
-    program::run(words, policy.limits.command_time, nowhere, scratch).map_err(failed)
+    let bounds = Bounds { time: policy.limits.command_time, stop, scratch };
+    program::run(words, Output::Discarded, &bounds)
+        .map_err(|source| HookError::Failed { name: name.to_owned(), source })
 }
 
 #[cfg(test)]
@@ -62,11 +78,10 @@ mod tests {
         .parse()
         .unwrap();
         let names = ["fail", "mark", "gone"].map(str::to_owned);
-        assert!(
-            matches!(run_before(&names, &policy, scratch.path()), Err(HookError::Failed { name, .. }) if name == "fail")
-        );
+        let before = run_before(&names, &policy, scratch.path(), &AtomicBool::new(false));
+        assert!(matches!(before, Err(HookError::Failed { name, .. }) if name == "fail"));
         assert!(!mark.exists());
-        assert_eq!(run_after(&names, &policy, scratch.path()).len(), 2);
+        assert_eq!(AfterHooks::new(&names, &policy, scratch.path().to_owned()).run().len(), 2);
         assert!(mark.exists());
     }
 }

@@ -8,7 +8,7 @@ mod report;
 mod restore;
 
 pub(crate) use plan::proof as proof_plan;
-pub use report::gap_lines;
+pub use report::{ended, gap_lines};
 
 use crate::backup::{self, BackupError, Report, Surroundings};
 use crate::clock::SystemClock;
@@ -18,7 +18,7 @@ use crate::connection::uplink::GrpcUplink;
 use crate::daemon::orders::{Job, Work};
 use crate::daemon::{Task, Worker};
 use crate::error::AgentError;
-use crate::hooks;
+use crate::hooks::{self, AfterHooks};
 use crate::host::Host;
 use crate::policy::{Policy, SourceSet};
 use lifeboat_proto::convert::SourceSetName;
@@ -26,6 +26,7 @@ use lifeboat_proto::convert::control::JobReport;
 use lifeboat_proto::status::ErrorClass;
 use std::error::Error;
 use std::io;
+use std::sync::atomic::Ordering;
 use tokio::runtime::Handle;
 
 /// The whole way from the policy to a snapshot, over the network.
@@ -59,19 +60,25 @@ impl Pipeline {
         let policy = host.policy()?;
         let set = policy.source_set(name)?;
         let scratch = host.state.scratch();
-        let made = hooks::run_before(&set.before, &policy, &scratch)
+        task.owe(AfterHooks::new(&set.after, &policy, scratch.clone()));
+        let _also_after_a_panic = Owed(task);
+        let made = hooks::run_before(&set.before, &policy, &scratch, &task.stop)
             .map_err(|error| {
                 AgentError::because(ErrorClass::Refused, format!("nothing of {name} was backed up"), error)
                     .hint("the hook's own words stand in the agent's log")
             })
             .and_then(|()| self.run(host, &policy, name, set, job, task));
-        let after = hooks::run_after(&set.after, &policy, &scratch);
-        let after: Vec<_> = after.iter().map(|error| lifeboat_proto::status::with_causes(error)).collect();
-        after.iter().for_each(|problem| tracing::warn!(problem, "a hook after the backup failed"));
-        made.map(|mut made| {
-            made.notes.extend(after);
-            made
-        })
+        let after = task.run_after_hooks();
+        match made {
+            Ok(mut made) => {
+                made.notes.extend(after);
+                Ok(made)
+            }
+            Err(mut error) => {
+                error.message = std::iter::once(error.message).chain(after).collect::<Vec<_>>().join("; ");
+                Err(error)
+            }
+        }
     }
 
     fn run(
@@ -83,7 +90,10 @@ impl Pipeline {
         job: &str,
         task: &Task,
     ) -> Result<Made, AgentError> {
-        let output = CommandOutput::collect(&host.state, name.as_str(), set, policy.limits.command_time)?;
+        let output = CommandOutput::collect(&host.state, name.as_str(), set, policy.limits.command_time, &task.stop)?;
+        if task.stop.load(Ordering::Relaxed) {
+            return Err(failed(name, BackupError::Stopped));
+        }
         let plan = plan::plan(host, policy, name, set, job, &output)?;
         let dialer = host.dialer().map_err(|error| error.explain())?;
         let channel = self.runtime.block_on(dialer.connect()).map_err(|error| explain_transport(&error))?;
@@ -93,6 +103,15 @@ impl Pipeline {
         let around = Surroundings { uplink: &uplink, clock: &clock, progress: &task.progress, stop: &task.stop };
         let report = backup::run(&plan, &around).map_err(|error| failed(name, error))?;
         Ok(Made { report, notes: Vec::new() })
+    }
+}
+
+/// Runs the hooks after a backup when the thread that does it ends, however it ends.
+struct Owed<'a>(&'a Task);
+
+impl Drop for Owed<'_> {
+    fn drop(&mut self) {
+        self.0.run_after_hooks();
     }
 }
 

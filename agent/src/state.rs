@@ -115,6 +115,16 @@ impl StateDir {
         Ok(StateLock { _file: file })
     }
 
+    /// Removes what an agent that was killed left behind: output of commands, such as a dump of a database, and temporary
+    /// files. The lock shows that nobody uses them.
+    pub fn remove_leftovers(&self, _lock: &StateLock) {
+        for directory in [self.commands(), self.scratch()] {
+            if let Err(error) = remove_content(&directory) {
+                tracing::error!(?directory, %error, "cannot remove what an earlier agent left there");
+            }
+        }
+    }
+
     /// A file that only this user may have been able to read; none if it is not there.
     pub fn read_secret(&self, name: &str) -> Result<Option<Zeroizing<Vec<u8>>>, StateError> {
         file::read_private(&self.path.join(name))
@@ -156,6 +166,18 @@ impl StateDir {
 #[derive(Debug)]
 pub struct StateLock {
     _file: File,
+}
+
+/// Empties a directory.
+pub(crate) fn remove_content(directory: &Path) -> io::Result<()> {
+    for entry in std::fs::read_dir(directory)? {
+        let entry = entry?;
+        match entry.file_type()?.is_dir() {
+            true => std::fs::remove_dir_all(entry.path())?,
+            false => std::fs::remove_file(entry.path())?,
+        }
+    }
+    Ok(())
 }
 
 /// The state directory cannot be used.
@@ -280,6 +302,18 @@ mod tests {
         assert_eq!(owner, std::process::id().to_string());
         drop(lock);
         assert!(state.lock().is_ok());
+    }
+
+    #[test]
+    fn what_a_killed_agent_left_is_removed_and_the_rest_stays() {
+        let (_directory, state) = state();
+        fs::create_dir(state.commands().join("db")).unwrap();
+        fs::write(state.commands().join("db/dump.sql"), "secret").unwrap();
+        fs::write(state.scratch().join("command-7"), "half a dump").unwrap();
+        fs::write(state.trees().join("db.tree"), "hint").unwrap();
+        state.remove_leftovers(&state.lock().unwrap());
+        let left = |directory| fs::read_dir(directory).unwrap().count();
+        assert_eq!([state.commands(), state.scratch(), state.trees()].map(left), [0, 0, 1]);
     }
 
     #[test]

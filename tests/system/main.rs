@@ -10,6 +10,7 @@ mod disks;
 mod dump;
 mod finding;
 mod half_way;
+mod hooks;
 mod identity;
 mod judges;
 mod messages;

@@ -132,7 +132,7 @@ pub fn summary_of(output: &Output) -> Value {
     values(output).pop().unwrap()
 }
 
-fn values(output: &Output) -> Vec<Value> {
+pub fn values(output: &Output) -> Vec<Value> {
     let text = String::from_utf8_lossy(&output.stdout);
     let values: Vec<Value> = text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
     values

@@ -1,21 +1,23 @@
 //! `lifeboat-agent backup`
 
-use super::{Done, Output, runtime};
+use super::{Done, Output, Runtime, runtime, signals};
 use crate::daemon::{Task, renewal};
 use crate::error::AgentError;
 use crate::host::{Host, Places};
-use crate::job::{Made, Pipeline, back_up_by_hand, gap_lines};
+use crate::job::{Made, Pipeline, back_up_by_hand, ended, gap_lines};
 use crate::policy::ByteSize;
-use lifeboat_format::manifest::Outcome;
-use lifeboat_proto::convert::SourceSetName;
+use lifeboat_proto::convert::{Ended, SourceSetName};
 use lifeboat_proto::limits::GAPS_NAMED_MAX;
 use lifeboat_proto::status::ErrorClass;
 use serde_json::{Value, json};
+use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::watch;
 
 /// Back up now, from here
 ///
-/// Not while the service runs: then order it on the coordinator with `lifeboat backup HOST`.
+/// Not while the service runs: then order it on the coordinator with `lifeboat backup HOST`. Ctrl-C stops it: hooks after
+/// the backup run, and the next backup sends only what is missing.
 #[derive(clap::Args)]
 pub struct BackupArgs {
     /// Source set of the policy [default: all of them]
@@ -25,7 +27,8 @@ pub struct BackupArgs {
 /// Backs up one set after the other. One that fails does not stop the others.
 pub fn backup(args: BackupArgs, places: &Places, out: &Output) -> Result<Done, AgentError> {
     let mut host = Host::open(places)?;
-    let _lock = host.state.lock()?;
+    let lock = host.state.lock()?;
+    host.state.remove_leftovers(&lock);
     let policy = host.policy()?;
     let names = match args.set {
         Some(name) => {
@@ -41,10 +44,16 @@ pub fn backup(args: BackupArgs, places: &Places, out: &Output) -> Result<Done, A
     runtime.block_on(renewal::renew_if_due(&mut host));
     let pipeline = Pipeline::new(runtime.handle().clone());
     let (mut done, mut failed) = (Done::Complete, None);
+    let stop = signals::stop_command(&runtime)?;
     for name in &names {
-        match back_up_by_hand(&pipeline, &host, name, &Task::default()) {
+        if *stop.borrow() {
+            let message = format!("stopped before the backup of {name}");
+            failed = failed.or_else(|| Some(AgentError::new(ErrorClass::Busy, message)));
+            break;
+        }
+        match back_up_by_hand(&pipeline, &host, name, &task_until(&runtime, stop.clone())) {
             Ok(made) => {
-                if made.report.outcome != Outcome::Complete || !made.notes.is_empty() {
+                if ended(&made) != Ended::Complete {
                     done = Done::Gaps;
                 }
                 out.print(&to_json(name, &made), describe(name, &made))?;
@@ -64,10 +73,24 @@ pub fn backup(args: BackupArgs, places: &Places, out: &Output) -> Result<Done, A
     }
 }
 
+/// A task that is asked to stop when `stop` turns true.
+fn task_until(runtime: &Runtime, mut stop: watch::Receiver<bool>) -> Arc<Task> {
+    let task = Arc::<Task>::default();
+    let stopped = task.clone();
+    runtime.spawn(async move {
+        // An error is the end of the program.
+        if stop.wait_for(|stop| *stop).await.is_ok() {
+            stopped.stop();
+        }
+    });
+    task
+}
+
 fn describe(name: &SourceSetName, made: &Made) -> String {
     let (report, counts) = (&made.report, &made.report.counts);
     let gaps = match report.gaps.count() {
-        0 => "complete".to_owned(),
+        0 if made.notes.is_empty() => "complete".to_owned(),
+        0 => "complete, but something beside it failed".to_owned(),
         1 => "complete but for 1 gap".to_owned(),
         gaps => format!("complete but for {gaps} gaps"),
     };
@@ -95,7 +118,7 @@ fn to_json(name: &SourceSetName, made: &Made) -> Value {
     json!({
         "source_set": name.as_str(),
         "snapshot": report.snapshot.to_string(),
-        "outcome": if report.outcome == Outcome::Complete { "complete" } else { "gaps" },
+        "outcome": if ended(made) == Ended::Complete { "complete" } else { "gaps" },
         "suspect": report.suspect,
         "entries": counts.entries,
         "files": counts.files,

@@ -21,7 +21,7 @@ pub fn for_coordinator(job: &JobName, made: &Result<Made, AgentError>) -> JobRep
     match made {
         Ok(made) => JobReport {
             job,
-            ended: ended(&made.report),
+            ended: ended(made),
             snapshot: Some(made.report.snapshot),
             message,
             gaps: gap_lines(&made.report, GAPS_REPORTED),
@@ -35,7 +35,7 @@ pub fn for_coordinator(job: &JobName, made: &Result<Made, AgentError>) -> JobRep
 /// Remembers it for `status`.
 pub fn keep(host: &Host, name: &SourceSetName, made: &Result<Made, AgentError>) {
     let report = made.as_ref().ok().map(|made| &made.report);
-    let outcome = match report.map(ended) {
+    let outcome = match made.as_ref().ok().map(ended) {
         Some(Ended::Complete) => "complete",
         Some(_) => "gaps",
         None => "failed",
@@ -66,9 +66,11 @@ pub fn gap_lines(report: &Report, most: usize) -> Vec<String> {
     lines
 }
 
-fn ended(report: &Report) -> Ended {
-    match report.outcome {
-        Outcome::Complete => Ended::Complete,
+/// A backup beside which something failed, such as a hook after it, does not count as complete: somebody has to look.
+pub fn ended(made: &Made) -> Ended {
+    match made.report.outcome {
+        Outcome::Complete if made.notes.is_empty() => Ended::Complete,
+        Outcome::Complete => Ended::Gaps,
         Outcome::Gaps => Ended::Gaps,
         Outcome::Checkpoint => Ended::Checkpoint,
     }

@@ -87,8 +87,17 @@ pub struct SourceSet {
 impl SourceSet {
     /// The last attempt, if it failed. Told by numbers, not by times: clocks are put back.
     pub fn last_failure(&self) -> Option<&EndedJob> {
+        self.job_after_last().filter(|job| job.outcome == JobOutcome::Failed)
+    }
+
+    /// What was recorded of the job that made the last snapshot: a hook after it that failed, and the like.
+    pub fn last_remark(&self) -> Option<&EndedJob> {
+        self.job_after_last().filter(|job| job.outcome != JobOutcome::Failed)
+    }
+
+    fn job_after_last(&self) -> Option<&EndedJob> {
         let snapshot = self.last.as_ref().map_or(0, |(_, _, number)| number.get());
-        self.last_job.as_ref().filter(|job| job.outcome == JobOutcome::Failed && job.number > snapshot)
+        self.last_job.as_ref().filter(|job| job.number > snapshot)
     }
 }
 

@@ -147,6 +147,9 @@ fn ended_one(ended: v1::JobEnded, source_set: String, out: &mut Output) -> Resul
         let snapshot = row.snapshot.as_deref().and_then(|id| id.get(..12)).unwrap_or("no snapshot");
         format!("{}: {}, {snapshot}", row.source_set, row.outcome.unwrap_or("ended"))
     })?;
+    if !row.message.is_empty() && failed.is_none() {
+        out.say(format_args!("  warning: {}", row.message));
+    }
     row.gaps.iter().for_each(|gap| out.say(format_args!("  gap: {gap}")));
     let unnamed = row.gap_count.saturating_sub(row.gaps.len() as u64);
     if unnamed > 0 {

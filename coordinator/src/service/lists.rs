@@ -6,6 +6,7 @@ use crate::catalog::{Catalog, Host, Snapshot};
 use crate::dispatch::Past;
 use crate::store::{ByteRange, ObjectName};
 use lifeboat_format::id::{HostId, SnapshotId, SnapshotNumber};
+use lifeboat_format::journal::event::JobOutcome;
 use lifeboat_format::manifest::{Clear, Manifest, Outcome};
 use lifeboat_proto::convert::SourceSetName;
 use lifeboat_proto::status::{ErrorClass, Failure};
@@ -93,7 +94,16 @@ impl Context {
         });
         let (last_attempt_ns, last_outcome, last_message) = match (set.last_failure(), &last) {
             (Some(job), _) => (job.ended_ns, v1::Outcome::Failed, job.message.clone()),
-            (None, Some((_, snapshot))) => (snapshot.committed_ns, outcome(snapshot), String::new()),
+            (None, Some((_, snapshot))) => {
+                let remark = set.last_remark();
+                // All was read, and yet not all went well: a hook after the backup failed.
+                let has_failure = remark.is_some_and(|job| job.outcome == JobOutcome::Committed(Outcome::Gaps));
+                let outcome = match outcome(snapshot) {
+                    v1::Outcome::Complete if has_failure => v1::Outcome::Gaps,
+                    outcome => outcome,
+                };
+                (snapshot.committed_ns, outcome, remark.map(|job| job.message.clone()).unwrap_or_default())
+            }
             (None, None) => Default::default(),
         };
         let known: Option<SourceSetName> = name.parse().ok();

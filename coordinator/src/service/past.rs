@@ -9,6 +9,7 @@ use lifeboat_format::id::HostId;
 use lifeboat_format::journal::event::{HostState, JobOutcome};
 use lifeboat_format::journal::{Event, Principal};
 use lifeboat_format::layout::fit_text;
+use lifeboat_format::manifest::Outcome;
 use lifeboat_proto::convert::{Ended, SourceSetName};
 use std::sync::Arc;
 
@@ -30,8 +31,8 @@ impl Past for Catalogued {
         Turns::new(&self.0.vault.repository, host, config.night, config.time_zone.clone())
     }
 
-    /// A backup that left a snapshot is in the journal already; of a failed one this is all that remains. Of a restore the
-    /// journal says how it ended.
+    /// A backup that left a snapshot is in the journal already, and is recorded only if something is to be said of it, such
+    /// as a hook after it that failed. Of a failed one this is all that remains. Of a restore the journal says how it ended.
     fn record(&self, ended: &EndedJob) {
         let EndedJob { name, host, work, ending } = ended;
         let JobResult { ended: how, message, .. } = &ending.result;
@@ -40,16 +41,22 @@ impl Past for Catalogued {
                 let object = format!("{directory}: {how:?} {message}");
                 ("restore", object.trim_end().to_owned(), Event::Nothing)
             }
-            Work::Backup(source_set) if *how != Ended::Failed => {
+            Work::Backup(source_set) if *how != Ended::Failed && message.is_empty() => {
                 tracing::info!(%host, %source_set, job = %name, "a backup ended");
                 return;
             }
             Work::Backup(source_set) => {
+                let outcome = match how {
+                    Ended::Complete => JobOutcome::Committed(Outcome::Complete),
+                    Ended::Gaps => JobOutcome::Committed(Outcome::Gaps),
+                    Ended::Checkpoint => JobOutcome::Committed(Outcome::Checkpoint),
+                    Ended::Failed => JobOutcome::Failed,
+                };
                 let event = Event::JobEnded {
                     job: name.to_string(),
                     host: *host,
                     source_set: source_set.to_string(),
-                    outcome: JobOutcome::Failed,
+                    outcome,
                     message: fit_text(message),
                 };
                 ("backup", source_set.to_string(), event)
