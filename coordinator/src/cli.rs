@@ -1,7 +1,8 @@
 //! The command line: one struct a command, one file a command, one call.
 //!
 //! Commands talk to a running coordinator over its local socket; only `init`, `serve` and `repository rebuild-index` open
-//! the repository. Exit codes: 0 done, 3 done with losses or gaps, 1 failed, 2 not understood.
+//! the repository. Exit codes: 0 done, 3 done with losses or gaps, 1 failed, 2 not understood; 141 if the reader of the
+//! output closed the pipe before its end.
 
 mod admin;
 mod backup;
@@ -24,6 +25,7 @@ mod repository;
 mod restore;
 mod serve;
 mod snapshots;
+mod symlink;
 mod token;
 mod versions;
 
@@ -36,6 +38,9 @@ use reading::blocking;
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
+
+/// The exit code of a list that nobody reads to its end, as shells have it: 128 and the number of SIGPIPE.
+const READER_GONE: u8 = 141;
 
 /// Back up Linux servers to a repository, and restore them
 #[derive(Debug, Parser)]
@@ -186,6 +191,7 @@ pub fn run(cli: Cli) -> ExitCode {
     match ended {
         Ok(Done::Whole) => ExitCode::SUCCESS,
         Ok(Done::WithLosses) => ExitCode::from(3),
+        Err(failure) if output::is_reader_gone(&failure) => ExitCode::from(READER_GONE),
         Err(failure) => failed(&out, &failure),
     }
 }

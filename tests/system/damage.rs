@@ -193,6 +193,46 @@ fn without_the_secret_of_a_group_its_data_is_not_restored_and_with_it_the_same_c
     }
 }
 
+/// `lifeboat restore … | true`.
+#[test]
+fn inv_16_a_loss_is_in_the_exit_code_though_nobody_reads_the_output() {
+    let world = World::new();
+    (0..5).for_each(|file| world.write(&format!("{file}"), &noise(file, 700_000)));
+    world.backed_up();
+    let address = world.address();
+    let code = |arguments: &[&str], is_read: bool| {
+        let mut command = world.lab.lifeboat_command();
+        let mut child = command.args(arguments).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        if !is_read {
+            drop(child.stdout.take());
+        }
+        child.wait_with_output().unwrap().status.code()
+    };
+    let (whole, wholly_read) = (world.lab.path("whole"), world.lab.path("read"));
+    assert_eq!(code(&["restore", &address, "--to", &wholly_read], true), Some(0));
+    assert_eq!(code(&["restore", &address, "--to", &whole], false), Some(0));
+    let largest = packs(&world).into_iter().max_by_key(|pack| fs::metadata(pack).unwrap().len()).unwrap();
+    let mut bytes = fs::read(&largest).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(&largest, bytes).unwrap();
+    for (name, wanted, arguments) in [
+        ("restore", 3, &["restore", &address, "--to", "@"][..]),
+        ("restore on a server", 3, &["restore", &address, "--on", "server", "--into", "@", "--wait"]),
+        ("verify", 1, &["repository", "verify"]),
+    ] {
+        for is_read in [true, false] {
+            let place = format!("{}-{is_read}", name.replace(' ', "-"));
+            let place = if name == "restore" { world.lab.path(&place) } else { place };
+            let arguments: Vec<_> = arguments.iter().map(|word| if *word == "@" { &place[..] } else { word }).collect();
+            assert_eq!(code(&arguments, is_read), Some(wanted), "{name}, read: {is_read}");
+        }
+    }
+    // What was not printed of a list may have been a loss.
+    assert_eq!(code(&["ls", "-R", &address], false), Some(141));
+    assert_eq!(code(&["find", "*", &address], false), Some(141));
+}
+
 /// As when a snapshot is forgotten, and cleaned up, under a restore.
 #[test]
 fn what_goes_away_while_a_restore_runs_is_named_and_when_it_is_back_the_same_command_finishes() {

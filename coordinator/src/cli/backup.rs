@@ -123,7 +123,7 @@ impl Follower {
             return Ok(());
         }
         let accepted = Accepted { job, source_set, sent };
-        out.value(&accepted, |accepted| format!("{}: ordered as job {}", accepted.source_set, accepted.job))
+        out.outcome(&accepted, |accepted| format!("{}: ordered as job {}", accepted.source_set, accepted.job))
     }
 }
 
@@ -143,7 +143,7 @@ fn ended_one(ended: v1::JobEnded, source_set: String, out: &mut Output) -> Resul
         gap_count: ended.gap_count,
         gaps: ended.gaps,
     };
-    out.value(&row, |row| {
+    out.outcome(&row, |row| {
         let snapshot = row.snapshot.as_deref().and_then(|id| id.get(..12)).unwrap_or("no snapshot");
         format!("{}: {}, {snapshot}", row.source_set, row.outcome.unwrap_or("ended"))
     })?;

@@ -71,7 +71,11 @@ pub fn init(args: InitArgs, global: &Global, out: &mut Output) -> Result<Done, F
         kit: printed.as_ref().map(|page| page.to_string()),
     };
     if out.is_json() {
-        out.value(&made, |made| made.repository.clone())?;
+        let not_printed = |failure: Failure| {
+            let problem = format!("the recovery kit was not printed: {failure}");
+            Failure::new(failure.class, problem).hint("remove the new repository and its settings, then run init again")
+        };
+        out.value(&made, |made| made.repository.clone()).map_err(not_printed)?;
     }
     let kit = match &args.kit {
         Some(path) => format!("The recovery kit is in {}: print it and remove the file.", path.display()),

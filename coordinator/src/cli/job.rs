@@ -98,7 +98,7 @@ impl JobCommand {
                         let whole = ended.gap_count == 0;
                         ended.gaps.iter().for_each(|gap| out.say(format_args!("  {gap}")));
                         let row = row(v1::Job { ended: Some(*ended), state: JobState::Done.into(), ..job });
-                        out.value(&row, |row| row.cells().join("  ").trim_end().to_owned())?;
+                        out.outcome(&row, |row| row.cells().join("  ").trim_end().to_owned())?;
                         Ok(if whole { Done::Whole } else { Done::WithLosses })
                     }
                 }

@@ -14,6 +14,9 @@ use std::fmt::{self, Display};
 use std::io::{self, IsTerminal, Write};
 use std::time::Duration;
 
+/// The failure of a command whose reader closed the pipe.
+const READER_GONE: &str = "standard output was closed by its reader";
+
 /// Where a command's words go.
 #[derive(Debug)]
 pub struct Output {
@@ -54,6 +57,18 @@ impl Output {
             self.line(line.trim())?;
         }
         Ok(())
+    }
+
+    /// The outcome of work that is done: a command whose output nobody reads any more still ends as its work did.
+    pub fn outcome<T: Serialize, D: Display>(
+        &mut self,
+        value: &T,
+        people: impl FnOnce(&T) -> D,
+    ) -> Result<(), Failure> {
+        match self.value(value, people) {
+            Err(failure) if is_reader_gone(&failure) => Ok(()),
+            written => written,
+        }
     }
 
     /// One result: as JSON, or as the text that `people` makes of it.
@@ -120,10 +135,15 @@ fn time_left(state: &ProgressState, to: &mut dyn fmt::Write) {
     }
 }
 
-/// Nobody reads any more (`lifeboat ls … | head`): the command ends without complaint.
+/// Whether a command ended because nobody reads its output any more (`lifeboat ls … | head`): no reason to complain, and
+/// none to claim success, for what was not printed may have been a loss.
+pub fn is_reader_gone(failure: &Failure) -> bool {
+    failure.to_string() == READER_GONE
+}
+
 fn written(result: io::Result<()>) -> Result<(), Failure> {
     match result {
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => std::process::exit(0),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Err(Failure::new(ErrorClass::Full, READER_GONE)),
         Err(error) => Err(Failure::new(ErrorClass::Full, format!("cannot write to standard output: {error}"))),
         Ok(()) => Ok(()),
     }
@@ -216,6 +236,13 @@ mod tests {
         assert_eq!(told(86_400), "24 h ago");
         assert_eq!(told(172_800), "2 days ago");
         assert_eq!(told(-5), "in the future");
+    }
+
+    #[test]
+    fn a_closed_pipe_is_told_from_other_failures_to_write() {
+        let failed = |kind: io::ErrorKind| written(Err(kind.into())).unwrap_err();
+        assert!(is_reader_gone(&failed(io::ErrorKind::BrokenPipe)));
+        assert!(!is_reader_gone(&failed(io::ErrorKind::StorageFull)));
     }
 
     #[test]

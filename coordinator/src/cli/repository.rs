@@ -107,7 +107,7 @@ async fn verify(args: VerifyArgs, admin: &mut admin::Admin, out: &mut Output) ->
         for damage in std::mem::take(&mut event.damages) {
             let snapshots = damage.snapshots.iter().map(|id| hex(id)).collect();
             let damage = Damage { object: damage.object, what: damage.what, snapshots };
-            bar.suspend(|| out.value(&damage, people))?;
+            bar.suspend(|| out.outcome(&damage, people))?;
         }
         last = event;
     }
@@ -155,6 +155,6 @@ async fn rebuild_index(global: &Global, out: &mut Output) -> Result<Done, Failur
     let progress = rebuilt.await?;
     bar.finish_and_clear();
     let rebuilt = Rebuilt { packs: progress.packs_done, rows: progress.rows };
-    out.value(&rebuilt, |rebuilt| format!("index rebuilt: {} rows from {} packs", rebuilt.rows, rebuilt.packs))?;
+    out.outcome(&rebuilt, |rebuilt| format!("index rebuilt: {} rows from {} packs", rebuilt.rows, rebuilt.packs))?;
     Ok(Done::Whole)
 }
