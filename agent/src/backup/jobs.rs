@@ -7,6 +7,7 @@ use super::bench::Progress;
 use super::{BackupError, Gaps, Surroundings};
 use crate::clock::Clock;
 use crate::local_tree::{LastTree, OldLeaf};
+use crate::metadata::NameCache;
 use crate::walk::{FirstName, HardLinks, Item, Scan, Scanned, Signature, Stat, is_unchanged};
 use lifeboat_format::key::ScopeKeys;
 use lifeboat_format::tree::{Body, Entry, EntryKind, LeafCutter, Time};
@@ -65,13 +66,15 @@ pub struct Member {
     pub signature: Signature,
     /// What is known of it.
     pub known: Known,
+    /// Whether the last tree has it with other names of owner or group.
+    pub is_renamed: bool,
 }
 
 /// What is known of an entry before anything is opened.
 #[derive(Debug)]
 #[expect(clippy::large_enum_variant, reason = "most files of a night are unchanged: a box for each would cost more")]
 pub enum Known {
-    /// Unchanged since the last tree, whose entry this is.
+    /// Unchanged since the last tree, whose entry this is; but for the names of owner and group, which are those of now.
     Unchanged(Entry),
     /// A later name of a file.
     HardLink(FirstName),
@@ -84,6 +87,7 @@ pub struct Jobs<'a> {
     scan: Scan,
     last: LastTree,
     links: HardLinks,
+    names: NameCache,
     cutter: LeafCutter<'a>,
     /// An entry that begins the next leaf.
     held: Option<Member>,
@@ -107,7 +111,19 @@ impl<'a> Jobs<'a> {
     ) -> Self {
         let Surroundings { clock, progress, .. } = *around;
         let cutter = LeafCutter::new(keys);
-        Self { scan, last, links, cutter, held: None, trust_last_tree, clock, progress, gaps, number: 0 }
+        Self {
+            scan,
+            last,
+            links,
+            names: NameCache::default(),
+            cutter,
+            held: None,
+            trust_last_tree,
+            clock,
+            progress,
+            gaps,
+            number: 0,
+        }
     }
 
     /// The next job, or none at the end of the source.
@@ -122,7 +138,8 @@ impl<'a> Jobs<'a> {
             members.push(member);
         }
         let Some(end) = members.last() else { return Ok(None) };
-        let unchanged = members.iter().all(|member| matches!(member.known, Known::Unchanged(_)));
+        let is_alike = |member: &Member| matches!(member.known, Known::Unchanged(_)) && !member.is_renamed;
+        let unchanged = members.iter().all(is_alike);
         let kept = match self.trust_last_tree && unchanged {
             true => self.last.leaf_ending_at(&end.path, members.len()),
             false => None,
@@ -146,10 +163,21 @@ impl<'a> Jobs<'a> {
                         |error| BackupError::local("cannot write names of hard links to a temporary file", error);
                     let first =
                         self.links.first_name(&scanned.stat, scanned.path, self.number).map_err(cannot_write)?;
-                    return Ok(Some(examine(scanned, read_start, first, &mut self.last, self.trust_last_tree)));
+                    let member = examine(scanned, read_start, first, &mut self.last, self.trust_last_tree);
+                    return Ok(Some(self.with_names(member)));
                 }
             }
         }
+    }
+
+    /// Whose number a name was may change without a change of any file.
+    fn with_names(&mut self, mut member: Member) -> Member {
+        if let Known::Unchanged(entry) = &mut member.known
+            && !matches!(entry.kind, EntryKind::HardLink { .. })
+        {
+            member.is_renamed = self.names.refresh(&mut entry.attributes);
+        }
+        member
     }
 }
 
@@ -179,6 +207,7 @@ fn examine(
         stat: scanned.stat,
         signature,
         known,
+        is_renamed: false,
     }
 }
 
