@@ -23,6 +23,7 @@ const COMPLETE_KEPT: i64 = 30 * 24 * 3600;
 #[serde(deny_unknown_fields)]
 pub struct Record {
     /// The directory that is restored into, by its real path.
+    #[serde(with = "path_bytes")]
     pub target: PathBuf,
     /// That directory's inode: another one under the same name is another target.
     pub inode: u64,
@@ -135,9 +136,60 @@ impl Ledger {
     }
 }
 
+/// A path in JSON: as text, or where it is not UTF-8 as the list of its bytes.
+mod path_bytes {
+    use super::*;
+    use serde::{Deserializer, Serializer};
+    use std::ffi::OsString;
+    use std::os::unix::ffi::{OsStrExt, OsStringExt};
+
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Written {
+        Text(PathBuf),
+        Bytes(Vec<u8>),
+    }
+
+    pub fn serialize<S: Serializer>(path: &Path, to: S) -> Result<S::Ok, S::Error> {
+        match path.to_str() {
+            Some(text) => to.serialize_str(text),
+            None => path.as_os_str().as_bytes().serialize(to),
+        }
+    }
+
+    pub fn deserialize<'a, D: Deserializer<'a>>(from: D) -> Result<PathBuf, D::Error> {
+        Ok(match Written::deserialize(from)? {
+            Written::Text(path) => path,
+            Written::Bytes(bytes) => OsString::from_vec(bytes).into(),
+        })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_target_whose_name_is_not_utf8_is_found_again() {
+        use std::os::unix::ffi::OsStrExt;
+        let place = tempfile::tempdir().unwrap();
+        let ledger = Ledger::at(place.path().join("restores"));
+        for name in [&b"t\xff"[..], b"t\xfe"] {
+            let target = place.path().join(std::ffi::OsStr::from_bytes(name));
+            fs::create_dir(&target).unwrap();
+            let record = Record {
+                target: fs::canonicalize(&target).unwrap(),
+                inode: fs::metadata(&target).unwrap().ino(),
+                asked: "web1:/etc".into(),
+                snapshot: "4be1d07c".into(),
+                began: 1000,
+                before: None,
+                complete: None,
+            };
+            ledger.keep(&record).unwrap();
+            assert_eq!(ledger.find(&target).unwrap(), Some(record));
+        }
+    }
 
     #[test]
     fn a_restore_is_found_again_in_the_same_directory_and_no_other() {
