@@ -5,8 +5,10 @@
 //! says which root may be served to whom until when, so a coordinator can serve exactly that without any key, and
 //! a host can check, before it obeys, that people it knows gave the order.
 
+mod coverage;
 mod terms;
 
+pub use coverage::Coverage;
 pub use terms::{Existing, RestoreTerms, SignedTerms, TERMS_BYTES_MAX};
 
 use crate::codec::{Decoder, Encoder};
@@ -150,6 +152,8 @@ pub struct GrantKeys {
     pub root_content: ContentHash,
     /// `K_hash` and `K_enc` of each scope that the tree refers to, the scopes rising.
     pub scopes: Vec<(Scope, OpenKeys)>,
+    /// What of the tree is complete.
+    pub coverage: Coverage,
 }
 
 impl GrantKeys {
@@ -160,6 +164,7 @@ impl GrantKeys {
             let (hash, enc) = keys.expose();
             encoder.u32(scope.get()).raw(hash).raw(enc);
         }
+        self.coverage.put(&mut encoder);
         Zeroizing::new(encoder.finish())
     }
 
@@ -173,10 +178,12 @@ impl GrantKeys {
             let enc = Zeroizing::new(decoder.array("K_enc")?);
             scopes.push((scope, OpenKeys::from_parts(*hash, *enc)));
         }
+        let coverage = Coverage::take(&mut decoder, "coverage")?;
+        coverage.check()?;
         decoder.end()?;
         let numbers: Vec<_> = scopes.iter().map(|(scope, _)| *scope).collect();
         layout::rising("grant's sealed part", "scopes", &numbers)?;
-        Ok(Self { root_content, scopes })
+        Ok(Self { root_content, scopes, coverage })
     }
 }
 

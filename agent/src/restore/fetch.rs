@@ -18,7 +18,7 @@ use ask::Asked;
 use homes::{Home, Homes};
 use lifeboat_format::FormatError;
 use lifeboat_format::envelope::Identity;
-use lifeboat_format::grant::{Grant, GrantKeys};
+use lifeboat_format::grant::{Coverage, Grant, GrantKeys};
 use lifeboat_format::id::{NodeId, Scope};
 use lifeboat_format::key::OpenKeys;
 use lifeboat_format::seal::Opener;
@@ -90,6 +90,7 @@ pub struct GrantReader {
     session: [u8; 16],
     root: NodeRef,
     scopes: Arc<Vec<(Scope, OpenKeys)>>,
+    coverage: Arc<Coverage>,
     homes: Arc<Mutex<Homes>>,
     patience: Duration,
     head: Option<Arc<UncheckedHead>>,
@@ -100,7 +101,7 @@ impl GrantReader {
     /// Blocks; not to be called from a thread of the runtime.
     pub fn open(channel: Channel, runtime: Handle, grant: &[u8], identity: &Identity) -> Result<Self, FetchError> {
         let parsed = Grant::parse(grant)?;
-        let GrantKeys { root_content, scopes } = parsed.open(identity)?;
+        let GrantKeys { root_content, scopes, coverage } = parsed.open(identity)?;
         let root = parsed.clear().root;
         let mut request = Request::new(v1::OpenRequest { grant: grant.to_vec().into() });
         request.set_timeout(ANSWER_TIME);
@@ -111,6 +112,7 @@ impl GrantReader {
             head: head.map(Arc::new),
             root: NodeRef { id: root.id, scope: root.scope, content: root_content, height: root.height },
             scopes: Arc::new(scopes),
+            coverage: Arc::new(coverage),
             homes: Arc::default(),
             patience: ANSWER_TIME,
             runtime,
@@ -126,6 +128,11 @@ impl GrantReader {
     /// The newest head of the journal that the coordinator showed.
     pub fn head(&self) -> Option<&UncheckedHead> {
         self.head.as_deref()
+    }
+
+    /// What of the tree is complete.
+    pub fn coverage(&self) -> &Arc<Coverage> {
+        &self.coverage
     }
 
     /// Where the tree begins.

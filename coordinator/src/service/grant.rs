@@ -9,7 +9,7 @@ use crate::address;
 use crate::store::{ObjectKind, ObjectName};
 use lifeboat_format::FormatError;
 use lifeboat_format::envelope::Envelope;
-use lifeboat_format::grant::{Grant, GrantClear, GrantKeys, SignedOrder};
+use lifeboat_format::grant::{Coverage, Grant, GrantClear, GrantKeys, SignedOrder};
 use lifeboat_format::id::{Scope, SnapshotId};
 use lifeboat_format::journal::event::GrantedSnapshot;
 use lifeboat_format::journal::{Event, Principal};
@@ -43,7 +43,8 @@ impl Context {
         let unknown = || Failure::new(ErrorClass::NotFound, format!("there is no snapshot {id}"));
         let (number, snapshot) = found.ok_or_else(unknown)?;
         let part = self.open_manifest(&id)?;
-        let keys = GrantKeys { root_content: part.root_content(), scopes: self.open_keys(part.scopes())? };
+        let coverage = Coverage::of(&part, self.snapshot_info(number, &snapshot).gap_count);
+        let keys = GrantKeys { root_content: part.root_content(), scopes: self.open_keys(part.scopes())?, coverage };
         let _facts = self.facts.lock().unwrap_or_else(PoisonError::into_inner);
         let clear =
             GrantClear { number: self.catalog(|catalog| catalog.next_grant()), snapshot: number, root: snapshot.root };

@@ -61,7 +61,8 @@ fn signed_by(signers: &[&SigningKey]) -> SignedOrder {
 
 fn keys() -> GrantKeys {
     let scopes = vec![(Scope::new(1), OpenKeys::from_parts([1; 32], [2; 32]))];
-    GrantKeys { root_content: ContentHash::from_bytes([8; 32]), scopes }
+    let coverage = Coverage::new(vec![b"etc".to_vec()], vec![b"etc/lost".to_vec()], true);
+    GrantKeys { root_content: ContentHash::from_bytes([8; 32]), scopes, coverage }
 }
 
 fn clear() -> GrantClear {
