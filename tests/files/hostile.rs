@@ -186,7 +186,7 @@ fn inv_16_a_directory_that_is_entered_bears_a_mark_until_it_has_its_attributes()
         fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
         fs::File::open(path).unwrap().set_modified(UNIX_EPOCH).unwrap();
     }
-    let rules = Rules { overwrite: Overwrite::IfNewer, goes_on_since: None };
+    let rules = Rules { overwrite: Overwrite::IfNewer, ..Rules::default() };
     let target = Target::open_as(&top, Expected::Anything).unwrap();
     let mut writer = Writer::new(target, Options { rules, ..Options::default() }).unwrap();
     let newer = |entry: Entry| {
@@ -200,6 +200,42 @@ fn inv_16_a_directory_that_is_entered_bears_a_mark_until_it_has_its_attributes()
     for path in [&top, &inside] {
         assert_eq!((mode(path), fs::metadata(path).unwrap().mtime()), (0o755, 1_000_000_000));
     }
+}
+
+/// The entry of a directory can be a gap though all below it was read.
+#[test]
+fn what_is_below_a_directory_without_an_entry_is_restored_and_the_directory_is_named() {
+    let place = Place::new();
+    fs::create_dir_all(place.target().join("there")).unwrap();
+    fs::set_permissions(place.target().join("there"), fs::Permissions::from_mode(0o751)).unwrap();
+    let target = Target::open_as(&place.target(), Expected::Anything).unwrap();
+    let mut writer = Writer::new(target, Options::default()).unwrap();
+    let entries = [file("a/b/c"), directory("a/d"), file("a/d/e"), file("b"), file("there/f"), file("z")];
+    for entry in entries {
+        if let Step::Content(slot) = writer.add(entry) {
+            write(&slot);
+            slot.finish().unwrap();
+        }
+    }
+    let report = writer.finish().unwrap();
+    for path in ["a/b/c", "a/d/e", "b", "there/f", "z"] {
+        assert_eq!(fs::read(place.target().join(path)).unwrap(), b"content", "{path}");
+    }
+    let mode = |path: &str| fs::metadata(place.target().join(path)).unwrap().mode() & 0o7777;
+    assert_eq!(["a", "a/b", "a/d", "there"].map(mode), [0o700, 0o700, 0o755, 0o751]);
+    let failed: Vec<_> = report.failures.iter().map(|failure| failure.path.as_slice()).collect();
+    assert_eq!(failed, [&b"a"[..], b"a/b", b"there"], "{:?}", report.failures);
+    assert!(!report.is_complete());
+}
+
+#[test]
+fn below_a_directory_that_could_not_be_made_nothing_is_made() {
+    let place = Place::new();
+    let report =
+        place.restore(vec![file("a"), directory("b"), link("c", "a"), directory("c"), file("c/d/e"), file("d")]);
+    assert_eq!(fs::metadata(place.target().join("c")).unwrap().nlink(), 2, "it is the file");
+    let failed: Vec<_> = report.failures.iter().map(|failure| failure.path.as_slice()).collect();
+    assert_eq!(failed, [&b"c"[..], b"c/d/e"], "{:?}", report.failures);
 }
 
 #[test]

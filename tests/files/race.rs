@@ -1,14 +1,16 @@
 //! Others who change the files under a walk or a restore while it runs.
 
 use crate::hostile::{Place, directory, entry, file};
-use lifeboat_agent::restore::{Expected, FileSlot, Options, Step, Target, Writer};
+use lifeboat_agent::restore::{Expected, FileSlot, Mirror, Options, Selection, Step, Target, Writer};
 use lifeboat_agent::walk::{Item, Rules, Scan, open_file};
+use lifeboat_format::grant::Coverage;
 use lifeboat_format::tree::EntryKind;
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread;
 
@@ -122,7 +124,9 @@ fn inv_47_swaps_while_a_restore_is_made_over_what_is_there_touch_nothing_outside
 
 /// One restore over what is there; every other time what is there keeps its content and gets other attributes.
 fn restore_mirror(target: &Path, round: u64) -> lifeboat_agent::restore::Report {
-    let options = Options { delete: true, ..Options::default() };
+    let all = Coverage::new(vec![Vec::new()], Vec::new(), true);
+    let mirror = Some(Mirror::new(&Selection::one(Vec::new(), true), Arc::new(all)));
+    let options = Options { mirror, ..Options::default() };
     let target = Target::open_as(target, Expected::Anything).unwrap();
     let mut writer = Writer::new(target, options).unwrap();
     let link = EntryKind::Symlink { target: b"nowhere".to_vec() };

@@ -14,6 +14,7 @@ mod hooks;
 mod identity;
 mod judges;
 mod messages;
+mod mirror;
 mod mount;
 mod ordered;
 mod overwrite;

@@ -23,25 +23,10 @@ const MODES: [&str; 4] = ["always", "if-changed", "if-newer", "never"];
 /// What stands at a path.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Node {
-    File {
-        content: Vec<u8>,
-        mode: u32,
-        time: i64,
-    },
-    Link {
-        target: OsString,
-        time: i64,
-    },
-    Fifo {
-        mode: u32,
-        time: i64,
-    },
-    /// The time is none where it does not matter.
-    Dir {
-        mode: u32,
-        time: Option<i64>,
-        within: Nodes,
-    },
+    File { content: Vec<u8>, mode: u32, time: i64 },
+    Link { target: OsString, time: i64 },
+    Fifo { mode: u32, time: i64 },
+    Dir { mode: u32, time: i64, within: Nodes },
 }
 
 type Nodes = BTreeMap<OsString, Node>;
@@ -55,7 +40,7 @@ fn read(path: &Path) -> Node {
         kind if kind.is_dir() => {
             let names = fs::read_dir(path).unwrap().map(|entry| entry.unwrap());
             let within = names.map(|entry| (entry.file_name(), read(&entry.path()))).collect();
-            Node::Dir { mode, time: Some(time), within }
+            Node::Dir { mode, time, within }
         }
         _ => Node::File { content: fs::read(path).unwrap(), mode, time },
     }
@@ -103,6 +88,7 @@ fn make_source(source: &Path) {
     for kind in KINDS {
         STATES.iter().for_each(|state| make(&source.join(format!("{kind}-{state}")), kind, TIME, false));
     }
+    make(&source.join("sticky"), "empty", TIME, false);
     let links = source.join("links");
     fs::create_dir(&links).unwrap();
     make(&links.join("a"), "file", TIME, false);
@@ -130,6 +116,11 @@ fn make_target(target: &Path) {
                 _ => make(&path, state, TIME - 1000, true),
             }
         }
+    }
+    // With the mode that a restore gives to what it has not completed.
+    for name in ["sticky", "extra-sticky"] {
+        make(&target.join(name), "empty", TIME - 1000, false);
+        fs::set_permissions(target.join(name), fs::Permissions::from_mode(0o1700)).unwrap();
     }
     make(&target.join("extra"), "file", TIME, true);
     make(&target.join("extra-full"), "full", TIME, true);
@@ -166,7 +157,8 @@ fn expected(tree: Option<&Node>, there: Option<&Node>, mode: &str, delete: bool)
             });
             let within = merged.collect();
             Some(match if takes_over { tree } else { there } {
-                Node::Dir { mode, time, .. } => Node::Dir { mode: *mode, time: time.filter(|_| takes_over), within },
+                // One that stays keeps its time, whatever is made in it.
+                Node::Dir { mode, time, .. } => Node::Dir { mode: *mode, time: *time, within },
                 _ => unreachable!(),
             })
         }
@@ -178,25 +170,7 @@ fn expected(tree: Option<&Node>, there: Option<&Node>, mode: &str, delete: bool)
 
 fn time(node: &Node) -> i64 {
     match node {
-        Node::File { time, .. } | Node::Link { time, .. } | Node::Fifo { time, .. } => *time,
-        Node::Dir { time, .. } => time.unwrap(),
-    }
-}
-
-/// Forgets the times of directories that do not matter in `model`.
-fn without_times(node: Node, model: &Node) -> Node {
-    match (node, model) {
-        (Node::Dir { mode, time, within }, Node::Dir { time: wanted, within: model, .. }) => {
-            let keep = |(name, node): (OsString, Node)| {
-                let node = match model.get(&name) {
-                    Some(model) => without_times(node, model),
-                    None => node,
-                };
-                (name, node)
-            };
-            Node::Dir { mode, time: time.filter(|_| wanted.is_some()), within: within.into_iter().map(keep).collect() }
-        }
-        (node, _) => node,
+        Node::File { time, .. } | Node::Link { time, .. } | Node::Fifo { time, .. } | Node::Dir { time, .. } => *time,
     }
 }
 
@@ -278,7 +252,7 @@ fn every_kind_over_every_state_with_every_mode_is_as_the_model_says() {
             let fetched = number(told, "fetch_bytes")..=number(told, "fetch_bytes") + 10_000;
             assert!(fetched.contains(&number(done, "fetched_bytes")), "{by:?}, {mode}, delete {delete}: {told} {done}");
             let mut list = Vec::new();
-            differences(&without_times(read(&target), &model), &model, "", &mut list);
+            differences(&read(&target), &model, "", &mut list);
             assert_eq!(list, Vec::<String>::new(), "{by:?}, {mode}, delete {delete}: {}", said(&output));
             // A directory with something in it is in the way of five kinds, but for itself.
             let in_the_way = !delete && matches!(mode, "always" | "if-changed" | "if-newer");
@@ -303,8 +277,57 @@ fn again(world: &World, by: By, target: &Path, mode: &str, delete: bool, model: 
     assert_eq!(number(summary, "fetched_bytes"), 0, "{by:?}, {mode}, delete {delete}: {}", said(&output));
     assert_eq!(number(summary, "deleted"), 0, "{by:?}, {mode}, delete {delete}: {}", said(&output));
     let mut list = Vec::new();
-    differences(&without_times(read(target), model), model, "", &mut list);
+    differences(&read(target), model, "", &mut list);
     assert_eq!(list, Vec::<String>::new(), "again {mode}, delete {delete}: {}", said(&output));
+}
+
+/// Names of a file that is not restored itself: the first of them is the file, and the others are links to it.
+#[test]
+fn names_of_a_file_outside_the_restore_are_there_when_they_are_restored_again() {
+    let world = World::new();
+    world.set_law(&format!("restore = [{:?}]", world.directory.path()));
+    for name in ["a", "b"] {
+        fs::create_dir_all(world.source().join(name)).unwrap();
+    }
+    make(&world.source().join("a/file"), "file", TIME, false);
+    for name in ["b/name", "b/other"] {
+        fs::hard_link(world.source().join("a/file"), world.source().join(name)).unwrap();
+    }
+    world.backed_up();
+    let address = format!("{}/b", world.address());
+    for by in [By::Command, By::Agent] {
+        for mode in [None].into_iter().chain(MODES.map(Some)) {
+            let target = world.path(&format!("{by:?}-{mode:?}"));
+            let to = target.to_str().unwrap();
+            let restore = |more: &[&str]| {
+                let mut arguments = vec!["restore", &address, "--json"];
+                match by {
+                    By::Command => arguments.extend(["--to", to]),
+                    By::Agent => arguments.extend(["--on", "server", "--into", to, "--wait"]),
+                }
+                arguments.extend(mode.iter().flat_map(|mode| ["--overwrite", mode]));
+                arguments.extend(more);
+                let output = world.lab.try_lifeboat(&arguments).unwrap();
+                assert!(output.status.success(), "{by:?}, {mode:?}: {}", said(&output));
+                summary_of(&output)
+            };
+            for round in 0..3 {
+                let done = restore(&[]);
+                // When a complete restore is only checked, the target itself is no entry.
+                let there = number(&done, "entries") + number(&done, "kept");
+                assert!((2..=3).contains(&there), "{by:?}, {mode:?}, {round}: {done}");
+                assert_eq!(number(&done, "fetched_bytes") > 0, round == 0, "{by:?}, {mode:?}, {round}: {done}");
+                let metadata = fs::metadata(target.join("name")).unwrap();
+                assert_eq!(metadata.ino(), fs::metadata(target.join("other")).unwrap().ino());
+                assert_eq!((metadata.nlink(), metadata.mtime()), (2, TIME));
+            }
+            if mode.is_some() {
+                let plan = restore(&["--dry-run"]);
+                let counts = ["made", "changed", "fetch_bytes"].map(|name| number(&plan, name));
+                assert_eq!(counts, [0; 3], "{by:?}, {mode:?}: {plan}");
+            }
+        }
+    }
 }
 
 /// Of a large file in which little has changed, little is fetched.

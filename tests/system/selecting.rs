@@ -110,6 +110,79 @@ fn what_cannot_be_meant_is_refused() {
 }
 
 #[test]
+fn a_pattern_that_matches_nothing_is_refused_and_named() {
+    let world = World::new();
+    for name in ["[abc].txt", "other.conf", "deep/file"] {
+        world.write(name, name.as_bytes());
+    }
+    world.backed_up();
+    let address = world.address();
+    let to = world.lab.path("target");
+    let call = |more: &[&str]| {
+        let to: &[&str] = if more.contains(&"--on") { &[] } else { &["--to", &to] };
+        world.lab.try_lifeboat(&[&["restore", &address], to, more].concat()).unwrap()
+    };
+    let cases: [&[&str]; 6] = [
+        &["--include", "[abc].txt"],
+        &["--include", "other.conf", "--include", "[abc].txt"],
+        &["--include", "[abc].txt", "--dry-run"],
+        &["--include", "[abc].txt", "--on", "server", "--wait"],
+        &["--include", "[abc].txt", "--on", "server"],
+        &["--include", "deep/", "--exclude", "deep/"],
+    ];
+    for case in cases {
+        let named = if case.contains(&"--exclude") { "deep/" } else { "[abc].txt" };
+        refused(&call(case), &[&format!("nothing in the snapshot matches --include \"{named}\""), "hint: "]);
+    }
+    assert!(!Path::new(&to).exists(), "nothing is made");
+    assert_eq!(restored(&world, "escaped", &["server:@", "--include", "\\[abc].txt"]), set(&["[abc].txt"]));
+}
+
+#[test]
+fn one_file_goes_into_a_directory_beside_what_is_there_and_over_nothing() {
+    let world = World::new();
+    world.write("etc/hostname", b"server");
+    fs::hard_link(world.source().join("etc/hostname"), world.source().join("etc/link")).unwrap();
+    std::os::unix::fs::symlink("hostname", world.source().join("etc/symlink")).unwrap();
+    world.backed_up();
+    let here = world.path("here");
+    fs::create_dir(&here).unwrap();
+    fs::write(here.join("other"), "other").unwrap();
+    let source = world.source().display().to_string();
+    let restore = |name: &str, more: &[&str]| {
+        let address = format!("server:{source}/etc/{name}");
+        let mut command = world.lab.lifeboat_command();
+        command.args(["restore", &address, "--to", "."]).args(more).current_dir(&here);
+        command.output().unwrap()
+    };
+    for name in ["hostname", "link", "symlink"] {
+        let planned = restore(name, &["--dry-run"]);
+        assert!(planned.status.success() && !here.join(name).exists(), "{}", said(&planned));
+        let output = restore(name, &[]);
+        assert!(output.status.success(), "{}", said(&output));
+        assert_eq!(fs::read(here.join(name)).unwrap(), b"server", "{name}");
+        let again = restore(name, &[]);
+        assert!(again.status.success(), "{}", said(&again));
+        fs::remove_file(here.join(name)).unwrap();
+        assert!(restore(name, &[]).status.success(), "what was removed comes back");
+        if name == "symlink" {
+            continue;
+        }
+        fs::write(here.join(name), "mine").unwrap();
+        refused(&restore(name, &[]), &["--overwrite"]);
+        assert_eq!(fs::read(here.join(name)).unwrap(), b"mine");
+        assert!(restore(name, &["--overwrite", "always"]).status.success());
+        assert_eq!(fs::read(here.join(name)).unwrap(), b"server");
+    }
+    fs::write(here.join("hostname"), "mine").unwrap();
+    refused(&restore("hostname", &[]), &["hostname\" already exists", "--overwrite"]);
+    assert_eq!(fs::read(here.join("hostname")).unwrap(), b"mine");
+    assert_eq!(fs::read(here.join("other")).unwrap(), b"other");
+    let whole = world.lab.try_lifeboat(&["restore", &format!("server:{source}/etc"), "--to", here.to_str().unwrap()]);
+    refused(&whole.unwrap(), &["is not empty"]);
+}
+
+#[test]
 fn what_a_backup_did_not_have_is_said_before_a_restore_and_at_its_end() {
     let world = World::new();
     world.write("file", b"content");

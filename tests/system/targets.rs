@@ -1,5 +1,55 @@
 //! Targets that are in the way: each ends in a clear message and a state that the same command finishes.
 
+use crate::world::{World, said, summary_of};
+use std::ffi::OsStr;
+use std::fs;
+use std::os::unix::ffi::OsStrExt;
+
+#[test]
+fn a_target_whose_name_is_not_utf8_is_restored_into_and_known_again() {
+    let world = World::new();
+    world.write("file", b"content");
+    world.backed_up();
+    let address = world.address();
+    for name in [&b"t\xff"[..], b"t\xfe"] {
+        let target = world.directory.path().join(OsStr::from_bytes(name));
+        for round in ["new", "the same again"] {
+            let mut command = world.lab.lifeboat_command();
+            let output = command.args(["restore", &address, "--to"]).arg(&target).output().unwrap();
+            assert!(output.status.success(), "{round}: {}", said(&output));
+            assert_eq!(fs::read(target.join("file")).unwrap(), b"content", "{round}");
+        }
+    }
+}
+
+/// As README does it: the repository lies below what is restored, and perhaps in the snapshot too.
+#[test]
+fn what_belongs_to_the_coordinator_below_a_target_stays_and_is_named() {
+    let world = World::new();
+    for name in ["file", "repository/packs/planted", "coordinator/lifeboat.toml"] {
+        world.write(name, b"of the snapshot");
+    }
+    world.backed_up();
+    let (address, top) = (world.address(), world.directory.path());
+    let settings = fs::read(world.path("coordinator/lifeboat.toml")).unwrap();
+    fs::write(world.path("mine"), "mine").unwrap();
+    let to = top.to_str().unwrap();
+    let arguments = ["restore", &address, "--to", to, "--overwrite", "always", "--json"];
+    let plan = summary_of(&world.lab.try_lifeboat(&[&arguments[..], &["--dry-run"]].concat()).unwrap());
+    let output = world.lab.try_lifeboat(&arguments).unwrap();
+    assert!(output.status.success(), "{}", said(&output));
+    let done = summary_of(&output);
+    assert_eq!(fs::read(world.path("file")).unwrap(), b"of the snapshot");
+    assert_eq!(fs::read(world.path("coordinator/lifeboat.toml")).unwrap(), settings);
+    assert!(!world.path("repository/packs/planted").exists());
+    for told in [&plan, &done] {
+        assert_eq!(told["protected"], serde_json::json!(["/coordinator", "/repository"]), "{told}");
+        assert_eq!(told["kept"], 5, "what the snapshot has below them: {told}");
+    }
+    let people = world.lab.try_lifeboat(&arguments[..6]).unwrap();
+    assert!(said(&people).contains("/repository: it belongs to Lifeboat on this machine"), "{}", said(&people));
+}
+
 /// As root, because only root mounts, and protects files.
 mod as_root {
     use crate::disks::as_root::Disk;
@@ -130,6 +180,30 @@ mod as_root {
                 assert_eq!(fs::read(target.join(name)).unwrap(), name.as_bytes(), "{more:?}");
             }
             assert_eq!(fs::read(target.join("large")).unwrap(), noise(1, 9 << 20));
+        }
+    }
+
+    /// As root, because only root mounts.
+    #[test]
+    fn what_is_restored_below_a_mount_point_is_there_too() {
+        let world = world();
+        let target = world.path("target");
+        fs::create_dir_all(target.join("protected")).unwrap();
+        let _disk = Disk::at(&target.join("protected"), 1);
+        let address = world.address();
+        let trace = world.path("trace");
+        let lifeboat = world.lab.lifeboat_command();
+        let mut command = Command::new("strace");
+        command.args(["-f", "-y", "-e", "trace=syncfs", "-o"]).arg(&trace).arg(lifeboat.get_program());
+        command.args(["restore", &address, "--to", target.to_str().unwrap(), "--overwrite", "always"]);
+        let Ok(output) = command.envs(world.settings()).output() else {
+            println!("left out: which file systems are synced, which needs strace");
+            return;
+        };
+        assert!(output.status.success(), "{}", said(&output));
+        let traced = fs::read_to_string(&trace).unwrap();
+        for synced in [&target, &target.join("protected")] {
+            assert!(traced.contains(&format!("<{}>)", synced.display())), "{synced:?}: {traced}");
         }
     }
 

@@ -14,7 +14,7 @@ use crate::host::Host;
 use crate::policy::{self, PlaceError, Policy, RestorePlace, STAGING};
 use crate::restore::conduct::{self, Request};
 use crate::restore::fetch::GrantReader;
-use crate::restore::{self, Begin, Ledger, Own, Questions, Report, Room, Selection, Target, of_disk};
+use crate::restore::{self, Begin, Ledger, Mirror, Own, Questions, Report, Room, Selection, Target, of_disk};
 use crate::state::{StateDir, Verdict};
 use lifeboat_format::FormatError;
 use lifeboat_format::envelope::Recipient;
@@ -159,10 +159,11 @@ impl Allowed {
         conduct::substitutes(terms)?;
         let reader = self.open(pipeline, host)?;
         let selection = conduct::select(&reader, terms)?;
+        let begin = conduct::beside(begin, &selection, &target);
         if terms.dry_run {
             return Ok(Done::Planned(self.plan(&reader, &selection, &begin)?));
         }
-        if terms.check_room && begin == Begin::Anew(restore::Expected::Empty) {
+        if terms.check_room && begin.is_new() {
             restore::refuse_without_room(&reader, &selection, &target)?;
         }
         let own = self.own.clone();
@@ -192,7 +193,9 @@ impl Allowed {
 
     fn plan(&self, reader: &GrantReader, selection: &Selection, begin: &Begin) -> Result<v1::RestorePlan, AgentError> {
         let terms = self.terms.terms();
-        let questions = Questions { rules: conduct::rules(terms, begin), delete: terms.delete, compare: true };
+        let rules = conduct::rules(terms, begin);
+        let mirror = terms.delete.then(|| Mirror::new(selection, reader.coverage().clone()));
+        let questions = Questions { rules, mirror: mirror.as_ref(), own: &self.own, compare: true };
         let there = Target::look_below(&self.place.base, &self.place.below);
         conduct::refuse_not_empty(&self.place.path(), there.as_ref(), begin)?;
         let begun = Instant::now();
@@ -231,6 +234,8 @@ fn report(job: &JobName, place: &RestorePlace, done: Done, task: &Task) -> JobRe
         failed_entries: report.failed_entries,
         plan: None,
         damaged: damaged.into_iter().take(LOSSES_REPORTED).map(Into::into).collect(),
+        kept_back: Some(report.kept_back.message()),
+        protected: report.protected.iter().take(LOSSES_REPORTED).cloned().map(Into::into).collect(),
     };
     let named = report.failures.iter().map(ToString::to_string).chain(report.losses.iter().map(ToString::to_string));
     JobReport {
@@ -246,7 +251,7 @@ fn report(job: &JobName, place: &RestorePlace, done: Done, task: &Task) -> JobRe
 mod tests {
     use super::*;
     use lifeboat_format::envelope::Identity;
-    use lifeboat_format::grant::{GrantClear, GrantKeys, RestoreTerms, SignedOrder};
+    use lifeboat_format::grant::{Coverage, GrantClear, GrantKeys, RestoreTerms, SignedOrder};
     use lifeboat_format::id::{NodeId, RepositoryId, Scope, SnapshotId, SnapshotNumber};
     use lifeboat_format::key::ContentHash;
     use lifeboat_format::manifest::RootRef;
@@ -307,7 +312,11 @@ mod tests {
         let signed = SignedOrder::sign(order, operators).unwrap();
         let root = RootRef { id: NodeId::from_bytes([2; 32]), height: 1, scope: Scope::new(1) };
         let clear = GrantClear { number: 1, snapshot: SnapshotNumber::new(1), root };
-        let keys = GrantKeys { root_content: ContentHash::from_bytes([3; 32]), scopes: Vec::new() };
+        let keys = GrantKeys {
+            root_content: ContentHash::from_bytes([3; 32]),
+            scopes: Vec::new(),
+            coverage: Coverage::default(),
+        };
         let grant = Grant::make(&clear, &signed, &keys, log).unwrap();
         let terms = RestoreTerms { paths: vec![b"etc".to_vec()], ..RestoreTerms::default() };
         let terms = SignedTerms::sign(&signed, &terms, operators).unwrap();

@@ -11,8 +11,17 @@ pub enum Begin {
     Anew(Expected),
     /// Where this one was interrupted, and with its snapshot.
     GoOn(Record),
+    /// Over what this other one, which was not finished, has left.
+    Over(Record),
     /// Not at all: this one is complete, and it is only looked whether it still is there.
     Done(Record),
+}
+
+impl Begin {
+    /// Whether nothing of it is in the target yet.
+    pub fn is_new(&self) -> bool {
+        matches!(self, Self::Anew(Expected::Empty | Expected::Without(_)))
+    }
 }
 
 /// Decides: `asked` is what was typed, `found` the last restore into the same directory, `may_overwrite` whether it was said
@@ -22,7 +31,7 @@ pub fn begin(target: &Path, asked: &str, found: Option<Record>, may_overwrite: b
     match found {
         Some(found) if is_complete && !may_overwrite && found.asked == asked => Ok(Begin::Done(found)),
         Some(found) if !is_complete && found.asked == asked => Ok(Begin::GoOn(found)),
-        Some(found) if !is_complete && may_overwrite => Ok(Begin::Anew(Expected::Unfinished(found.before))),
+        Some(found) if !is_complete && may_overwrite => Ok(Begin::Over(found)),
         Some(Record { asked, .. }) if !is_complete => {
             let problem = format!("{} holds a restore that was not finished: {asked}", target.display());
             Err(Failure::new(ErrorClass::Usage, problem).hint(
@@ -56,7 +65,7 @@ mod tests {
         assert_eq!(of("web1:/etc", None, true).unwrap(), Begin::Anew(Expected::Anything));
         assert_eq!(of("web1:/etc", Some(unfinished()), false).unwrap(), Begin::GoOn(unfinished()));
         assert_eq!(of("web1:/etc", Some(unfinished()), true).unwrap(), Begin::GoOn(unfinished()));
-        assert_eq!(of("web2:/etc", Some(unfinished()), true).unwrap(), Begin::Anew(Expected::Unfinished(None)));
+        assert_eq!(of("web2:/etc", Some(unfinished()), true).unwrap(), Begin::Over(unfinished()));
         let refused = of("web2:/etc", Some(unfinished()), false).unwrap_err();
         assert!(refused.to_string().contains("/target holds a restore that was not finished: web1:/etc"), "{refused}");
     }

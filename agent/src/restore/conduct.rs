@@ -4,37 +4,45 @@ use super::fetch::GrantReader;
 use super::ledger::{Complete, Ledger, LedgerError, Record};
 use super::progress::Progress;
 use super::target::is_empty;
-use super::visit::tree;
+use super::unmatched::refuse_unmatched;
+use super::visit::{has_below, tree};
 use super::{
-    Begin, Expected, Options, Overwrite, Own, Questions, Report, Rules, Selection, Substitute, SubstituteError, Target,
-    TargetError, Writer, of_disk, restore, survey,
+    Begin, Expected, Mirror, Options, Overwrite, Own, Questions, Report, Rules, Selection, Substitute, SubstituteError,
+    Target, TargetError, Writer, of_disk, restore, survey,
 };
 use crate::walk::Shown;
 use jiff::Timestamp;
 use lifeboat_format::grant::{Existing, RestoreTerms};
 use lifeboat_format::tree::{Attributes, Completeness, Entry, EntryKind};
 use lifeboat_proto::status::{ErrorClass, Failure};
+use std::ffi::OsStr;
 use std::fs;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 const HOW_OVER: &str = "name a new or empty directory, or say with --overwrite always|if-changed|if-newer|never what happens to what is there";
 
 /// What is restored, and where to below the target. Every path must be there. Blocks.
 pub fn select(reader: &GrantReader, terms: &RestoreTerms) -> Result<Selection, Failure> {
+    let directory = |path: &[u8]| Entry {
+        path: path.to_vec(),
+        kind: EntryKind::Directory(Completeness::UNREADABLE),
+        attributes: Attributes::default(),
+    };
     let mut entries = Vec::new();
     for path in &terms.paths {
         // Of the root it is known, even if the part of the tree that holds it is lost.
         let entry = match path.as_slice() {
-            b"" => Entry {
-                path: Vec::new(),
-                kind: EntryKind::Directory(Completeness::ANCESTOR),
-                attributes: Attributes::default(),
-            },
+            b"" => directory(b""),
             path => {
                 let missing = || format!("there is no /{} in that snapshot", Shown(path));
-                let found = tree(reader).lookup(path)?;
-                found.ok_or_else(|| Failure::new(ErrorClass::NotFound, missing()))?
+                let mut tree = tree(reader);
+                match tree.lookup(path)? {
+                    Some(entry) => entry,
+                    None if has_below(&mut tree, path)? => directory(path),
+                    None => return Err(Failure::new(ErrorClass::NotFound, missing())),
+                }
             }
         };
         entries.push(entry);
@@ -51,25 +59,56 @@ pub fn select(reader: &GrantReader, terms: &RestoreTerms) -> Result<Selection, F
     let strip = terms.strip.map_or(usual, |parts| parts as usize);
     let roots = entries.into_iter().map(|entry| entry.path).collect();
     let selection = Selection::new(roots, strip, &terms.include, &terms.exclude);
-    selection.map_err(|error| Failure::of(ErrorClass::Usage, &error))
+    let selection = selection.map_err(|error| Failure::of(ErrorClass::Usage, &error))?;
+    refuse_unmatched(reader, &selection, &terms.include)?;
+    Ok(selection)
+}
+
+/// Why owners go by number though nobody asked for that: what is restored is a system with users of its own, whose names
+/// say nothing here. None if it is not. Blocks.
+pub fn own_users(reader: &GrantReader, selection: &Selection) -> Result<Option<&'static str>, Failure> {
+    if selection.roots().iter().any(Vec::is_empty) {
+        return Ok(Some("the whole system is restored"));
+    }
+    const USERS: &[u8] = b"etc/passwd";
+    for path in [Some(USERS.to_vec()), selection.origin(USERS)].into_iter().flatten() {
+        if selection.has(&path) && tree(reader).lookup(&path)?.is_some() {
+            return Ok(Some("the snapshot brings its own /etc/passwd"));
+        }
+    }
+    Ok(None)
+}
+
+/// One file goes into a directory that is not empty too, beside what is there, unless its name is taken.
+pub fn beside(begin: Begin, selection: &Selection, target: &Path) -> Begin {
+    let Some(name) = selection.file_name() else { return begin };
+    let is_gone = || fs::symlink_metadata(target.join(OsStr::from_bytes(&name))).is_err();
+    match begin {
+        Begin::Anew(Expected::Empty) => Begin::Anew(Expected::Without(name)),
+        Begin::Done(_) if is_gone() => Begin::Anew(Expected::Without(name)),
+        begin => begin,
+    }
 }
 
 /// How what is there is dealt with.
 pub fn rules(terms: &RestoreTerms, begin: &Begin) -> Rules {
-    let goes_on_since = match begin {
-        Begin::Anew(_) | Begin::Done(_) => None,
-        Begin::GoOn(record) => Some(record.since()),
+    let (goes_on_since, unfinished_since) = match begin {
+        Begin::Anew(_) | Begin::Done(_) => (None, None),
+        Begin::GoOn(record) => (Some(record.since()), Some(record.since())),
+        Begin::Over(record) => (None, Some(record.since())),
     };
     let overwrite = match terms.existing {
         // What a complete restore left is on disk: its size and time can be believed.
         Existing::Refuse if matches!(begin, Begin::Done(_)) => Overwrite::IfChanged,
+        // What takes the name meanwhile stays.
+        Existing::Refuse if matches!(begin, Begin::Anew(Expected::Without(_))) => Overwrite::Never,
         Existing::Refuse => Overwrite::default(),
         Existing::Overwrite => Overwrite::Always,
         Existing::OverwriteIfChanged => Overwrite::IfChanged,
         Existing::OverwriteIfNewer => Overwrite::IfNewer,
         Existing::Keep => Overwrite::Never,
     };
-    Rules { overwrite, goes_on_since }
+    Rules { overwrite, goes_on_since, unfinished_since }
 }
 
 /// Users and groups that take the place of others; names are those of this host.
@@ -82,11 +121,9 @@ pub fn substitutes(terms: &RestoreTerms) -> Result<[Vec<Substitute>; 2], Failure
 
 /// Refuses a directory that a restore would refuse: one that is `there`, and not empty though it should be. Blocks.
 pub fn refuse_not_empty(target: &Path, there: Option<&OwnedFd>, begin: &Begin) -> Result<(), Failure> {
-    let is_empty = there.map_or(Ok(true), is_empty).map_err(|error| of_disk(&error.into()))?;
-    match is_empty || *begin != Begin::Anew(Expected::Empty) {
-        true => Ok(()),
-        false => Err(of_target(&TargetError::NotEmpty { path: target.to_owned() })),
-    }
+    let (Some(there), Begin::Anew(expected)) = (there, begin) else { return Ok(()) };
+    let is_empty = is_empty(there).map_err(|error| of_disk(&error.into()))?;
+    expected.check(there, is_empty, target).map_err(|error| of_target(&error))
 }
 
 /// What a restore is, beside its terms.
@@ -121,27 +158,34 @@ pub fn conduct(
 ) -> Result<Report, Failure> {
     let remember = |error: LedgerError| Failure::of(ErrorClass::Internal, &error);
     let [users, groups] = substitutes(request.terms)?;
-    let RestoreTerms { numeric_ids, delete, .. } = *request.terms;
+    let mirror = request.terms.delete.then(|| Mirror::new(selection, reader.coverage().clone()));
+    let numeric_ids = request.terms.numeric_ids || own_users(reader, selection)?.is_some();
     let rules = rules(request.terms, &begin);
-    let options = Options { numeric_ids, users, groups, rules, delete, own: request.own };
+    let keep_target_time = request.terms.existing == Existing::Keep;
+    let options = Options { numeric_ids, users, groups, rules, mirror, own: request.own, keep_target_time };
     let expected = match &begin {
         Begin::Anew(expected) => expected.clone(),
-        Begin::GoOn(record) => Expected::Unfinished(record.before.clone()),
+        Begin::GoOn(record) | Begin::Over(record) => Expected::Unfinished(record.before.clone()),
         Begin::Done(_) => Expected::Unfinished(None),
     };
     let mut target = open(expected.clone()).map_err(|error| of_target(&error))?;
-    let record = match begin {
-        Begin::Done(record) => return look_again(reader, selection, rules, &record, &target, progress),
-        Begin::GoOn(record) => record,
-        Begin::Anew(_) => Record {
+    let record = |began: i64| -> Result<Record, Failure> {
+        Ok(Record {
             target: fs::canonicalize(request.target).map_err(|error| of_disk(&error))?,
             inode: target.inode().map_err(|error| of_disk(&error.into()))?,
             asked: request.asked.to_owned(),
             snapshot: request.snapshot.to_owned(),
-            began: Timestamp::now().as_second(),
+            began,
             before: target.before().cloned(),
             complete: None,
-        },
+        })
+    };
+    let record = match begin {
+        Begin::Done(record) => return look_again(reader, selection, (rules, &options.own), &record, &target, progress),
+        Begin::GoOn(record) => record,
+        // What the other one left is as old as its beginning.
+        Begin::Over(other) => record(other.began)?,
+        Begin::Anew(_) => record(Timestamp::now().as_second())?,
     };
     ledger.keep(&record).map_err(remember)?;
     if let Err(error) = target.shut(request.target, &expected) {
@@ -164,13 +208,13 @@ pub fn conduct(
 fn look_again(
     reader: &GrantReader,
     selection: &Selection,
-    rules: Rules,
+    (rules, own): (Rules, &Own),
     record: &Record,
     target: &Target,
     progress: &Progress,
 ) -> Result<Report, Failure> {
     let there = target.as_fd().try_clone_to_owned().map_err(|error| of_disk(&error))?;
-    let survey = survey(reader, selection, Some(there), Questions { rules, delete: false, compare: true })?;
+    let survey = survey(reader, selection, Some(there), Questions { rules, mirror: None, own, compare: true })?;
     if survey.lost_parts > 0 {
         let problem =
             format!("it cannot be compared with what is there: {} parts of the tree are lost", survey.lost_parts);
@@ -193,7 +237,12 @@ fn look_again(
 
 fn of_target(error: &TargetError) -> Failure {
     match error {
-        TargetError::NotEmpty { .. } => Failure::of(ErrorClass::Usage, error).hint(HOW_OVER),
+        TargetError::NotEmpty { .. } | TargetError::Taken { .. } => {
+            Failure::of(ErrorClass::Usage, error).hint(HOW_OVER)
+        }
+        TargetError::NoDirectory { .. } => {
+            Failure::of(ErrorClass::Usage, error).hint("name the directory that the files are to be restored into")
+        }
         TargetError::InUse { .. } => {
             Failure::of(ErrorClass::Busy, error).hint("wait for its end, or name another directory")
         }

@@ -33,6 +33,8 @@ pub struct Rules {
     /// Since when an earlier restore ran that this one finishes: what it left may not have reached the disk before a
     /// power cut, so size and time prove nothing of what changed since then.
     pub goes_on_since: Option<Time>,
+    /// Since when an unfinished restore, this one or another, may have made directories that it did not complete.
+    pub unfinished_since: Option<Time>,
 }
 
 /// What is to be done.
@@ -65,6 +67,11 @@ pub fn is_entered(there: &Stat, attributes: &Attributes, rules: &Rules) -> bool 
         && attributes.mode & ENTERED == 0
 }
 
+/// Whether something was made since then, as far as its file system knows.
+fn is_made_since(there: &Stat, since: Time) -> bool {
+    there.ctime >= since && there.btime.is_none_or(|made| made >= since)
+}
+
 /// Decides on an entry that is no hard link. `is_alike` says of a symbolic link or device whether it leads to the same
 /// place; `own` whether what is there belongs to this user, or to whom the entry is to belong: so a restore leaves it.
 pub fn decide(entry: &Entry, there: Option<&Stat>, is_alike: bool, own: bool, rules: &Rules) -> Verdict {
@@ -75,7 +82,10 @@ pub fn decide(entry: &Entry, there: Option<&Stat>, is_alike: bool, own: bool, ru
     if let (EntryKind::Directory(_), FileType::Directory) = (&entry.kind, there.kind) {
         // Made by the earlier restore, or entered, or completed by it though something in it was missing.
         let is_entered = is_entered(there, &entry.attributes, rules);
-        let is_ours = own && (there.mode == UNFINISHED_MODE || is_entered || goes_on && there.mtime == mtime);
+        // Without an unfinished restore, such a mode is that of a directory which was there.
+        let is_unfinished =
+            there.mode == UNFINISHED_MODE && rules.unfinished_since.is_some_and(|since| is_made_since(there, since));
+        let is_ours = own && (is_unfinished || is_entered || goes_on && there.mtime == mtime);
         let attributes = match rules.overwrite {
             Overwrite::Always | Overwrite::IfChanged => true,
             Overwrite::IfNewer => is_newer || is_ours,
@@ -127,7 +137,12 @@ mod tests {
     }
 
     fn rules(overwrite: Overwrite) -> Rules {
-        Rules { overwrite, goes_on_since: None }
+        Rules { overwrite, ..Rules::default() }
+    }
+
+    /// Those of a restore that finishes an earlier one.
+    fn going_on(overwrite: Overwrite) -> Rules {
+        Rules { overwrite, goes_on_since: Some(NEW), unfinished_since: Some(NEW) }
     }
 
     const ALL: [Overwrite; 4] = [Overwrite::Always, Overwrite::IfChanged, Overwrite::IfNewer, Overwrite::Never];
@@ -164,14 +179,29 @@ mod tests {
         let enter = |attributes| Verdict::Enter { attributes };
         let there = stat(FileType::Directory, NEW, NEW);
         assert_eq!(ALL.map(|mode| of(mode, &there)), [enter(true), enter(true), enter(false), enter(false)]);
-        let unfinished = Stat { mode: UNFINISHED_MODE, ..there };
-        assert_eq!(ALL.map(|mode| of(mode, &unfinished)), [enter(true); 4]);
+        let like_unfinished = Stat { mode: UNFINISHED_MODE, ..there };
+        let without_one = [enter(true), enter(true), enter(false), enter(false)];
+        assert_eq!(ALL.map(|mode| of(mode, &like_unfinished)), without_one, "nobody's but who made it so");
+    }
+
+    #[test]
+    fn inv_16_a_directory_that_an_unfinished_restore_made_gets_its_attributes_from_another_one_too() {
+        let of = |mode, ctime, btime| {
+            let rules = Rules { unfinished_since: Some(NEW), ..rules(mode) };
+            let there = Stat { mode: UNFINISHED_MODE, btime, ..stat(FileType::Directory, NEW, ctime) };
+            decide(&entry(EntryKind::Directory(Completeness::COMPLETE), OLD), Some(&there), false, true, &rules)
+        };
+        let enter = |attributes| Verdict::Enter { attributes };
+        assert_eq!(ALL.map(|mode| of(mode, NEW, None)), [enter(true); 4]);
+        assert_eq!(ALL.map(|mode| of(mode, NEW, Some(NEW))), [enter(true); 4]);
+        assert_eq!(of(Overwrite::Never, OLD, None), enter(false), "it was so before");
+        assert_eq!(of(Overwrite::Never, NEW, Some(OLD)), enter(false), "it was there before");
     }
 
     #[test]
     fn inv_16_a_directory_that_an_interrupted_restore_completed_gets_its_time_again() {
         let of = |mode, ctime, mtime| {
-            let rules = Rules { overwrite: mode, goes_on_since: Some(NEW) };
+            let rules = going_on(mode);
             let there = stat(FileType::Directory, mtime, ctime);
             decide(&entry(EntryKind::Directory(Completeness::COMPLETE), OLD), Some(&there), false, true, &rules)
         };
@@ -184,7 +214,7 @@ mod tests {
     #[test]
     fn inv_16_a_directory_that_an_interrupted_restore_has_entered_gets_its_attributes() {
         let of = |mode, ctime, there_mode| {
-            let rules = Rules { overwrite: mode, goes_on_since: Some(NEW) };
+            let rules = going_on(mode);
             let there = Stat { mode: there_mode, ..stat(FileType::Directory, NEW, ctime) };
             decide(&entry(EntryKind::Directory(Completeness::COMPLETE), OLD), Some(&there), false, true, &rules)
         };
@@ -197,7 +227,7 @@ mod tests {
     #[test]
     fn inv_16_what_an_interrupted_restore_left_is_compared_by_content_whatever_the_mode() {
         let of = |mode, ctime| {
-            let rules = Rules { overwrite: mode, goes_on_since: Some(NEW) };
+            let rules = going_on(mode);
             decide(&file(OLD), Some(&stat(FileType::RegularFile, OLD, ctime)), false, true, &rules)
         };
         assert_eq!(ALL.map(|mode| of(mode, NEW)), [Verdict::Compare { unread: false }; 4]);

@@ -3,9 +3,9 @@
 use super::shared::Shared;
 use super::target::open_beneath;
 use crate::metadata::KEPT_FLAGS;
-use crate::walk::{Held, Stat};
+use crate::walk::{Held, Stat, stat_open};
 use lifeboat_format::tree::Attributes;
-use rustix::fs::OFlags;
+use rustix::fs::{AtFlags, OFlags, Timespec, Timestamps, UTIME_OMIT, utimensat};
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -82,7 +82,9 @@ impl Directory {
     }
 
     fn complete(&self, descriptor: Option<Arc<OwnedFd>>, path: &[u8], shared: &Shared) {
-        let Some(attributes) = &self.attributes else { return };
+        let Some(attributes) = &self.attributes else {
+            return descriptor.iter().for_each(|descriptor| self.keep_time(descriptor));
+        };
         let Some(descriptor) = descriptor else {
             return shared.fail(path, "the directory was moved away while it was restored");
         };
@@ -95,6 +97,20 @@ impl Directory {
             }
             Err(error) => shared.fail(path, format_args!("cannot open the directory again: {error}")),
         }
+    }
+
+    /// A directory that stays as it is keeps its time, though something was made or removed in it.
+    pub fn keep_time(&self, descriptor: &OwnedFd) {
+        let mtime = self.stat.mtime;
+        if stat_open(descriptor).is_ok_and(|now| now.mtime == mtime) {
+            return;
+        }
+        let times = Timestamps {
+            last_access: Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT },
+            last_modification: Timespec { tv_sec: mtime.seconds, tv_nsec: mtime.nanos.into() },
+        };
+        // Who does not own it may write into it and not set its time: nothing is lost that the snapshot holds.
+        let _ = utimensat(descriptor, ".", &times, AtFlags::empty());
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

@@ -208,7 +208,14 @@ impl Walk<'_> {
 
     /// The file that `path` is a further name of. If there is none, the tree is damaged there, and the report says so.
     fn file_of(&mut self, first: &[u8], path: &[u8]) -> Result<Option<Entry>, Failure> {
-        let found = tree(self.reader).lookup(first)?;
+        let found = match tree(self.reader).lookup(first) {
+            Ok(found) => found,
+            Err(why @ (FetchError::Lost { .. } | FetchError::Format(_))) => {
+                self.writer.fail(path, format_args!("the file that it is a name of: {why}"));
+                return Ok(None);
+            }
+            Err(error) => return Err(error.into()),
+        };
         if found.is_none() {
             self.writer.fail(path, "the file that it is a name of is not in the snapshot");
         }

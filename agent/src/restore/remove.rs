@@ -4,7 +4,7 @@
 //! and must be the same.
 
 use super::listing::{Listing, Listings};
-use super::own::{OURS, Own};
+use super::own::Own;
 use super::target::open_beneath;
 use crate::walk::{Stat, stat_at, stat_open};
 use rustix::fs::{AtFlags, Mode, OFlags, openat, unlinkat};
@@ -23,6 +23,8 @@ const MOUNTED: &str = "a file system is mounted there";
 pub struct Removed {
     /// How many entries are gone.
     pub entries: u64,
+    /// Paths below the directory that belong to Lifeboat.
+    pub protected: Vec<Vec<u8>>,
     /// Paths below the directory, and why they are still there.
     pub refused: Vec<(Vec<u8>, String)>,
 }
@@ -38,12 +40,29 @@ struct Level {
 
 /// Removes what is under a name in a directory, with all below it.
 pub fn remove(listings: &mut Listings, directory: &Arc<OwnedFd>, name: &[u8], own: &Own) -> io::Result<Removed> {
-    let mut removal = Removal { listings, own, removed: Removed::default(), levels: Vec::new(), path: name.to_vec() };
+    walk(listings, directory, name, own, false)
+}
+
+/// What [`remove`] would remove.
+pub fn count(listings: &mut Listings, directory: &Arc<OwnedFd>, name: &[u8], own: &Own) -> Removed {
+    // What cannot be looked at now is refused when it is removed.
+    walk(listings, directory, name, own, true).unwrap_or_default()
+}
+
+fn walk(
+    listings: &mut Listings,
+    directory: &Arc<OwnedFd>,
+    name: &[u8],
+    own: &Own,
+    only_count: bool,
+) -> io::Result<Removed> {
+    let (removed, levels, path) = (Removed::default(), Vec::new(), name.to_vec());
+    let mut removal = Removal { listings, own, only_count, removed, levels, path };
     if removal.is_gone(directory, name)? {
         return Ok(removal.removed);
     }
-    let mount = stat_open(&**directory)?.mount;
-    removal.enter(directory, name, mount);
+    let top = stat_open(&**directory)?;
+    removal.enter(directory, name, &top);
     while let Some(level) = removal.levels.last_mut() {
         let next = match &level.descriptor {
             Some(descriptor) => removal
@@ -59,7 +78,7 @@ pub fn remove(listings: &mut Listings, directory: &Arc<OwnedFd>, name: &[u8], ow
                 removal.path.push(b'/');
                 removal.path.extend_from_slice(&name);
                 if !removal.is_gone(&descriptor, &name)? {
-                    removal.enter(&descriptor, &name, mount);
+                    removal.enter(&descriptor, &name, &top);
                 }
             }
             None => removal.leave(directory, name),
@@ -68,36 +87,11 @@ pub fn remove(listings: &mut Listings, directory: &Arc<OwnedFd>, name: &[u8], ow
     Ok(removal.removed)
 }
 
-/// How many entries [`remove`] would remove.
-pub fn count(listings: &mut Listings, directory: &OwnedFd, name: &[u8]) -> u64 {
-    let mut counted = 1;
-    let open =
-        |directory: &OwnedFd, name: &[u8]| open_beneath(directory, name, OFlags::RDONLY | OFlags::DIRECTORY).ok();
-    let Ok(mount) = stat_open(directory).map(|stat| stat.mount) else { return counted };
-    let Some(top) = open(directory, name) else { return counted };
-    let mut levels: Vec<_> = listings.read(&top).ok().map(|listing| (top, listing)).into_iter().collect();
-    while let Some((directory, listing)) = levels.last_mut() {
-        match listings.next_stray(listing) {
-            Ok(Some(name)) => {
-                counted += 1;
-                let below =
-                    open(directory, &name).filter(|below| stat_open(below).is_ok_and(|stat| stat.mount == mount));
-                let read = below.and_then(|below| listings.read(&below).ok().map(|listing| (below, listing)));
-                levels.extend(read);
-            }
-            Ok(None) | Err(_) => {
-                if let Some((_, listing)) = levels.pop() {
-                    listings.leave(&listing);
-                }
-            }
-        }
-    }
-    counted
-}
-
 struct Removal<'a> {
     listings: &'a mut Listings,
     own: &'a Own,
+    /// Whether nothing is removed, and only counted what would be.
+    only_count: bool,
     removed: Removed,
     levels: Vec<Level>,
     path: Vec<u8>,
@@ -112,8 +106,13 @@ impl Removal<'_> {
             Err(error) => return Err(error),
         };
         if self.own.has(&stat) {
-            self.refuse(OURS.to_owned());
+            self.removed.protected.push(self.path.clone());
+            self.mark_above();
             return Ok(true);
+        }
+        if self.only_count {
+            self.removed.entries += u64::from(!stat.is_directory());
+            return Ok(!stat.is_directory());
         }
         let flags = if stat.is_directory() { AtFlags::REMOVEDIR } else { AtFlags::empty() };
         match unlinkat(directory, name, flags) {
@@ -126,8 +125,8 @@ impl Removal<'_> {
         Ok(true)
     }
 
-    fn enter(&mut self, directory: &OwnedFd, name: &[u8], mount: u64) {
-        match self.try_enter(directory, name, mount) {
+    fn enter(&mut self, directory: &OwnedFd, name: &[u8], top: &Stat) {
+        match self.try_enter(directory, name, top) {
             Ok(Some(level)) => {
                 self.levels.push(level);
                 let depth = self.levels.len();
@@ -140,11 +139,11 @@ impl Removal<'_> {
         }
     }
 
-    /// None at a mount point.
-    fn try_enter(&mut self, directory: &OwnedFd, name: &[u8], mount: u64) -> std::io::Result<Option<Level>> {
+    /// None where another file system begins.
+    fn try_enter(&mut self, directory: &OwnedFd, name: &[u8], top: &Stat) -> std::io::Result<Option<Level>> {
         let open = open_beneath(directory, name, OFlags::RDONLY | OFlags::DIRECTORY)?;
         let stat = stat_open(&open)?;
-        if stat.mount != mount {
+        if !is_same_file_system(&stat, top) {
             return Ok(None);
         }
         let listing = self.listings.read(&open)?;
@@ -168,6 +167,7 @@ impl Removal<'_> {
         };
         match above {
             _ if left.stays => self.mark_above(),
+            _ if self.only_count => self.removed.entries += 1,
             Some((above, name)) => match unlinkat(&above, &*name, AtFlags::REMOVEDIR) {
                 Ok(()) => self.removed.entries += 1,
                 Err(error) => self.refuse(error.to_string()),
@@ -186,6 +186,11 @@ impl Removal<'_> {
             above.stays = true;
         }
     }
+}
+
+/// Whether two directories are on one mounted file system. What is mounted is not ours to empty, nor are subvolumes.
+pub fn is_same_file_system(one: &Stat, other: &Stat) -> bool {
+    (one.mount, one.device) == (other.mount, other.device)
 }
 
 fn left_name(path: &[u8], above_bytes: usize) -> Vec<u8> {
@@ -219,8 +224,12 @@ mod tests {
         fs::write(outside.join("file"), "").unwrap();
         fs::write(place.path().join("top/a/file"), "").unwrap();
         symlink(&outside, place.path().join("top/a/b/link")).unwrap();
-        let directory = OwnedFd::from(fs::File::open(place.path()).unwrap());
-        assert_eq!(count(&mut Listings::new().unwrap(), &directory, b"top"), 5);
+        let directory = Arc::new(OwnedFd::from(fs::File::open(place.path()).unwrap()));
+        let own = Own::of([place.path().join("top/a/b").as_path()]);
+        let counted = |own: &Own| count(&mut Listings::new().unwrap(), &directory, b"top", own);
+        assert_eq!(counted(&Own::default()).entries, 5);
+        let partly = counted(&own);
+        assert_eq!((partly.entries, partly.protected), (1, vec![b"top/a/b".to_vec()]), "the file alone");
         let done = removed(place.path(), b"top");
         assert_eq!((done.entries, done.refused), (5, Vec::new()));
         assert!(!place.path().join("top").exists() && outside.join("file").exists());

@@ -1,11 +1,12 @@
 //! What a restore did, and what it could not do.
 
+use super::mirror::KeptBack;
 use crate::walk::Shown;
 use std::collections::BTreeMap;
 use std::fmt;
 
 /// So many losses and failures are named; the rest is counted.
-const NAMED_MAX: usize = 1000;
+pub(super) const NAMED_MAX: usize = 1000;
 
 /// An attribute that can be lost.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -93,8 +94,12 @@ pub struct Report {
     pub unchanged: u64,
     /// Entries that were there and stayed as they were, because nothing was to be written over them.
     pub kept: u64,
+    /// What belongs to Lifeboat on this machine, and was left as it is; a thousand at most.
+    pub protected: Vec<Vec<u8>>,
     /// Entries that were removed because the snapshot does not have them.
     pub deleted: u64,
+    /// Existing entries that were not removed, because the snapshot does not tell whether it had them.
+    pub kept_back: KeptBack,
     /// Bytes of content in them, holes included.
     pub bytes: u64,
     /// How many attributes were lost, by [`Attribute::kind`].
@@ -112,7 +117,7 @@ pub struct Report {
 impl Report {
     /// Whether everything is as it was.
     pub fn is_complete(&self) -> bool {
-        self.failed_entries == 0 && self.lost_attributes.is_empty()
+        self.failed_entries == 0 && self.lost_attributes.is_empty() && !self.kept_back.is_loss
     }
 
     /// Counts an attribute that an entry lost.
@@ -126,6 +131,13 @@ impl Report {
     /// Counts an entry that was not restored.
     pub fn fail(&mut self, path: &[u8], reason: impl fmt::Display) {
         self.add(path, format_args!("not restored: {reason}"));
+    }
+
+    /// Names what belongs to Lifeboat, and was left as it is.
+    pub(super) fn protect(&mut self, path: &[u8]) {
+        if self.protected.len() < NAMED_MAX {
+            self.protected.push(path.to_vec());
+        }
     }
 
     /// Names a file whose content is damaged in the repository.

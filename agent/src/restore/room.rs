@@ -4,7 +4,7 @@ use super::fetch::GrantReader;
 use super::selection::Selection;
 use super::survey::{Questions, Survey, survey};
 use super::visit::totals;
-use super::{Rules, of_disk};
+use super::{Own, Rules, of_disk};
 use crate::policy::ByteSize;
 use lifeboat_proto::status::{ErrorClass, Failure};
 use std::io;
@@ -42,7 +42,9 @@ pub fn refuse_without_room(reader: &GrantReader, selection: &Selection, target: 
     if totals(reader, selection).is_ok_and(|most| room.holds(most.bytes, most.entries)) {
         return Ok(());
     }
-    let questions = Questions { rules: Rules::default(), delete: false, compare: false };
+    // Into an empty directory: nothing of our own is in it.
+    let own = Own::default();
+    let questions = Questions { rules: Rules::default(), mirror: None, own: &own, compare: false };
     let survey: Survey = survey(reader, selection, None, questions)?;
     if room.holds(survey.space_bytes, survey.inodes()) {
         return Ok(());

@@ -12,6 +12,8 @@ pub struct Selection {
     strip: usize,
     include: Option<Patterns>,
     exclude: Patterns,
+    /// Whether it is one entry that is no directory.
+    is_file: bool,
 }
 
 /// A selection that makes no sense.
@@ -75,13 +77,18 @@ impl Selection {
             }
         }
         let include = if include.is_empty() { None } else { Some(Patterns::new(include)?) };
-        Ok(Self { roots, strip, include, exclude: Patterns::new(exclude)? })
+        Ok(Self { roots, strip, include, exclude: Patterns::new(exclude)?, is_file: false })
     }
 
     /// One entry of the tree: a directory, whose place the target takes, or something else, which keeps its name.
     pub fn one(path: Vec<u8>, is_directory: bool) -> Self {
         let strip = Self::depth(&path, is_directory);
-        Self { roots: vec![path], strip, include: None, exclude: Patterns::default() }
+        Self { roots: vec![path], strip, include: None, exclude: Patterns::default(), is_file: !is_directory }
+    }
+
+    /// The name in the target of one entry that is no directory; none if more may be restored.
+    pub fn file_name(&self) -> Option<Vec<u8>> {
+        self.roots.first().filter(|_| self.is_file).and_then(|root| self.place(root))
     }
 
     /// How many parts are left out where one entry of the tree is restored.
@@ -193,6 +200,8 @@ mod tests {
         assert_eq!(Selection::one(b"etc/ssl".to_vec(), true).place(b"etc/ssl/a"), Some(b"a".to_vec()));
         assert_eq!(Selection::one(b"etc/ssl".to_vec(), true).place(b"etc/ssl"), Some(Vec::new()));
         assert_eq!(Selection::one(b"etc/hosts".to_vec(), false).place(b"etc/hosts"), Some(b"hosts".to_vec()));
+        assert_eq!(Selection::one(b"etc/hosts".to_vec(), false).file_name(), Some(b"hosts".to_vec()));
+        assert_eq!(Selection::one(b"etc/ssl".to_vec(), true).file_name(), None);
         assert_eq!(Selection::one(Vec::new(), true).place(b"a/b"), Some(b"a/b".to_vec()));
     }
 

@@ -12,11 +12,11 @@ use crate::metadata::{EARLY_FLAGS, KEPT_FLAGS, UNWRITABLE_FLAGS};
 use crate::walk::{Held, Stat, stat_at};
 use lifeboat_format::tree::{Attributes, Time};
 use lifeboat_proto::status::Failure;
-use rustix::fs::{AtFlags, Gid, Uid, linkat};
+use rustix::fs::{AtFlags, Gid, Uid, linkat, syncfs};
 use rustix::io::{self, Errno};
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 
 /// So many files with several names are left as they are; more are written anew. About 64 MiB.
@@ -29,6 +29,8 @@ pub struct Shared {
     pub owners: Owners,
     pub deferred: DeferredFlags,
     report: Mutex<Report>,
+    /// File systems other than the target's that were entered, by device.
+    file_systems: Mutex<BTreeMap<u64, Arc<OwnedFd>>>,
     /// Files that are being written, and the further names they are to get.
     in_flight: Mutex<HashMap<Vec<u8>, InFlight>>,
     landed: Condvar,
@@ -129,6 +131,7 @@ impl Shared {
             owners,
             deferred: DeferredFlags::new(),
             report: Mutex::default(),
+            file_systems: Mutex::default(),
             in_flight: Mutex::default(),
             landed: Condvar::new(),
             claimed: Mutex::default(),
@@ -162,6 +165,25 @@ impl Shared {
 
     pub fn fail(&self, path: &[u8], reason: impl fmt::Display) {
         self.report().fail(path, reason);
+    }
+
+    /// A directory on another file system is entered: what is written there is to reach that disk too.
+    pub fn note_file_system(&self, device: u64, directory: &Arc<OwnedFd>) {
+        self.file_systems().entry(device).or_insert_with(|| directory.clone());
+    }
+
+    /// Waits until all that was written is on disk, on each file system.
+    pub fn sync(&self) -> io::Result<()> {
+        self.sync_with(|directory| syncfs(directory))
+    }
+
+    fn sync_with(&self, mut sync: impl FnMut(BorrowedFd<'_>) -> io::Result<()>) -> io::Result<()> {
+        sync(self.target.as_fd())?;
+        self.file_systems().values().try_for_each(|directory| sync(directory.as_fd()))
+    }
+
+    fn file_systems(&self) -> MutexGuard<'_, BTreeMap<u64, Arc<OwnedFd>>> {
+        self.file_systems.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Counts an entry that is there now.

@@ -10,20 +10,25 @@ use super::estimate::Estimate;
 use super::existing::Source;
 use super::fetch::{FetchError, GrantReader};
 use super::listing::{Listing, Listings, Met};
+use super::mirror::{KeptBack, Mirror, Reason};
+use super::own::Own;
+use super::remove::{Removed, is_same_file_system};
+use super::report::NAMED_MAX;
 use super::room::Room;
 use super::selection::Selection;
 use super::slot::is_temporary;
 use super::target::{of_disk, open_beneath};
-use super::visit::{Visitor, tree, visit};
-use super::writer::is_alike;
-use crate::walk::{Held, Stat, stat_at};
+use super::visit::{Visitor, tree, visit, ways};
+use super::writer::{completeness_of, is_alike};
+use crate::walk::{Held, Stat, stat_at, stat_open};
 use lifeboat_format::id::ChunkId;
 use lifeboat_format::tree::{
-    Body, ChunkRef, Entry, EntryKind, Extent, ExtentReader, FileContent, is_within, name, parent,
+    Body, ChunkRef, Completeness, Entry, EntryKind, Extent, ExtentReader, FileContent, is_within, name, parent,
 };
 use lifeboat_proto::status::Failure;
 use lifeboat_proto::v1::RestorePlan;
 use rustix::fs::OFlags;
+use std::collections::HashSet;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
@@ -40,10 +45,14 @@ pub struct Survey {
     pub blocked: u64,
     /// Entries that would stay.
     pub kept: u64,
+    /// What belongs to Lifeboat on this machine, and would be left as it is; a thousand at most.
+    pub protected: Vec<Vec<u8>>,
     /// Entries that would be deleted, with all below them.
     pub deleted: u64,
     /// Parts of the tree that cannot be read: what is in them would not be restored.
     pub lost_parts: u64,
+    /// Existing entries that would not be deleted, because the snapshot does not tell whether it had them.
+    pub kept_back: KeptBack,
     /// Bytes of content that would be fetched, before compression.
     pub fetch_bytes: u64,
     /// Bytes of content that are there already.
@@ -68,6 +77,8 @@ impl Survey {
             unchanged: self.unchanged,
             kept: self.kept,
             deleted: self.deleted,
+            kept_back: Some(self.kept_back.message()),
+            protected: self.protected.iter().cloned().map(Into::into).collect(),
             fetch_bytes: self.fetch_bytes,
             reused_bytes: self.reused_bytes,
             space_needed: self.space_bytes,
@@ -83,11 +94,13 @@ impl Survey {
 
 /// How it is to be done.
 #[derive(Debug, Clone, Copy)]
-pub struct Questions {
+pub struct Questions<'a> {
     /// How the restore would deal with what is there.
     pub rules: Rules,
-    /// Whether it would delete.
-    pub delete: bool,
+    /// What it would delete; none: nothing.
+    pub mirror: Option<&'a Mirror>,
+    /// What would be left as it is.
+    pub own: &'a Own,
     /// Whether content is read and compared; else whatever is not equal in size and time counts as to be fetched.
     pub compare: bool,
 }
@@ -97,19 +110,22 @@ pub fn survey(
     reader: &GrantReader,
     selection: &Selection,
     target: Option<OwnedFd>,
-    questions: Questions,
+    questions: Questions<'_>,
 ) -> Result<Survey, Failure> {
     let listings = Listings::new().map_err(|error| of_disk(&error))?;
     let mut surveyor = Surveyor {
         reader,
+        selection,
         questions,
         listings,
         levels: Vec::new(),
         kept: None,
+        outside: HashSet::new(),
         last_bundle: None,
+        is_damaged: false,
         survey: Survey::default(),
     };
-    surveyor.go_into(Vec::new(), target.map(Arc::new), false)?;
+    surveyor.go_into(Vec::new(), target.map(Arc::new), None)?;
     visit(reader, selection, &mut surveyor)?;
     while surveyor.levels.len() > 1 {
         surveyor.leave()?;
@@ -120,13 +136,18 @@ pub fn survey(
 
 struct Surveyor<'a> {
     reader: &'a GrantReader,
-    questions: Questions,
+    selection: &'a Selection,
+    questions: Questions<'a>,
     listings: Listings,
     levels: Vec<Level>,
     /// An entry that stays although it is no directory: nothing below it is restored.
     kept: Option<Vec<u8>>,
+    /// Files outside the restore of which an entry takes the place: its other names in here are links to it.
+    outside: HashSet<Vec<u8>>,
     /// The bundle that was counted last: the files of one come together.
     last_bundle: Option<ChunkId>,
+    /// Whether a part of the tree could not be read.
+    is_damaged: bool,
     survey: Survey,
 }
 
@@ -134,24 +155,23 @@ struct Level {
     path: Vec<u8>,
     /// The directory, and what is in it, if it is there.
     there: Option<(Arc<OwnedFd>, Listing)>,
-    is_whole: bool,
+    /// What the tree says of it, if it is restored itself.
+    restored: Option<Completeness>,
+    /// Whether it lies on another file system than the target.
+    is_mounted: bool,
+    /// Existing entries in it that would be kept, and why the first of them would.
+    kept_back: Option<(u64, Reason)>,
 }
 
 impl Visitor for Surveyor<'_> {
     fn way(&mut self, entry: Entry) -> Result<(), Failure> {
-        if self.levels.iter().any(|level| level.path == entry.path) {
-            return Ok(());
-        }
-        let there = self.look(&entry.path)?;
-        let opened = there.filter(Stat::is_directory).and_then(|_| self.open(&entry.path));
-        self.survey.made += u64::from(opened.is_none());
-        self.go_into(entry.path, opened, false)
+        self.go_into_missing(&entry.path)
     }
 
-    fn entry(&mut self, mut entry: Entry, _in_tree: Vec<u8>) -> Result<(), Failure> {
+    fn entry(&mut self, entry: Entry, _in_tree: Vec<u8>) -> Result<(), Failure> {
         if entry.path.is_empty() {
             if let Some(root) = self.levels.first_mut() {
-                root.is_whole = true;
+                root.restored = completeness_of(&entry.kind);
             }
             return Ok(());
         }
@@ -160,6 +180,13 @@ impl Visitor for Surveyor<'_> {
             return Ok(());
         }
         let there = self.look(&entry.path)?;
+        if there.is_some_and(|there| self.questions.own.has(&there)) {
+            self.survey.kept += 1;
+            self.protect(&entry.path);
+            self.kept = Some(entry.path);
+            return Ok(());
+        }
+        let Some(mut entry) = self.as_restored(entry)? else { return Ok(()) };
         if let (EntryKind::HardLink { to }, Overwrite::IfNewer, Some(_)) =
             (&entry.kind, self.questions.rules.overwrite, there)
             && let Some(first) = tree(self.reader).lookup(to)?
@@ -169,10 +196,10 @@ impl Visitor for Surveyor<'_> {
         let is_alike = there.is_some_and(|there| self.is_alike(&entry, &there));
         let verdict = decide(&entry, there.as_ref(), is_alike, true, &self.questions.rules);
         match (&entry.kind, verdict) {
-            (EntryKind::Directory(_), Verdict::Enter { .. }) => {
+            (EntryKind::Directory(completeness), Verdict::Enter { .. }) => {
                 self.survey.unchanged += 1;
                 let opened = self.open(&entry.path);
-                return self.go_into(entry.path, opened, true);
+                return self.go_into(entry.path, opened, Some(*completeness));
             }
             (EntryKind::Directory(_), Verdict::Keep) => {
                 self.survey.kept += 1;
@@ -180,7 +207,7 @@ impl Visitor for Surveyor<'_> {
             }
             (EntryKind::Directory(_), verdict) => {
                 self.count(verdict);
-                return self.go_into(entry.path, None, true);
+                return self.go_into(entry.path, None, None);
             }
             (EntryKind::File(content), Verdict::Compare { unread }) => self.compare(&entry.path, content, unread)?,
             (_, Verdict::Replace) if self.is_in_the_way(&entry.path, there) => self.survey.blocked += 1,
@@ -196,7 +223,7 @@ impl Visitor for Surveyor<'_> {
 
     fn lost(&mut self, _up_to: &[u8], _why: &FetchError) -> Result<(), Failure> {
         self.survey.lost_parts += 1;
-        self.questions.delete = false;
+        self.is_damaged = true;
         Ok(())
     }
 }
@@ -209,6 +236,17 @@ impl Surveyor<'_> {
             Verdict::Adopt | Verdict::Enter { .. } => self.survey.unchanged += 1,
             Verdict::Keep => self.survey.kept += 1,
         }
+    }
+
+    /// What an entry becomes: of a file that is not restored itself, the first name in here is the file. None if the tree
+    /// is damaged there.
+    fn as_restored(&mut self, entry: Entry) -> Result<Option<Entry>, Failure> {
+        let EntryKind::HardLink { to } = &entry.kind else { return Ok(Some(entry)) };
+        if self.selection.has(to) || !self.outside.insert(to.clone()) {
+            return Ok(Some(entry));
+        }
+        let file = tree(self.reader).lookup(to)?;
+        Ok(file.map(|file| Entry { path: entry.path, ..file }))
     }
 
     fn is_alike(&self, entry: &Entry, there: &Stat) -> bool {
@@ -225,11 +263,29 @@ impl Surveyor<'_> {
             return false;
         }
         let Some(directory) = self.directory() else { return false };
-        let entries = super::remove::count(&mut self.listings, &directory, name(path));
-        if self.questions.delete {
-            self.survey.deleted += entries;
+        let within = super::remove::count(&mut self.listings, &directory, name(path), self.questions.own);
+        let is_empty = within.entries == 1 && within.refused.is_empty() && within.protected.is_empty();
+        let is_mounted = self.levels.last().is_some_and(|level| level.is_mounted);
+        let may_delete = |mirror: &Mirror| mirror.keeps_in_the_way(path, is_mounted).is_none();
+        if self.is_damaged || !self.questions.mirror.is_some_and(may_delete) {
+            return !is_empty;
         }
-        entries > 1 && !self.questions.delete
+        let stays = !(within.refused.is_empty() && within.protected.is_empty());
+        self.count_removed(within, parent(path).unwrap_or_default());
+        stays
+    }
+
+    /// Counts what would be removed in a directory.
+    fn count_removed(&mut self, removed: Removed, directory: &[u8]) {
+        self.survey.deleted += removed.entries;
+        let join = |below: Vec<u8>| if directory.is_empty() { below } else { [directory, &below].join(&b'/') };
+        removed.protected.into_iter().for_each(|below| self.protect(&join(below)));
+    }
+
+    fn protect(&mut self, path: &[u8]) {
+        if self.survey.protected.len() < NAMED_MAX {
+            self.survey.protected.push(path.to_vec());
+        }
     }
 
     fn directory(&self) -> Option<Arc<OwnedFd>> {
@@ -242,18 +298,31 @@ impl Surveyor<'_> {
         while self.levels.len() > 1 && self.levels.last().is_some_and(|level| !is_within(above, &level.path)) {
             self.leave()?;
         }
+        self.go_into_missing(above)?;
         let Some(mut level) = self.levels.pop_if(|level| level.path == above) else { return Ok(None) };
         let met = self.meet(&mut level, name(path));
         self.levels.push(level);
         met
     }
 
+    /// Goes into the directories on the way to `path` that the tree has no entries of.
+    fn go_into_missing(&mut self, path: &[u8]) -> Result<(), Failure> {
+        let missing: Vec<&[u8]> = ways(path).filter(|way| self.levels.iter().all(|level| level.path != *way)).collect();
+        for way in missing {
+            let there = self.look(way)?;
+            let opened = there.filter(Stat::is_directory).and_then(|_| self.open(way));
+            self.survey.made += u64::from(opened.is_none());
+            self.go_into(way.to_vec(), opened, None)?;
+        }
+        Ok(())
+    }
+
     /// What has this name in a directory. Strays before it are counted.
     fn meet(&mut self, level: &mut Level, name: &[u8]) -> Result<Option<Stat>, Failure> {
-        let Some((directory, listing)) = &mut level.there else { return Ok(None) };
         loop {
+            let Some((directory, listing)) = &mut level.there else { return Ok(None) };
             match self.listings.meet(listing, name).map_err(|error| of_disk(&error))? {
-                Met::Stray(stray) => self.stray(directory, &stray, level.is_whole),
+                Met::Stray(stray) => self.stray(level, &stray),
                 Met::There => return Ok(stat_at(directory, name).ok()),
                 Met::Absent => return Ok(None),
             }
@@ -265,7 +334,18 @@ impl Surveyor<'_> {
         open_beneath(&directory, name(path), OFlags::RDONLY | OFlags::DIRECTORY).ok().map(Arc::new)
     }
 
-    fn go_into(&mut self, path: Vec<u8>, opened: Option<Arc<OwnedFd>>, is_whole: bool) -> Result<(), Failure> {
+    fn go_into(
+        &mut self,
+        path: Vec<u8>,
+        opened: Option<Arc<OwnedFd>>,
+        restored: Option<Completeness>,
+    ) -> Result<(), Failure> {
+        let stat = |directory: &Arc<OwnedFd>| stat_open(&**directory).ok();
+        let top = self.levels.first().and_then(|top| top.there.as_ref()).and_then(|(directory, _)| stat(directory));
+        let is_mounted = match (top, opened.as_ref().map(stat)) {
+            (Some(top), Some(Some(here))) => !is_same_file_system(&top, &here),
+            _ => false,
+        };
         let there = match opened {
             Some(directory) => {
                 let listing = self.listings.read(&directory).map_err(|error| of_disk(&error))?;
@@ -273,24 +353,43 @@ impl Surveyor<'_> {
             }
             None => None,
         };
-        self.levels.push(Level { path, there, is_whole });
+        self.levels.push(Level { path, there, restored, is_mounted, kept_back: None });
         Ok(())
     }
 
     fn leave(&mut self) -> Result<(), Failure> {
-        let Some(Level { there: Some((directory, mut listing)), is_whole, .. }) = self.levels.pop() else {
-            return Ok(());
-        };
-        while let Some(stray) = self.listings.next_stray(&mut listing).map_err(|error| of_disk(&error))? {
-            self.stray(&directory, &stray, is_whole);
+        let Some(mut level) = self.levels.pop() else { return Ok(()) };
+        loop {
+            let Some((_, listing)) = &mut level.there else { return Ok(()) };
+            let Some(stray) = self.listings.next_stray(listing).map_err(|error| of_disk(&error))? else { break };
+            self.stray(&mut level, &stray);
         }
-        self.listings.leave(&listing);
+        level.there.iter().for_each(|(_, listing)| self.listings.leave(listing));
+        if let Some(kept) = level.kept_back {
+            self.survey.kept_back.add(&level.path, kept);
+        }
         Ok(())
     }
 
-    fn stray(&mut self, directory: &OwnedFd, name: &[u8], is_whole: bool) {
-        if self.questions.delete && is_whole && !is_temporary(name) {
-            self.survey.deleted += super::remove::count(&mut self.listings, directory, name);
+    fn stray(&mut self, level: &mut Level, name: &[u8]) {
+        let (Some(mirror), Some(restored), Some((directory, _))) =
+            (self.questions.mirror, level.restored, &level.there)
+        else {
+            return;
+        };
+        if is_temporary(name) {
+            return;
+        }
+        let reason = match self.is_damaged {
+            true => Some(Reason::LostPart),
+            false => mirror.keeps(&level.path, name, restored, level.is_mounted),
+        };
+        match reason {
+            Some(reason) => level.kept_back.get_or_insert((0, reason)).0 += 1,
+            None => {
+                let removed = super::remove::count(&mut self.listings, directory, name, self.questions.own);
+                self.count_removed(removed, &level.path);
+            }
         }
     }
 

@@ -1,7 +1,7 @@
 //! The directory that a restore writes into, and the only way to a place in it.
 
 use super::own::Own;
-use crate::walk::stat_open;
+use crate::walk::{stat_at, stat_open};
 use lifeboat_proto::status::{ErrorClass, Failure};
 use rustix::fs::{
     CWD, FlockOperation, Mode, OFlags, RawDir, ResolveFlags, XattrFlags, fchmod, fchown, fgetxattr, flock,
@@ -10,6 +10,7 @@ use rustix::fs::{
 use rustix::io::{self, Errno};
 use rustix::process::geteuid;
 use serde::{Deserialize, Serialize};
+use std::ffi::OsStr;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
@@ -32,6 +33,18 @@ pub enum TargetError {
     #[error("{path:?} is not empty")]
     NotEmpty {
         /// The directory.
+        path: PathBuf,
+    },
+    /// Something has the name that a file is to get in it.
+    #[error("{path:?} already exists")]
+    Taken {
+        /// What has the name.
+        path: PathBuf,
+    },
+    /// It is something else.
+    #[error("{path:?} is not a directory")]
+    NoDirectory {
+        /// What it is.
         path: PathBuf,
     },
     /// It belongs to Lifeboat itself.
@@ -95,10 +108,26 @@ pub struct Before {
 pub enum Expected {
     /// New or empty.
     Empty,
+    /// Anything but this name may be in it.
+    Without(Vec<u8>),
     /// Anything may be in it.
     Anything,
     /// What an unfinished restore has left in it, which found it like this.
     Unfinished(Option<Before>),
+}
+
+impl Expected {
+    /// Whether a directory is in that state.
+    pub(super) fn check(&self, directory: &OwnedFd, is_empty: bool, path: &Path) -> Result<(), TargetError> {
+        match self {
+            _ if is_empty => Ok(()),
+            Self::Empty => Err(TargetError::NotEmpty { path: path.to_owned() }),
+            Self::Without(name) if stat_at(directory, name).err() != Some(Errno::NOENT) => {
+                Err(TargetError::Taken { path: path.join(OsStr::from_bytes(name)) })
+            }
+            Self::Without(_) | Self::Anything | Self::Unfinished(_) => Ok(()),
+        }
+    }
 }
 
 impl Target {
@@ -113,6 +142,9 @@ impl Target {
     /// Takes a directory, which is made if it is not there. No second restore may run in it.
     pub fn open_as(path: &Path, expected: Expected) -> Result<Self, TargetError> {
         let failed = |action, source: std::io::Error| TargetError::System { action, path: path.to_owned(), source };
+        if std::fs::metadata(path).is_ok_and(|there| !there.is_dir()) {
+            return Err(TargetError::NoDirectory { path: path.to_owned() });
+        }
         std::fs::create_dir_all(path).map_err(|error| failed("make", error))?;
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let root = openat(CWD, path, flags, Mode::empty()).map_err(|error| failed("open", error.into()))?;
@@ -168,15 +200,8 @@ impl Target {
             return Ok(target);
         }
         target.look().map_err(|error| failed("look into", error.into()))?;
-        target.check(path, &expected)?;
+        expected.check(&target.root, target.is_empty, path)?;
         Ok(target)
-    }
-
-    fn check(&self, path: &Path, expected: &Expected) -> Result<(), TargetError> {
-        match self.is_empty || *expected != Expected::Empty {
-            true => Ok(()),
-            false => Err(TargetError::NotEmpty { path: path.to_owned() }),
-        }
     }
 
     fn look(&mut self) -> io::Result<()> {
@@ -199,7 +224,7 @@ impl Target {
             source: error.into(),
         };
         self.close_if_empty().map_err(failed)?;
-        self.check(path, expected)
+        expected.check(&self.root, self.is_empty, path)
     }
 
     fn close_if_empty(&mut self) -> io::Result<()> {
@@ -338,6 +363,26 @@ mod tests {
         fs::write(place.path().join("a"), "").unwrap();
         assert!(matches!(Target::open(place.path()), Err(TargetError::NotEmpty { .. })));
         assert_eq!(mode(place.path()), 0o751);
+    }
+
+    #[test]
+    fn one_file_goes_beside_others_unless_its_name_is_taken_and_into_no_file() {
+        let place = tempfile::tempdir().unwrap();
+        fs::set_permissions(place.path(), fs::Permissions::from_mode(0o751)).unwrap();
+        fs::write(place.path().join("a"), "").unwrap();
+        symlink("nowhere", place.path().join("link")).unwrap();
+        let open = |name: &[u8]| {
+            let expected = Expected::Without(name.to_vec());
+            let mut target = Target::open_as(place.path(), expected.clone())?;
+            target.shut(place.path(), &expected)
+        };
+        open(b"b").unwrap();
+        assert_eq!(mode(place.path()), 0o751, "it stays open to others");
+        for taken in [&b"a"[..], b"link"] {
+            assert!(matches!(open(taken), Err(TargetError::Taken { .. })), "{taken:?}");
+        }
+        let file = Target::open_as(&place.path().join("a"), Expected::Anything);
+        assert!(matches!(file, Err(TargetError::NoDirectory { .. })));
     }
 
     #[test]

@@ -20,6 +20,20 @@ pub fn tree(reader: &GrantReader) -> TreeReader<NodeReader> {
     TreeReader::new(reader.nodes(), reader.root())
 }
 
+/// A path and the directories above it, from the top; not the root.
+pub fn ways(path: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let ends = (0..path.len()).filter(|at| path[*at] == b'/').chain([path.len()]);
+    ends.map(|end| &path[..end]).filter(|way| !way.is_empty())
+}
+
+/// Whether the tree has something below a path, be it without an entry for the path itself: a directory that could not
+/// be read itself is a gap, and what is in it may be there.
+pub fn has_below(tree: &mut TreeReader<NodeReader>, path: &[u8]) -> Result<bool, FetchError> {
+    tree.seek(path);
+    let next = tree.next().transpose()?;
+    Ok(next.is_some_and(|entry| is_within(&entry.path, path)))
+}
+
 /// How much is selected; patterns may leave out some of it. Costs little, however much it is. Blocks.
 pub fn totals(reader: &GrantReader, selection: &Selection) -> Result<Totals, Failure> {
     let mut tree = tree(reader);

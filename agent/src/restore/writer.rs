@@ -12,18 +12,21 @@ use super::decide::{ENTERED, Overwrite, Rules, UNFINISHED_MODE, Verdict, decide,
 use super::directory::Directory;
 use super::existing::Existing;
 use super::listing::Listings;
+use super::mirror::{Mirror, Reason};
 use super::own::{OURS, Own};
 use super::owner::{Owners, Substitute};
 use super::report::{Attribute, Report};
 use super::shared::{Flight, Place, Shared};
 use super::slot::FileSlot;
 use super::target::{Target, forget_default_acl, open_beneath};
+use super::visit::ways;
 use crate::metadata::UNWRITABLE_FLAGS;
 use crate::walk::{Held, Stat, stat_at, stat_open};
-use lifeboat_format::tree::{Attributes, Completeness, Entry, EntryKind, compare_paths, is_within, name, parent};
-use rustix::fs::{AtFlags, Mode, OFlags, fchmod, mkdirat, openat, syncfs};
+use jiff::Timestamp;
+use lifeboat_format::tree::{Attributes, Completeness, Entry, EntryKind, Time, compare_paths, is_within, name, parent};
+use rustix::fs::{AtFlags, Mode, OFlags, fchmod, mkdirat, openat};
 use rustix::io;
-use rustix::process::geteuid;
+use rustix::process::{getegid, geteuid};
 pub(super) use special::is_alike;
 use special::make_special;
 use std::cmp::Ordering;
@@ -34,6 +37,9 @@ use strays::Before;
 
 /// How many directories are held open. Shallower ones are closed, and opened again on the way back.
 const OPEN_DIRECTORIES: usize = 128;
+
+/// What is said of a directory of which the tree has the content but not the entry.
+const NO_ENTRY: &str = "the snapshot does not hold the directory itself, so owner, mode and time stay unknown";
 
 /// How a restore deals with what differs between hosts.
 #[derive(Debug, Clone, Default)]
@@ -46,10 +52,12 @@ pub struct Options {
     pub groups: Vec<Substitute>,
     /// How it deals with what is there.
     pub rules: Rules,
-    /// Whether what the snapshot does not have is removed, in directories that it has.
-    pub delete: bool,
+    /// What of what the snapshot does not have is removed; none: nothing.
+    pub mirror: Option<Mirror>,
     /// What is left as it is, whatever the snapshot holds.
     pub own: Own,
+    /// Whether the target itself keeps its time, though it is not restored itself.
+    pub keep_target_time: bool,
 }
 
 /// What is to be done about an entry.
@@ -83,6 +91,8 @@ pub struct Writer {
     link_source: Option<(Vec<u8>, OwnedFd)>,
     /// An entry that stays as it is, although it is no directory: nothing below it can be restored.
     kept: Option<Vec<u8>>,
+    /// The last entry that is no directory, or could not be made or entered: nothing below it can be restored.
+    closed: Option<Vec<u8>>,
     /// Whether a part of the tree could not be read.
     is_damaged: bool,
     /// Files that stay as they are, by a hash of their paths: they are not the first name of anything in the snapshot.
@@ -95,8 +105,11 @@ struct Level {
     path_bytes: usize,
     /// What was in it, unless the restore has made it.
     before: Option<Before>,
-    /// Whether it is restored itself, and not only on the way to what is: then what else is in it may be deleted.
-    is_whole: bool,
+    /// What the tree says of it, if it is restored itself, and not only on the way to what is: then what else is in it may
+    /// be deleted.
+    restored: Option<Completeness>,
+    /// Existing entries in it that were kept, and why the first of them was.
+    kept_back: Option<(u64, Reason)>,
 }
 
 impl Writer {
@@ -109,18 +122,23 @@ impl Writer {
             false => Some(Before::of(listings.read(&descriptor)?)),
         };
         let directory = Directory::new(None, stat_open(&descriptor)?, descriptor);
-        let levels = vec![Level { directory: Arc::new(directory), path_bytes: 0, before, is_whole: false }];
+        let levels =
+            vec![Level { directory: Arc::new(directory), path_bytes: 0, before, restored: None, kept_back: None }];
         let owners = Owners::new(options.numeric_ids, options.users.clone(), options.groups.clone());
         let shared = Arc::new(Shared::new(target, owners));
-        let (path, last, link_source, kept, is_damaged, kept_files) = Default::default();
-        Ok(Self { shared, options, listings, levels, path, last, link_source, kept, is_damaged, kept_files })
+        let (path, last, link_source, kept, closed, is_damaged, kept_files) = Default::default();
+        Ok(Self { shared, options, listings, levels, path, last, link_source, kept, closed, is_damaged, kept_files })
     }
 
     /// Makes an entry. The root, the empty path, is the target itself; every other entry needs its directory before
     /// it. What cannot be made is in the report.
     pub fn add(&mut self, entry: Entry) -> Step {
-        let path = entry.path.clone();
-        self.try_add(entry).unwrap_or_else(|reason| {
+        let (path, is_directory) = (entry.path.clone(), matches!(entry.kind, EntryKind::Directory(_)));
+        let added = self.try_add(entry);
+        if (!is_directory || added.is_err()) && !self.is_closed(&path) {
+            self.closed = Some(path.clone());
+        }
+        added.unwrap_or_else(|reason| {
             self.shared.fail(&path, reason);
             Step::Settled
         })
@@ -132,6 +150,7 @@ impl Writer {
         let path = entry.path.clone();
         if let Err(reason) = self.try_pass(entry) {
             self.shared.fail(&path, reason);
+            self.closed = Some(path);
         }
     }
 
@@ -141,14 +160,39 @@ impl Writer {
             return Ok(());
         }
         self.keep_order(&entry.path)?;
-        self.go_to(parent(&entry.path).unwrap_or_default())?;
-        let place = self.place(&entry.path)?;
+        self.reach(parent(&entry.path).unwrap_or_default())?;
+        self.go_on_way(&entry.path, entry.attributes)
+    }
+
+    fn go_on_way(&mut self, path: &[u8], attributes: Attributes) -> Result<(), String> {
+        let place = self.place(path)?;
         match self.look(&place)? {
-            None => self.make_directory(&place, entry.attributes),
+            None => self.make_directory(&place, attributes),
             Some(there) if self.options.own.has(&there) => Err(OURS.into()),
-            Some(there) if there.is_directory() => self.enter(&place, None, false),
+            Some(there) if there.is_directory() => self.enter(&place, None, None),
             Some(_) => Err("it is on the way, and what is there is no directory".into()),
         }
+    }
+
+    /// Goes to a directory. Those on the way that the tree has no entries of, because they were gaps or are lost, are made
+    /// if they are missing, and else stay as they are.
+    fn reach(&mut self, path: &[u8]) -> Result<(), String> {
+        if self.go_to(path) {
+            return Ok(());
+        }
+        if self.is_closed(path) {
+            return Err("its directory was not restored".into());
+        }
+        let here = self.path.len();
+        for way in ways(path).filter(|way| way.len() > here) {
+            self.shared.fail(way, NO_ENTRY);
+            self.go_on_way(way, made_up()).inspect_err(|_| self.closed = Some(way.to_vec()))?;
+        }
+        Ok(())
+    }
+
+    fn is_closed(&self, path: &[u8]) -> bool {
+        self.closed.as_ref().is_some_and(|closed| is_within(path, closed))
     }
 
     /// A part of the tree cannot be read, up to an entry of it. What was in it is not known: so from now on nothing is
@@ -157,23 +201,6 @@ impl Writer {
         self.is_damaged = true;
         self.shared
             .fail(up_to, format_args!("nor were entries right before it: this part of the tree cannot be read: {why}"));
-    }
-
-    /// Makes the directories on the way to an entry, which were in a part that is lost.
-    fn make_lost(&mut self, path: &[u8]) {
-        let ends = (0..path.len()).filter(|at| path[*at] == b'/').chain([path.len()]);
-        for directory in ends.map(|end| &path[..end]).filter(|path| !path.is_empty()) {
-            let is_here = self.path == directory || is_within(&self.path, directory);
-            if !is_here {
-                let attributes = Attributes { mode: 0o700, ..Attributes::default() };
-                self.shared.fail(directory, "its attributes are lost with a part of the tree");
-                self.pass(Entry {
-                    path: directory.to_vec(),
-                    kind: EntryKind::Directory(Completeness::ANCESTOR),
-                    attributes,
-                });
-            }
-        }
     }
 
     /// An entry that is not restored, and why.
@@ -198,9 +225,17 @@ impl Writer {
         self.set_deferred_flags()?;
         match self.levels.pop() {
             Some(root) if root.directory.attributes.is_some() => root.directory.leave(b"", &self.shared),
-            _ => self.shared.target.give_back(),
+            root => {
+                self.shared.target.give_back();
+                let stays = root.filter(|root| root.restored.is_some() || self.options.keep_target_time);
+                if let Some((root, descriptor)) =
+                    stays.and_then(|root| Some((root.directory.clone(), root.directory.descriptor()?)))
+                {
+                    root.keep_time(&descriptor);
+                }
+            }
         }
-        syncfs(&self.shared.target)?;
+        self.shared.sync()?;
         let report = self.shared.report().clone();
         Ok(report)
     }
@@ -216,15 +251,16 @@ impl Writer {
             return Ok(Step::Settled);
         }
         let above = parent(&entry.path).unwrap_or_default();
-        if self.is_damaged {
-            self.make_lost(above);
-        }
-        self.go_to(above)?;
+        self.reach(above)?;
         let place = self.place(&entry.path)?;
         let there = self.look(&place)?;
         if there.is_some_and(|there| self.options.own.has(&there)) {
+            let mut report = self.shared.report();
+            report.protect(&entry.path);
+            report.kept += 1;
+            drop(report);
             self.kept = Some(entry.path);
-            return Err(OURS.into());
+            return Ok(Step::Settled);
         }
         self.take_up_part(&entry);
         if let EntryKind::HardLink { to } = &entry.kind {
@@ -236,7 +272,9 @@ impl Writer {
         let is_alike = there.is_some_and(|there| is_alike(&place.descriptor, &place.name, &entry.kind, &there));
         let verdict = decide(&entry, there.as_ref(), is_alike, own, &self.options.rules);
         match (verdict, there) {
-            (Verdict::Enter { attributes }, _) => self.enter(&place, attributes.then_some(entry.attributes), true)?,
+            (Verdict::Enter { attributes }, _) => {
+                self.enter(&place, attributes.then_some(entry.attributes), completeness_of(&entry.kind))?
+            }
             (Verdict::Keep, _) => self.keep(entry),
             (Verdict::Compare { unread }, Some(there)) => return self.compare(entry, place, &there, unread),
             (Verdict::Adopt, Some(there)) => self.adopt(&entry, &place, &there)?,
@@ -274,7 +312,7 @@ impl Writer {
 
     fn take_root(&mut self, entry: Entry) -> Result<Step, String> {
         let root = self.levels.first_mut().and_then(|level| {
-            level.is_whole = true;
+            level.restored = completeness_of(&entry.kind);
             Arc::get_mut(&mut level.directory)
         });
         match (entry.kind, root) {
@@ -299,12 +337,12 @@ impl Writer {
         }
     }
 
-    /// Leaves directories until the writer is in `path`.
-    fn go_to(&mut self, path: &[u8]) -> Result<(), String> {
+    /// Leaves directories until the writer is in `path`, or above it; says whether it is in it.
+    fn go_to(&mut self, path: &[u8]) -> bool {
         while self.levels.len() > 1 && !is_within(path, &self.path) {
             self.leave();
         }
-        if self.path == path { Ok(()) } else { Err("its directory was not restored".into()) }
+        self.path == path
     }
 
     fn place(&self, path: &[u8]) -> Result<Place, String> {
@@ -327,7 +365,7 @@ impl Writer {
         if place.inherits {
             forget_default_acl(&descriptor);
         }
-        self.go_into(place, Directory::new(Some(attributes), stat, descriptor), None, true);
+        self.go_into(place, Directory::new(Some(attributes), stat, descriptor), None, None);
         Ok(())
     }
 
@@ -341,16 +379,26 @@ impl Writer {
     }
 
     /// Goes into a directory that was there.
-    fn enter(&mut self, place: &Place, attributes: Option<Attributes>, is_whole: bool) -> Result<(), String> {
+    fn enter(
+        &mut self,
+        place: &Place,
+        attributes: Option<Attributes>,
+        restored: Option<Completeness>,
+    ) -> Result<(), String> {
         let cannot = |error: std::io::Error| format!("cannot open the directory that is there: {error}");
-        let opened = self.open_to_fill(place).and_then(|descriptor| Ok((stat_open(&descriptor)?, descriptor)));
+        let opened = match attributes.is_some() {
+            true => self.open_to_fill(place),
+            // It stays as it is, be it closed to this user.
+            false => open_beneath(&place.descriptor, &place.name, OFlags::RDONLY | OFlags::DIRECTORY),
+        };
+        let opened = opened.and_then(|descriptor| Ok((stat_open(&descriptor)?, descriptor)));
         let (stat, descriptor) = opened.map_err(|error| cannot(error.into()))?;
         if let Some(attributes) = &attributes {
             mark_entered(&self.options.rules, &descriptor, stat.mode, attributes.mode);
         }
         let listing = self.listings.read(&descriptor).map_err(cannot)?;
         let before = Before::of(listing);
-        self.go_into(place, Directory::new(attributes, stat, descriptor), Some(before), is_whole);
+        self.go_into(place, Directory::new(attributes, stat, descriptor), Some(before), restored);
         Ok(())
     }
 
@@ -371,11 +419,16 @@ impl Writer {
         open_beneath(&place.descriptor, &place.name, OFlags::RDONLY | OFlags::DIRECTORY)
     }
 
-    fn go_into(&mut self, place: &Place, directory: Directory, before: Option<Before>, is_whole: bool) {
+    fn go_into(&mut self, place: &Place, directory: Directory, before: Option<Before>, restored: Option<Completeness>) {
         self.shared.made(0);
+        if place.directory.stat.device != directory.stat.device
+            && let Some(descriptor) = directory.descriptor()
+        {
+            self.shared.note_file_system(directory.stat.device, &descriptor);
+        }
         self.path.clone_from(&place.path);
         let path_bytes = self.path.len();
-        self.levels.push(Level { directory: Arc::new(directory), path_bytes, before, is_whole });
+        self.levels.push(Level { directory: Arc::new(directory), path_bytes, before, restored, kept_back: None });
         let depth = self.levels.len();
         if depth > OPEN_DIRECTORIES {
             self.levels[depth - OPEN_DIRECTORIES].directory.close();
@@ -430,6 +483,22 @@ fn mark_entered(rules: &Rules, directory: &OwnedFd, is: u16, becomes: u16) {
         // Who may not do it cannot set its attributes either.
         let _ = fchmod(directory, Mode::from_raw_mode((is | ENTERED).into()));
     }
+}
+
+/// What a tree says of a directory.
+pub(super) fn completeness_of(kind: &EntryKind) -> Option<Completeness> {
+    match kind {
+        EntryKind::Directory(completeness) => Some(*completeness),
+        _ => None,
+    }
+}
+
+/// The attributes of a directory of which the snapshot has none: nobody else may enter.
+fn made_up() -> Attributes {
+    let now = Timestamp::now();
+    let mtime = Time { seconds: now.as_second(), nanos: now.subsec_nanosecond().unsigned_abs() };
+    let (uid, gid) = (geteuid().as_raw(), getegid().as_raw());
+    Attributes { mode: 0o700, uid, gid, mtime, ..Attributes::default() }
 }
 
 /// A file without content is complete at once.

@@ -13,13 +13,14 @@ use super::output::{Output, counted, hex, size};
 use super::reading::{AddressArgs, Opened, RESTORE, blocking, short_id};
 use super::{Done, Global, INTERRUPTED, elsewhere};
 use crate::address::{AddressError, When, read_path};
-use before::DryRun;
+use before::{DryRun, KeptRow, protected_line, shown_paths};
 use clap::{Args, ValueEnum};
 use lifeboat_agent::restore::conduct::{self, Request};
 use lifeboat_agent::restore::{
     self as agent, Begin, Expected, Ledger, Own, Progress, Report, Selection, Target, content_bytes,
     refuse_without_room,
 };
+use lifeboat_agent::walk::Shown;
 use lifeboat_format::grant::{Existing, RestoreTerms};
 use lifeboat_proto::status::{ErrorClass, Failure};
 use lifeboat_proto::v1;
@@ -46,7 +47,7 @@ pub struct RestoreArgs {
     address: AddressArgs,
     #[command(flatten)]
     selection: SelectionArgs,
-    /// Directory to restore into; must be empty or not exist unless --overwrite is given
+    /// Directory to restore into; must be empty or not exist unless --overwrite is given, or one file is restored
     #[arg(long, value_name = "DIR", required_unless_present_any = ["on", "into"], conflicts_with = "on")]
     to: Option<PathBuf>,
     /// Server to restore on: its agent restores, as far as its policy.toml allows
@@ -132,6 +133,10 @@ struct Restored {
     unchanged: u64,
     kept: u64,
     deleted: u64,
+    /// What belongs to Lifeboat, and was left as it is.
+    protected: Vec<String>,
+    /// What was not deleted, because the snapshot does not tell whether it had it.
+    kept_back: KeptRow,
     bytes: u64,
     fetched_bytes: u64,
     reused_bytes: u64,
@@ -192,12 +197,14 @@ pub async fn restore(args: RestoreArgs, global: &Global, out: &mut Output) -> Re
     }
     args.refuse_wrong_target()?;
     let config = global.config()?;
-    own::refuse_own_places(args.to(), [config.repository.as_path(), global.state.as_path()])?;
+    let own = [config.repository.as_path(), global.state.as_path()];
+    own::refuse_own_places(args.to(), own)?;
+    let own = Own::of(own);
     let ledger = Ledger::at(global.state.join("restores"));
     let found = ledger.find(args.to()).map_err(|error| Failure::of(ErrorClass::Internal, &error))?;
     let begin = agent::begin(args.to(), &args.asked(), found, args.overwrite.is_some())?;
     let snapshot = match &begin {
-        Begin::Anew(_) | Begin::Done(_) => None,
+        Begin::Anew(_) | Begin::Over(_) | Begin::Done(_) => None,
         Begin::GoOn(record) => Some(When::Snapshot(record.snapshot.clone())),
     };
     let more = args.selection.more()?;
@@ -210,30 +217,34 @@ pub async fn restore(args: RestoreArgs, global: &Global, out: &mut Output) -> Re
     let goes_on = if matches!(begin, Begin::GoOn(_)) { "going on with " } else { "" };
     opened.say_which(goes_on, out);
     opened.say_gaps(out);
+    let terms = args.terms(&opened.path)?;
+    let (opened, args, terms, selection, begin) = blocking(move || {
+        let selection = conduct::select(&opened.reader, &terms)?;
+        let begin = conduct::beside(begin, &selection, args.to());
+        say_owners(&opened, &selection, &terms)?;
+        Ok((opened, args, terms, selection, begin))
+    })
+    .await?;
     if matches!(begin, Begin::Done(_)) {
         out.say(format_args!("{} holds this restore; looking whether it is all there", args.to().display()));
     }
-    let needs_room = begin == Begin::Anew(Expected::Empty) && !args.no_space_check;
-    let terms = args.terms(&opened.path)?;
+    let needs_room = begin.is_new() && !args.no_space_check;
     let rules = conduct::rules(&terms, &begin);
     if args.dry_run {
-        let told =
-            blocking(move || before::dry_run(&opened, &conduct::select(&opened.reader, &terms)?, &args, &begin, rules))
-                .await?;
+        let told = blocking(move || before::dry_run(&opened, &selection, &args, &begin, (rules, &own))).await?;
         out.value(&told, DryRun::text)?;
         return Ok(Done::Whole);
     }
-    let (opened, args, terms, selection, total) = blocking(move || {
+    let (opened, args, terms, selection, own, total) = blocking(move || {
         conduct::substitutes(&terms)?;
-        let selection = conduct::select(&opened.reader, &terms)?;
         if args.delete && !args.yes {
-            before::ask_to_delete(&opened, &selection, &args, rules)?;
+            before::ask_to_delete(&opened, &selection, &args, (rules, &own))?;
         }
         if needs_room {
             refuse_without_room(&opened.reader, &selection, args.to())?;
         }
         let total = content_bytes(&opened.reader, &selection);
-        Ok((opened, args, terms, selection, total))
+        Ok((opened, args, terms, selection, own, total))
     })
     .await?;
     let bar = out.progress("restore", total);
@@ -243,7 +254,7 @@ pub async fn restore(args: RestoreArgs, global: &Global, out: &mut Output) -> Re
     let told = progress.clone();
     let work = blocking(move || {
         let (asked, snapshot) = (args.asked(), hex(&opened.snapshot.snapshot));
-        let (target, own) = (args.to(), Own::default());
+        let target = args.to();
         let request = Request { terms: &terms, asked: &asked, snapshot: &snapshot, target, own };
         let open = |expected| Target::open_as(target, expected);
         let written = conduct::conduct(&opened.reader, &selection, request, begin, open, &ledger, &told);
@@ -263,6 +274,8 @@ pub async fn restore(args: RestoreArgs, global: &Global, out: &mut Output) -> Re
     bar.finish_and_clear();
     let report = report?;
     let mut restored = restored(&snapshot, &report, &progress);
+    restored.kept_back.lines().iter().for_each(|line| out.say(line));
+    restored.protected.iter().for_each(|path| out.say(protected_line(path)));
     say_losses(&report, restored.gaps, &named_gaps, out);
     let damaged = selected.origins(&report.damaged);
     restored.elsewhere = elsewhere::say_whole(&asked, &snapshot, &damaged, global, out).await;
@@ -270,7 +283,7 @@ pub async fn restore(args: RestoreArgs, global: &Global, out: &mut Output) -> Re
         out.say("hint: owners, devices and some attributes can only be restored by root");
     }
     let complete = report.is_complete();
-    out.value(&restored, summary)?;
+    out.outcome(&restored, summary)?;
     Ok(if complete { Done::Whole } else { Done::WithLosses })
 }
 
@@ -321,7 +334,7 @@ impl RestoreArgs {
             asked.push_str(&format!(" --overwrite {}", which.get_name()));
         }
         let SelectionArgs { more, include, exclude, strip } = &self.selection;
-        let more = more.iter().map(|path| format!(" {}", path.display()));
+        let more = more.iter().map(|path| format!(" {}", Shown(path.as_bytes())));
         let include = include.iter().map(|pattern| format!(" --include {pattern}"));
         let exclude = exclude.iter().map(|pattern| format!(" --exclude {pattern}"));
         let strip = strip.iter().map(|parts| format!(" --strip {parts}"));
@@ -405,6 +418,8 @@ fn restored(snapshot: &v1::SnapshotInfo, report: &Report, progress: &Progress) -
         unchanged: report.unchanged,
         kept: report.kept,
         deleted: report.deleted,
+        kept_back: KeptRow::of(&report.kept_back.message()),
+        protected: shown_paths(report.protected.iter().map(Vec::as_slice)),
         bytes: report.bytes,
         fetched_bytes: progress.fetched_bytes(),
         reused_bytes: progress.reused_bytes(),
@@ -414,6 +429,15 @@ fn restored(snapshot: &v1::SnapshotInfo, report: &Report, progress: &Progress) -
         elsewhere: Vec::new(),
         losses: failures.chain(report.losses.iter().map(ToString::to_string)).collect(),
     }
+}
+
+/// Says that owners go by number, where that is not what was asked for. Blocks.
+fn say_owners(opened: &Opened, selection: &Selection, terms: &RestoreTerms) -> Result<(), Failure> {
+    let reason = if terms.numeric_ids { None } else { conduct::own_users(&opened.reader, selection)? };
+    if let Some(reason) = reason {
+        Output::new(false).say(format_args!("owners go by number, as with --numeric-ids: {reason}"));
+    }
+    Ok(())
 }
 
 /// Says what a backup did not have.

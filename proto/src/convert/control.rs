@@ -174,6 +174,16 @@ fn checked(restored: v1::RestoreEnded) -> Result<v1::RestoreEnded, ConvertError>
     for path in &restored.damaged {
         at_most("damaged", path.len(), limits::TEXT_BYTES_MAX, "bytes")?;
     }
+    let plan = restored.plan.as_ref();
+    let protected = [&restored.protected[..], plan.map_or(&[], |plan| &plan.protected)];
+    for paths in protected {
+        at_most("protected", paths.len(), limits::GAPS_NAMED_MAX, "paths")?;
+        paths.iter().try_for_each(|path| at_most("protected", path.len(), limits::TEXT_BYTES_MAX, "bytes"))?;
+    }
+    for kept in restored.kept_back.iter().chain(plan.and_then(|plan| plan.kept_back.as_ref())) {
+        at_most("kept_back", kept.named.len(), limits::GAPS_NAMED_MAX, "directories")?;
+        kept.named.iter().try_for_each(|named| shown_text("kept_back", named).map(drop))?;
+    }
     Ok(v1::RestoreEnded { directory: shown_text("directory", &restored.directory)?, ..restored })
 }
 

@@ -112,7 +112,7 @@ impl Writer {
 
     /// A directory is in the way of something that is none.
     pub(super) fn make_room(&mut self, place: &Place) -> Result<(), String> {
-        if self.options.delete {
+        if self.may_delete_in_the_way(&place.path) {
             self.delete(&place.name);
         }
         match unlinkat(&place.descriptor, &*place.name, AtFlags::REMOVEDIR) {

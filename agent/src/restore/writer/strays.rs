@@ -1,11 +1,12 @@
 //! Names that the snapshot does not have: what becomes of them.
 
 use super::super::listing::Listing;
-use super::super::remove::remove;
+use super::super::mirror::{Mirror, Reason};
+use super::super::remove::{is_same_file_system, remove};
 use super::super::slot::{PART_BYTES, is_temporary, part_name};
 use super::{Level, Writer};
 use crate::walk::{Stat, stat_at};
-use lifeboat_format::tree::{Entry, EntryKind};
+use lifeboat_format::tree::{Completeness, Entry, EntryKind};
 use rustix::fs::{AtFlags, FileType, unlinkat};
 use rustix::io::Errno;
 use rustix::process::geteuid;
@@ -44,9 +45,39 @@ impl Writer {
         match &mut level.before {
             // It may be the part of an entry that is still to come.
             Some(before) if is_temporary(&name) => before.remains.push(name),
-            _ if self.options.delete && level.is_whole && !self.is_damaged => self.delete(&name),
-            _ => {}
+            _ => self.mirror(&name),
         }
+    }
+
+    /// Removes an entry that the snapshot does not have, or keeps it and counts it.
+    fn mirror(&mut self, name: &[u8]) {
+        let (Some(mirror), Some(restored)) = (&self.options.mirror, self.level_restored()) else { return };
+        let reason = match self.is_damaged {
+            true => Some(Reason::LostPart),
+            false => mirror.keeps(&self.path, name, restored, self.is_mounted()),
+        };
+        match (reason, self.levels.last_mut()) {
+            (None, _) => self.delete(name),
+            (Some(reason), Some(level)) => level.kept_back.get_or_insert((0, reason)).0 += 1,
+            (Some(_), None) => {}
+        }
+    }
+
+    /// Whether a directory that is in the way of something else may be deleted.
+    pub(super) fn may_delete_in_the_way(&self, path: &[u8]) -> bool {
+        let keeps = |mirror: &Mirror| mirror.keeps_in_the_way(path, self.is_mounted()).is_some();
+        self.options.mirror.as_ref().is_some_and(|mirror| !self.is_damaged && !keeps(mirror))
+    }
+
+    fn level_restored(&self) -> Option<Completeness> {
+        self.levels.last().and_then(|level| level.restored)
+    }
+
+    /// Whether the writer is on another file system than the target.
+    fn is_mounted(&self) -> bool {
+        let stat = |level: &Level| level.directory.stat;
+        let ends = (self.levels.first().map(stat), self.levels.last().map(stat));
+        matches!(ends, (Some(top), Some(here)) if !is_same_file_system(&top, &here))
     }
 
     pub(super) fn delete(&mut self, name: &[u8]) {
@@ -60,6 +91,9 @@ impl Writer {
         match removed {
             Ok(removed) => {
                 self.shared.report().deleted += removed.entries;
+                for below in &removed.protected {
+                    self.shared.report().protect(&path(below));
+                }
                 for (below, reason) in removed.refused {
                     self.shared.report().fail_to_delete(&path(&below), reason);
                 }
@@ -83,6 +117,9 @@ impl Writer {
             }
         }
         let Some(level) = self.levels.last_mut() else { return };
+        if let Some(kept) = level.kept_back.take() {
+            self.shared.report().kept_back.add(&self.path, kept);
+        }
         let Some(before) = level.before.take() else { return };
         self.listings.leave(&before.listing);
         let Some(descriptor) = level.directory.descriptor() else { return };

@@ -2,7 +2,10 @@
 
 use super::{Opened, RestoreArgs};
 use crate::cli::output::{counted, size, span};
-use lifeboat_agent::restore::{Begin, Questions, Room, Rules, Selection, Survey, conduct, estimate, survey};
+use lifeboat_agent::restore::{
+    Begin, Mirror, OURS, Own, Questions, Room, Rules, Selection, Survey, conduct, estimate, survey,
+};
+use lifeboat_agent::walk::Shown;
 use lifeboat_proto::status::{ErrorClass, Failure};
 use lifeboat_proto::v1;
 use serde::Serialize;
@@ -23,6 +26,10 @@ pub struct DryRun {
     unchanged: u64,
     kept: u64,
     deleted: u64,
+    /// What belongs to Lifeboat, and would be left as it is.
+    protected: Vec<String>,
+    /// What would not be deleted, because the snapshot does not tell whether it had it.
+    kept_back: KeptRow,
     fetch_bytes: u64,
     reused_bytes: u64,
     space_needed: u64,
@@ -42,7 +49,7 @@ pub fn dry_run(
     selection: &Selection,
     args: &RestoreArgs,
     begin: &Begin,
-    rules: Rules,
+    rules: (Rules, &Own),
 ) -> Result<DryRun, Failure> {
     conduct::refuse_not_empty(args.to(), open(args.to()).as_ref(), begin)?;
     let begun = Instant::now();
@@ -82,6 +89,8 @@ impl From<v1::RestorePlan> for DryRun {
             unchanged: plan.unchanged,
             kept: plan.kept,
             deleted: plan.deleted,
+            kept_back: KeptRow::of(&plan.kept_back.unwrap_or_default()),
+            protected: shown_paths(plan.protected.iter().map(|path| &path[..])),
             fetch_bytes: plan.fetch_bytes,
             reused_bytes: plan.reused_bytes,
             space_needed: plan.space_needed,
@@ -109,6 +118,11 @@ impl DryRun {
                 format!("cannot restore {} in whose place a directory is that is not empty", self.blocked),
             ),
             (self.lost_parts > 0, format!("lost           {} parts of the tree", self.lost_parts)),
+            (self.kept_back.entries > 0, self.kept_back.lines().join("\n")),
+            (
+                !self.protected.is_empty(),
+                self.protected.iter().map(|path| protected_line(path)).collect::<Vec<_>>().join("\n"),
+            ),
             always(format!("stay           {} that are as they were, {} that are kept", self.unchanged, self.kept)),
             always(format!(
                 "content        {} to fetch, {} there already",
@@ -123,14 +137,70 @@ impl DryRun {
     }
 }
 
+/// Paths below a target, to be printed.
+pub fn shown_paths<'a>(paths: impl Iterator<Item = &'a [u8]>) -> Vec<String> {
+    paths.map(|path| format!("/{}", Shown(path))).collect()
+}
+
+/// What is said of a path that a restore leaves as it is.
+pub fn protected_line(path: &str) -> String {
+    format!("{path}: {OURS}")
+}
+
+/// Existing entries that a mirror keeps.
+#[derive(Debug, Default, Serialize)]
+pub struct KeptRow {
+    entries: u64,
+    directories: u64,
+    /// Whether the backup was meant to hold some of it.
+    loss: bool,
+    named: Vec<String>,
+}
+
+impl KeptRow {
+    /// Out of a message.
+    pub fn of(kept: &v1::KeptBack) -> Self {
+        let v1::KeptBack { entries, directories, is_loss, .. } = *kept;
+        Self { entries, directories, loss: is_loss, named: kept.named.clone() }
+    }
+
+    /// For people; nothing if nothing is kept.
+    pub fn lines(&self) -> Vec<String> {
+        if self.entries == 0 {
+            return Vec::new();
+        }
+        let mut lines = vec![format!(
+            "kept {} in {} that the backup does not hold completely:",
+            counted(self.entries, "existing file", "existing files"),
+            counted(self.directories, "directory", "directories"),
+        )];
+        lines.extend(self.named.iter().map(|named| format!("  {named}")));
+        let unnamed = self.directories.saturating_sub(self.named.len() as u64);
+        if unnamed > 0 {
+            lines.push(format!("  and {unnamed} more"));
+        }
+        lines
+    }
+
+    /// Whether the backup was meant to hold some of it.
+    pub fn is_loss(&self) -> bool {
+        self.loss
+    }
+}
+
 /// Before something is deleted a person is asked; a script has to say --yes. Blocks.
-pub fn ask_to_delete(opened: &Opened, selection: &Selection, args: &RestoreArgs, rules: Rules) -> Result<(), Failure> {
-    let Survey { deleted, .. } = survey_of(opened, selection, args, rules, false)?;
-    go_on_with_deletion(deleted, &args.to().display().to_string())
+pub fn ask_to_delete(
+    opened: &Opened,
+    selection: &Selection,
+    args: &RestoreArgs,
+    rules: (Rules, &Own),
+) -> Result<(), Failure> {
+    let Survey { deleted, kept_back, .. } = survey_of(opened, selection, args, rules, false)?;
+    go_on_with_deletion(deleted, &KeptRow::of(&kept_back.message()), &args.to().display().to_string())
 }
 
 /// Asks whether so many entries in a place shall be deleted. Blocks.
-pub fn go_on_with_deletion(deleted: u64, place: &str) -> Result<(), Failure> {
+pub fn go_on_with_deletion(deleted: u64, kept: &KeptRow, place: &str) -> Result<(), Failure> {
     if deleted == 0 {
         return Ok(());
     }
@@ -140,6 +210,7 @@ pub fn go_on_with_deletion(deleted: u64, place: &str) -> Result<(), Failure> {
         let failure = Failure::new(ErrorClass::Usage, what);
         return Err(failure.hint("--dry-run tells more; --yes goes on without asking"));
     }
+    kept.lines().iter().for_each(|line| eprintln!("{line}"));
     eprintln!("{what}. Go on? [y/N]");
     let mut answer = String::new();
     let read = io::stdin().lock().read_line(&mut answer);
@@ -153,10 +224,12 @@ fn survey_of(
     opened: &Opened,
     selection: &Selection,
     args: &RestoreArgs,
-    rules: Rules,
+    (rules, own): (Rules, &Own),
     compare: bool,
 ) -> Result<Survey, Failure> {
-    survey(&opened.reader, selection, open(args.to()), Questions { rules, delete: args.delete, compare })
+    let mirror = args.delete.then(|| Mirror::new(selection, opened.reader.coverage().clone()));
+    let questions = Questions { rules, mirror: mirror.as_ref(), own, compare };
+    survey(&opened.reader, selection, open(args.to()), questions)
 }
 
 fn open(target: &Path) -> Option<OwnedFd> {

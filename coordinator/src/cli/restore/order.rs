@@ -2,8 +2,8 @@
 //!
 //! What the order may do there is for that host's own law; here it is only said clearly what is ordered.
 
-use super::before::{DryRun, go_on_with_deletion};
-use super::{RestoreArgs, Restored, say_gaps, summary};
+use super::before::{DryRun, KeptRow, go_on_with_deletion, protected_line, shown_paths};
+use super::{RestoreArgs, Restored, say_gaps, say_owners, summary};
 use crate::cli::job::{Ending, follow};
 use crate::cli::output::Output;
 use crate::cli::reading::{Opened, RESTORE, Wanted, blocking};
@@ -57,6 +57,7 @@ pub async fn order(args: RestoreArgs, on: &str, global: &Global, out: &mut Outpu
     let checked = terms.clone();
     let (opened, content_bytes) = blocking(move || {
         let selection = conduct::select(&opened.reader, &checked)?;
+        say_owners(&opened, &selection, &checked)?;
         let content_bytes = content_bytes(&opened.reader, &selection);
         Ok((opened, content_bytes))
     })
@@ -69,7 +70,8 @@ pub async fn order(args: RestoreArgs, on: &str, global: &Global, out: &mut Outpu
         let ended = run(&args, &opened, &target, &asked, true, &config, &mut quiet).await?;
         let plan = ended.and_then(|ended| ended.restored).and_then(|restored| restored.plan).unwrap_or_default();
         let place = format!("{} on {}", target.directory, target.host.name);
-        blocking(move || go_on_with_deletion(plan.deleted, &place)).await?;
+        let kept = KeptRow::of(&plan.kept_back.unwrap_or_default());
+        blocking(move || go_on_with_deletion(plan.deleted, &kept, &place)).await?;
     }
     let ended = run(&args, &opened, &target, &terms, args.wait || args.dry_run, &config, out).await?;
     match ended {
@@ -144,7 +146,7 @@ async fn run(
         }
         let (name, directory) = (host.name.clone(), directory.clone());
         let ordered = Ordered { job: job.job.clone(), host: name, directory, sent };
-        out.value(&ordered, |ordered| format!("ordered as job {}", ordered.job))?;
+        out.outcome(&ordered, |ordered| format!("ordered as job {}", ordered.job))?;
         out.say(format_args!("follow it with: lifeboat job follow {}", job.job));
         Ok(())
     };
@@ -177,12 +179,19 @@ async fn tell(
     }
     let damaged: Vec<Vec<u8>> = ended.damaged.iter().map(|path| path.to_vec()).collect();
     let elsewhere = elsewhere::say_whole(&args.address, &opened.snapshot, &damaged, global, out).await;
+    let protected = shown_paths(ended.protected.iter().map(|path| &path[..]));
+    protected.iter().for_each(|path| out.say(protected_line(path)));
+    let kept_back = KeptRow::of(&ended.kept_back.unwrap_or_default());
+    kept_back.lines().iter().for_each(|line| out.say(line));
+    let is_whole = gap_count == 0 && !kept_back.is_loss();
     let restored = Restored {
         snapshot: opened.short_id(),
         entries: ended.entries,
         unchanged: ended.unchanged,
         kept: ended.kept,
         deleted: ended.deleted,
+        protected,
+        kept_back,
         bytes: ended.bytes,
         fetched_bytes: ended.fetched_bytes,
         reused_bytes: ended.reused_bytes,
@@ -193,8 +202,8 @@ async fn tell(
         elsewhere,
     };
     let there = RestoredThere { job, host: target.host.name.clone(), directory: ended.directory, restored };
-    out.value(&there, |RestoredThere { host, directory, restored, .. }| {
+    out.outcome(&there, |RestoredThere { host, directory, restored, .. }| {
         format!("on {host}, in {directory}: {}", summary(restored))
     })?;
-    Ok(if gap_count == 0 { Done::Whole } else { Done::WithLosses })
+    Ok(if is_whole { Done::Whole } else { Done::WithLosses })
 }

@@ -1,16 +1,15 @@
-//! Places of this coordinator, into which nothing is restored.
+//! Places of this coordinator, which no restore writes over.
 
 use lifeboat_proto::status::{ErrorClass, Failure};
 use std::path::{Path, PathBuf};
 
-/// Refuses a target that holds a place of our own, or lies in one: a restore must not write over the repository.
+/// Refuses a target that lies in a place of our own. One that holds such a place is no fault: the place is left as it is.
 pub fn refuse_own_places<'a>(target: &Path, own: impl IntoIterator<Item = &'a Path>) -> Result<(), Failure> {
     let target = real(target);
     for own in own {
         let own = real(own);
-        if own.starts_with(&target) || target.starts_with(&own) {
-            let how = if target.starts_with(&own) { "lies in" } else { "holds" };
-            let problem = format!("{} {how} {}, which belongs to this coordinator", target.display(), own.display());
+        if target.starts_with(&own) {
+            let problem = format!("{} lies in {}, which belongs to this coordinator", target.display(), own.display());
             return Err(Failure::new(ErrorClass::Usage, problem).hint("name another directory"));
         }
     }
@@ -33,16 +32,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_target_in_a_place_of_our_own_or_above_it_is_refused() {
+    fn a_target_in_a_place_of_our_own_is_refused_and_one_above_it_is_not() {
         let place = tempfile::tempdir().unwrap();
         let repository = place.path().join("srv/repository");
         std::fs::create_dir_all(&repository).unwrap();
         std::os::unix::fs::symlink(&repository, place.path().join("link")).unwrap();
         let refused = |target: &str| refuse_own_places(&place.path().join(target), [repository.as_path()]).is_err();
-        for target in ["srv/repository", "srv/repository/new/deep", "srv", "", "link/new", "srv/../srv/repository"] {
+        for target in ["srv/repository", "srv/repository/new/deep", "link/new", "srv/../srv/repository"] {
             assert!(refused(target), "{target}");
         }
-        for target in ["srv/other", "new", "srv/repository-2"] {
+        for target in ["srv/other", "new", "srv/repository-2", "srv", ""] {
             assert!(!refused(target), "{target}");
         }
     }
