@@ -210,3 +210,68 @@ fn inv_54_every_name_that_is_printed_leads_back_to_its_file() {
     }
     assert_eq!(cat(&format!(r"server:{source}/\xc3\xbc")), br"\xc3\xbc", "as it is on the server");
 }
+
+#[test]
+fn a_path_through_a_symbolic_link_is_explained() {
+    let world = World::new();
+    world.write("usr/bin/ls", b"program");
+    for (target, link) in [("usr/bin", "bin"), ("usr/bin/ls", "l"), ("/nowhere", "away")] {
+        std::os::unix::fs::symlink(target, world.source().join(link)).unwrap();
+    }
+    world.backed_up();
+    let source = world.source().display().to_string();
+    let run = |arguments: &[&str]| {
+        let filled: Vec<String> = arguments.iter().map(|argument| argument.replace('^', &source)).collect();
+        world.lab.try_lifeboat(&filled.iter().map(String::as_str).collect::<Vec<_>>()).unwrap()
+    };
+    let link = format!("{source}/bin is a symbolic link to usr/bin");
+    let real = format!("hint: use server:{source}/usr/bin/ls");
+    let to = world.lab.path("restored");
+    for command in [
+        &["restore", "server:^/bin/ls", "--to", &to][..],
+        &["restore", "server:^/usr", "^/bin/ls", "--to", &to],
+        &["restore", "server:^/bin/ls", "--on", "server"],
+        &["ls", "server:^/bin/ls"],
+        &["cat", "server:^/bin/ls"],
+        &["versions", "server:^/bin/ls"],
+        &["diff", "server:^/bin/ls", "latest"],
+    ] {
+        refused(&run(command), &[&link, &real]);
+    }
+    refused(&run(&["cat", "server:^/l"]), &[&format!("{source}/l is a symbolic link to usr/bin/ls"), &real]);
+    refused(&run(&["ls", "server:^/away/x"]), &["away is a symbolic link to /nowhere", "not in this snapshot"]);
+    let listed = run(&["ls", "server:^/bin"]);
+    assert!(listed.status.success() && said(&listed).contains(&link), "{}", said(&listed));
+    assert!(said(&listed).contains(&format!("use server:{source}/usr/bin")), "{}", said(&listed));
+    refused(&run(&["diff", "server:^/nothing", "latest"]), &["there is no"]);
+}
+
+#[test]
+fn a_path_that_one_source_set_alone_holds_needs_no_set() {
+    let world = World::new();
+    world.write("etc/both", b"data");
+    world.write("etc/data/file", b"data");
+    let other = world.path("other");
+    fs::create_dir_all(other.join("deep")).unwrap();
+    fs::write(other.join("deep/file"), "other").unwrap();
+    let [etc, other] = [world.source().join("etc"), other];
+    let sets = format!("data = [{:?}]\nmore = [{other:?}, {:?}]", world.source(), etc.join("both"));
+    world.lab.set_sources(&sets).unwrap();
+    world.lab.stop(lifeboat_coordinator::cli::demo::lab::Side::Agent).unwrap();
+    world.lab.run_agent().unwrap();
+    world.backed_up();
+    let output = world.lab.try_lifeboat(&["backup", "server:more", "--wait"]).unwrap();
+    assert!(output.status.success(), "{}", said(&output));
+    let cat = |path: &std::path::Path| world.lab.try_lifeboat(&["cat", &format!("server:{}", path.display())]).unwrap();
+    assert_eq!(cat(&etc.join("data/file")).stdout, b"data");
+    assert_eq!(cat(&other.join("deep/file")).stdout, b"other");
+    refused(&cat(&etc.join("both")), &["source sets data, more; choose one with --set"]);
+    refused(&cat(&etc.join("neither")), &["no source set of server holds", "data, more", "--set NAME"]);
+    let to = world.lab.path("restored");
+    let address = format!("server:{}", other.display());
+    let arguments = ["restore", &address, &format!("{}/deep", other.display()), "--to", &to];
+    let restored = world.lab.try_lifeboat(&arguments).unwrap();
+    assert!(restored.status.success() && said(&restored).contains("set more"), "{}", said(&restored));
+    let diff = world.lab.try_lifeboat(&["diff", &address, "latest"]).unwrap();
+    assert!(diff.status.success(), "{}", said(&diff));
+}

@@ -2,7 +2,7 @@
 
 use super::output::Output;
 use super::reading::{AddressArgs, LOOK, Opened, blocking};
-use super::{Done, Global, elsewhere};
+use super::{Done, Global, elsewhere, symlink};
 use crate::address::shown;
 use clap::Args;
 use lifeboat_agent::restore::content::{self, Piece};
@@ -63,6 +63,13 @@ fn file_content(opened: &Opened, entry: Entry) -> Result<FileContent, Failure> {
     let path = shown(&entry.path);
     match opened.file_of(entry)?.kind {
         EntryKind::File(content) => Ok(content),
+        EntryKind::Symlink { target } => {
+            let what = format!("/{path} is a symbolic link to {}", shown(&target));
+            let mut tree = opened.tree();
+            let through = symlink::follow(&opened.path, |path| tree.lookup(path))?;
+            let hint = through.map(|through| through.hint(&opened.snapshot.host_name)).unwrap_or_default();
+            Err(Failure::new(ErrorClass::Usage, what).hint(hint))
+        }
         _ => Err(Failure::new(ErrorClass::Usage, format!("/{path} is not a regular file"))),
     }
 }

@@ -3,13 +3,15 @@
 use super::entry::{differences, shown_path};
 use super::output::Output;
 use super::reading::{AddressArgs, LOOK, Opened, Snapshots, blocking};
-use super::{Done, Global};
+use super::{Done, Global, elsewhere};
 use crate::address::{Address, When, shown};
 use clap::Args;
+use lifeboat_agent::restore::Reason;
 use lifeboat_agent::restore::fetch::{FetchError, NodeReader};
-use lifeboat_format::tree::{Change, Diff, Node, NodeRef, NodeSource, diff as diff_trees, is_within};
+use lifeboat_format::tree::{Change, Diff, Entry, EntryKind, Node, NodeRef, NodeSource, diff as diff_trees, is_within};
 use lifeboat_proto::status::{ErrorClass, Failure};
 use serde::Serialize;
+use std::collections::{HashMap, HashSet};
 use std::ffi::OsString;
 
 /// Show what changed between two snapshots
@@ -31,6 +33,9 @@ struct ChangeRow {
     #[serde(skip_serializing_if = "Option::is_none")]
     path_hex: Option<String>,
     what: Vec<&'static str>,
+    /// Why the path may have been there in the snapshot that does not have it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    unknown: Option<String>,
 }
 
 /// Nodes of two trees. A node that both hold is the same; whichever reader knows the way to it reads it.
@@ -56,7 +61,7 @@ pub fn changes(before: &Opened, after: &Opened) -> Diff<Either> {
 pub async fn diff(args: DiffArgs, global: &Global, out: &mut Output) -> Result<Done, Failure> {
     let first = args.address.address()?;
     let mut snapshots = args.address.snapshots(global).await?;
-    let before = snapshots.open_at(&first, "diff", LOOK).await?;
+    let before = snapshots.open_holding(&first, &[], "diff", LOOK).await?;
     let second = second(&first, &args.other)?;
     let after = match second.host == first.host {
         true => {
@@ -73,12 +78,16 @@ pub async fn diff(args: DiffArgs, global: &Global, out: &mut Output) -> Result<D
     after.say_which("to   ", out);
     let mut out = std::mem::replace(out, Output::new(out.is_json()));
     blocking(move || {
+        if !before.has(&before.path)? && !after.has(&after.path)? {
+            return Err(elsewhere::nearest(&after, &after.path)?);
+        }
+        let mut comparison = Comparison::new(&before, &after);
         for change in changes(&before, &after) {
-            if let Some(row) = row(change?, &before.path) {
+            if let Some(row) = comparison.row(change?)? {
                 out.value(&row, ChangeRow::text)?;
             }
         }
-        Ok(())
+        comparison.links(|row| out.value(&row, ChangeRow::text))
     })
     .await?;
     Ok(Done::Whole)
@@ -98,30 +107,117 @@ fn second(first: &Address, typed: &OsString) -> Result<Address, Failure> {
 }
 
 impl ChangeRow {
+    fn new(
+        change: &'static str,
+        path: &[u8],
+        what: Vec<&'static str>,
+        unknown: Option<(&'static str, Reason)>,
+    ) -> Self {
+        let (path, path_hex) = shown_path(path);
+        let change = if unknown.is_some() { "unknown" } else { change };
+        let unknown = unknown.map(|(which, reason)| format!("the {which} snapshot does not tell: {reason}"));
+        Self { change, path, path_hex, what, unknown }
+    }
+
     fn text(&self) -> String {
         let sign = match self.change {
             "added" => '+',
             "removed" => '-',
+            "unknown" => '?',
             _ => 'M',
         };
-        let what = if self.what.is_empty() { String::new() } else { format!("  ({})", self.what.join(", ")) };
+        let what = match &self.unknown {
+            Some(why) => format!("  ({why})"),
+            None if self.what.is_empty() => String::new(),
+            None => format!("  ({})", self.what.join(", ")),
+        };
         format!("{sign} {}{what}", self.path)
     }
 }
 
-/// The change in a line, if it lies below `path`, and is one to whom restores: that a small file was put into another
-/// bundle is none.
-fn row(change: Change, path: &[u8]) -> Option<ChangeRow> {
-    let (change, entry, what) = match &change {
-        Change::Added(entry) => ("added", entry, Vec::new()),
-        Change::Removed(entry) => ("removed", entry, Vec::new()),
-        Change::Changed { before, after } => ("changed", &**after, differences(before, after)),
-    };
-    let is_seen = change != "changed" || !what.is_empty();
-    (is_seen && is_within(&entry.path, path)).then(|| {
-        let (path, path_hex) = shown_path(&entry.path);
-        ChangeRow { change, path, path_hex, what }
-    })
+/// Two snapshots, compared.
+struct Comparison<'a> {
+    before: &'a Opened,
+    after: &'a Opened,
+    /// Files that changed, by a hash of their paths, and what of them did: so did their hard links.
+    changed: HashMap<[u8; 32], Vec<&'static str>>,
+    /// Hard links that have a row already, by a hash of their paths.
+    shown_links: HashSet<[u8; 32]>,
+}
+
+impl<'a> Comparison<'a> {
+    fn new(before: &'a Opened, after: &'a Opened) -> Self {
+        Self { before, after, changed: HashMap::new(), shown_links: HashSet::new() }
+    }
+
+    /// The change in a line, if it lies below the path that was asked for, and is one to whom restores: that a small file
+    /// was put into another bundle is none.
+    fn row(&mut self, change: Change) -> Result<Option<ChangeRow>, Failure> {
+        let (change, path, what) = match change {
+            Change::Added(entry) => ("added", entry.path, Vec::new()),
+            Change::Removed(entry) => ("removed", entry.path, Vec::new()),
+            Change::Changed { before, after } => {
+                let what = differences_of_files((self.before, &before), (self.after, &after));
+                let hash = *blake3::hash(&after.path).as_bytes();
+                if what.is_empty() {
+                    return Ok(None);
+                }
+                match after.kind {
+                    EntryKind::HardLink { .. } => drop(self.shown_links.insert(hash)),
+                    EntryKind::Directory(_) => {}
+                    _ => drop(self.changed.insert(hash, what.clone())),
+                }
+                ("changed", after.path, what)
+            }
+        };
+        if !is_within(&path, &self.before.path) {
+            return Ok(None);
+        }
+        let unknown = match change {
+            "added" => self.before.unknown_absence(&path)?.map(|reason| ("earlier", reason)),
+            "removed" => self.after.unknown_absence(&path)?.map(|reason| ("later", reason)),
+            _ => None,
+        };
+        Ok(Some(ChangeRow::new(change, &path, what, unknown)))
+    }
+
+    /// The hard links of files that changed.
+    fn links(&self, mut show: impl FnMut(ChangeRow) -> Result<(), Failure>) -> Result<(), Failure> {
+        if self.changed.is_empty() {
+            return Ok(());
+        }
+        let (mut before, mut after) = (self.before.tree(), self.after.tree());
+        for entry in after.subtree(&self.after.path) {
+            let entry = entry?;
+            let EntryKind::HardLink { to } = &entry.kind else { continue };
+            let Some(what) = self.changed.get(blake3::hash(to).as_bytes()) else { continue };
+            let is_shown = self.shown_links.contains(blake3::hash(&entry.path).as_bytes());
+            // One that is new has a row already.
+            if !is_shown && before.lookup(&entry.path)?.is_some() {
+                show(ChangeRow::new("changed", &entry.path, what.clone(), None))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What differs between two entries of one path; a hard link is compared as the file that it is.
+pub fn differences_of_files(before: (&Opened, &Entry), after: (&Opened, &Entry)) -> Vec<&'static str> {
+    let is_link = |entry: &Entry| matches!(entry.kind, EntryKind::HardLink { .. });
+    if !is_link(before.1) && !is_link(after.1) {
+        return differences(before.1, after.1);
+    }
+    let files = (before.0.file_of(before.1.clone()), after.0.file_of(after.1.clone()));
+    match files {
+        (Ok(old), Ok(new)) => {
+            let mut what = differences(&old, &new);
+            if is_link(before.1) != is_link(after.1) {
+                what.push("hard link");
+            }
+            what
+        }
+        _ => differences(before.1, after.1),
+    }
 }
 
 #[cfg(test)]

@@ -1,9 +1,9 @@
 //! What is said of a path that a snapshot does not have, or not whole: the nearest that is there, and the snapshots
 //! that have it.
 
-use super::Global;
 use super::output::{Output, from_ns, moment};
 use super::reading::{AddressArgs, LOOK, Opened, Snapshots, blocking, short_id};
+use super::{Global, symlink};
 use crate::address::{self, When};
 use lifeboat_agent::restore::content;
 use lifeboat_agent::restore::fetch::{FetchError, NodeReader};
@@ -33,7 +33,8 @@ pub async fn check(opened: Opened, more: &[Vec<u8>], snapshots: &mut Snapshots) 
                 return Ok((opened, Some((path, failure))));
             }
         }
-        Ok((opened, None))
+        let note = opened.link_note();
+        Ok((Opened { note, ..opened }, None))
     })
     .await?;
     match missing {
@@ -41,7 +42,8 @@ pub async fn check(opened: Opened, more: &[Vec<u8>], snapshots: &mut Snapshots) 
         Some((path, failure)) if matches!(failure.class, ErrorClass::NotFound | ErrorClass::Damaged) => {
             // The search is not to cost the answer.
             let found = elsewhere(&opened.snapshot, &path, snapshots).await.unwrap_or_default().join(", and in ");
-            Err(if found.is_empty() { failure } else { failure.hint(format!("it is in {found}")) })
+            let has_way = failure.message.contains("symbolic link");
+            Err(if found.is_empty() || has_way { failure } else { failure.hint(format!("it is in {found}")) })
         }
         Some((_, failure)) => Err(failure),
     }
@@ -49,19 +51,26 @@ pub async fn check(opened: Opened, more: &[Vec<u8>], snapshots: &mut Snapshots) 
 
 /// Whether there is something at a path. Blocks.
 fn look(opened: &Opened, path: &[u8]) -> Result<(), Failure> {
-    // Of the root it is known, even if the part of the tree that holds it is lost.
-    if path.is_empty() || opened.tree().lookup(path)?.is_some() {
-        return Ok(());
+    match opened.has(path)? {
+        true => Ok(()),
+        false => Err(nearest(opened, path)?),
     }
-    Err(nearest(opened, path)?)
 }
 
 /// That a path is not in a snapshot, with the nearest that is. Blocks.
 pub fn nearest(opened: &Opened, path: &[u8]) -> Result<Failure, Failure> {
+    let mut tree = opened.tree();
+    if let Some(through) = symlink::follow(path, |path| tree.lookup(path))? {
+        let what = format!("there is no /{} in snapshot {}: {through}", address::shown(path), opened.short_id());
+        return Ok(Failure::new(ErrorClass::NotFound, what).hint(through.hint(&opened.snapshot.host_name)));
+    }
     let mut what = format!("there is no /{} in snapshot {}", address::shown(path), opened.short_id());
     let nearest = walk_towards(&mut opened.tree(), path)?;
     if !nearest.is_empty() {
         what.push_str(&format!("; the nearest is /{}", address::shown(&nearest)));
+    }
+    if let Some(reason) = opened.unknown_absence(path)? {
+        what.push_str(&format!("; it may have been on the server all the same: {reason}"));
     }
     let failure = Failure::new(ErrorClass::NotFound, what);
     let after_at = path.iter().rposition(|byte| *byte == b'@').map(|at| String::from_utf8_lossy(&path[at + 1..]));

@@ -26,7 +26,7 @@ pub struct EntryRow {
 }
 
 impl EntryRow {
-    /// Tells of an entry. Of a further name of a file only that is known.
+    /// Shows an entry. Of a hard link, nothing but its target is in its entry; see [`EntryRow::of_link`].
     pub fn new(entry: &Entry) -> Self {
         let attributes = &entry.attributes;
         let (kind, letter, bytes) = match &entry.kind {
@@ -70,6 +70,14 @@ impl EntryRow {
         }
     }
 
+    /// A hard link, with what is known of its file.
+    pub fn of_link(link: &Entry, file: &Entry) -> Self {
+        let Self { target, target_hex, .. } = Self::new(link);
+        let row = Self::new(&Entry { path: link.path.clone(), ..file.clone() });
+        let mode = format!("h{}", permissions(file.attributes.mode));
+        Self { kind: "hard link", mode, target, target_hex, ..row }
+    }
+
     /// Its path, with `/` behind a directory.
     pub fn short(&self, path: &str) -> String {
         let is_directory = self.kind == "directory" && !path.ends_with('/');
@@ -85,7 +93,7 @@ impl EntryRow {
 
     /// How large it is; a dash for what has no size.
     pub fn size(&self) -> String {
-        if self.kind == "file" { size(self.bytes) } else { "–".to_owned() }
+        if matches!(self.kind, "file" | "hard link") { size(self.bytes) } else { "–".to_owned() }
     }
 
     /// From the root.
@@ -113,6 +121,8 @@ pub fn differences(before: &Entry, after: &Entry) -> Vec<&'static str> {
     let content = match (&before.kind, &after.kind) {
         // Where a small file lies in its bundle may change without its content.
         (EntryKind::File(old), EntryKind::File(new)) => old.bytes != new.bytes || !same_content(old, new),
+        // What is in a directory differs in rows of its own.
+        (EntryKind::Directory(_), EntryKind::Directory(_)) => false,
         (old, new) => old != new,
     };
     [
@@ -179,6 +189,17 @@ mod tests {
     fn another_place_in_a_bundle_is_no_change_and_other_content_is() {
         assert!(differences(&bundled(0, 1), &bundled(50, 1)).is_empty());
         assert_eq!(differences(&bundled(0, 1), &bundled(0, 2)), ["content"]);
+    }
+
+    #[test]
+    fn a_hard_link_is_shown_with_the_attributes_of_its_file() {
+        let file = bundled(0, 1);
+        let file = Entry { attributes: Attributes { mode: 0o640, uid: 7, ..file.attributes }, ..file };
+        let kind = EntryKind::HardLink { to: b"file".to_vec() };
+        let link = Entry { path: b"link".to_vec(), kind, attributes: Attributes::default() };
+        let row = EntryRow::of_link(&link, &file);
+        let told = (row.path(), row.kind, &*row.mode, &*row.owner, row.bytes, row.target.as_deref());
+        assert_eq!(told, ("/link", "hard link", "hrw-r-----", "7", 7, Some("/file")));
     }
 
     #[test]

@@ -3,17 +3,17 @@
 //! The newest snapshot of a source set is read whole; of each earlier one only what differs from the one after it
 //! (`diff`), so every version is shown once, and a year of nights costs what changed in it.
 
-use super::diff::changes;
-use super::entry::{EntryRow, differences, modified};
-use super::output::{Output, from_ns, hex, moment, zone, zone_name};
+use super::diff::{changes, differences_of_files};
+use super::entry::{EntryRow, modified};
+use super::output::{Output, counted, from_ns, hex, moment, zone, zone_name};
 use super::reading::{LOOK, Opened, Snapshots, blocking};
-use super::{Done, Global};
+use super::{Done, Global, elsewhere};
 use crate::address::{Address, When};
 use clap::{Args, ValueEnum};
 use globset::{GlobBuilder, GlobMatcher};
 use jiff::Timestamp;
 use lifeboat_agent::policy::ByteSize;
-use lifeboat_format::tree::{Change, Entry, EntryKind, is_within, name};
+use lifeboat_format::tree::{Change, Completeness, Entry, EntryKind, is_within, name};
 use lifeboat_proto::status::{ErrorClass, Failure};
 use lifeboat_proto::v1::{Outcome, SnapshotInfo};
 use serde::Serialize;
@@ -127,15 +127,24 @@ pub async fn find(args: FindArgs, global: &Global, out: &mut Output) -> Result<D
             snapshots.choose(&address.host, &address.when)?; // It says what is wrong.
         }
     }
-    let Tally { found, snapshots, hosts, done } = tally;
+    let Tally { found, gaps, incomplete, snapshots, hosts, done } = tally;
     let hosts = hosts.len();
     out.say(format_args!("{found} found in {snapshots} snapshots of {hosts} servers; times are in {}", zone_name()));
+    if gaps + incomplete > 0 {
+        let (gaps, incomplete) = (counted(gaps, "gap", "gaps"), counted(incomplete, "directory", "directories"));
+        out.say(format_args!(
+            "these snapshots have {gaps}, and hold {incomplete} not completely: what is not found there may have existed"
+        ));
+    }
     Ok(done)
 }
 
 /// What was searched and found.
 struct Tally {
     found: u64,
+    gaps: u64,
+    /// Directories that the newest snapshots do not hold completely.
+    incomplete: u64,
     snapshots: u64,
     hosts: BTreeSet<u32>,
     done: Done,
@@ -143,7 +152,7 @@ struct Tally {
 
 impl Default for Tally {
     fn default() -> Self {
-        Self { found: 0, snapshots: 0, hosts: BTreeSet::new(), done: Done::Whole }
+        Self { found: 0, gaps: 0, incomplete: 0, snapshots: 0, hosts: BTreeSet::new(), done: Done::Whole }
     }
 }
 
@@ -161,6 +170,7 @@ async fn find_in(
         let set = (snapshot.host_name.clone(), snapshot.host, snapshot.source_set.clone());
         sets.entry(set).or_default().push(snapshot.clone());
     }
+    let (mut has_path, mut missing) = (false, None);
     for ((host_name, host, _), list) in sets {
         let Ok(newest) = super::reading::choose(&host_name, &address.when, &list) else { continue };
         let (newest, number) = (newest.clone(), newest.number);
@@ -170,60 +180,138 @@ async fn find_in(
             is_regular && snapshot.number < number && since.is_some_and(|since| committed >= Some(since))
         });
         tally.hosts.insert(host);
-        let mut later = None;
+        let mut series = Series::default();
         for snapshot in [newest].into_iter().chain(earlier) {
             let opened = snapshots.open_in(&snapshot, address, "find", LOOK).await?;
             let mut theirs = std::mem::replace(out, Output::new(out.is_json()));
-            let (search, after) = (search.clone(), later.take());
-            let (opened, found, done) = blocking(move || {
-                let mut found = 0;
-                let done = look(&opened, after.as_ref(), &search, &mut found, &mut theirs)?;
-                Ok((opened, found, done))
+            let search = search.clone();
+            let (searched, done) = blocking(move || {
+                let done = series.look(opened, &search, &mut theirs)?;
+                Ok((series, done))
             })
             .await?;
-            tally.found += found;
+            series = searched;
             tally.snapshots += 1;
+            tally.gaps += snapshot.gap_count;
             if done == Done::WithLosses {
                 tally.done = done;
             }
-            later = Some(opened);
         }
+        tally.found += series.found;
+        tally.incomplete += series.incomplete;
+        has_path |= series.has_path;
+        missing = missing.or(series.later);
+    }
+    if let (false, Some(opened)) = (has_path, missing) {
+        return Err(blocking(move || elsewhere::nearest(&opened, &opened.path)).await?);
     }
     Ok(())
 }
 
-/// Shows what fits in a snapshot; if there is a `later` one, only what that does not have alike.
-fn look(
-    opened: &Opened,
-    later: Option<&Opened>,
-    search: &Search,
-    found: &mut u64,
-    out: &mut Output,
-) -> Result<Done, Failure> {
-    let mut show = |entry: Entry, out: &mut Output| {
+/// The snapshots of a source set that are searched, from the newest back.
+#[derive(Default)]
+struct Series {
+    /// The one that was searched last.
+    later: Option<Opened>,
+    /// Its hard links whose names fit, by the files that they are: they change with them.
+    links: BTreeMap<Vec<u8>, BTreeSet<Vec<u8>>>,
+    /// Whether one of them has the path that is searched.
+    has_path: bool,
+    found: u64,
+    /// Directories of the newest one that it does not hold completely.
+    incomplete: u64,
+}
+
+impl Series {
+    /// Shows what fits in a snapshot; after the first one, only what the later one does not have alike.
+    fn look(&mut self, opened: Opened, search: &Search, out: &mut Output) -> Result<Done, Failure> {
+        self.has_path |= opened.has(&opened.path)?;
+        let done = match self.later.take() {
+            None => opened.each(&opened.path, out, |entry, out| {
+                self.incomplete += u64::from(matches!(&entry.kind,
+                    EntryKind::Directory(completeness) if !(*completeness | Completeness::ANCESTOR == Completeness::ANCESTOR)));
+                self.link(&entry, search);
+                self.show(entry, &opened, search, out)
+            }),
+            Some(later) => self.look_back(&later, &opened, search, out),
+        };
+        self.later = Some(opened);
+        done
+    }
+
+    fn look_back(
+        &mut self,
+        later: &Opened,
+        opened: &Opened,
+        search: &Search,
+        out: &mut Output,
+    ) -> Result<Done, Failure> {
+        let (mut changed, mut shown) = (Vec::new(), BTreeSet::new());
+        for change in changes(later, opened) {
+            let entry = match change {
+                Ok(Change::Added(entry)) => entry,
+                Ok(Change::Removed(entry)) => {
+                    self.unlink(&entry);
+                    continue;
+                }
+                Ok(Change::Changed { before, after }) => {
+                    self.unlink(&before);
+                    self.link(&after, search);
+                    if differences_of_files((later, &before), (opened, &after)).is_empty() {
+                        continue;
+                    }
+                    if self.links.contains_key(&after.path) {
+                        changed.push(after.path.clone());
+                    }
+                    *after
+                }
+                Err(error) => {
+                    let (one, other) = (opened.short_id(), later.short_id());
+                    out.say(format_args!("snapshot {one} cannot be compared with {other} to its end: {error}"));
+                    return Ok(Done::WithLosses);
+                }
+            };
+            self.link(&entry, search);
+            if matches!(entry.kind, EntryKind::HardLink { .. }) {
+                shown.insert(entry.path.clone());
+            }
+            if is_within(&entry.path, &opened.path) {
+                self.show(entry, opened, search, out)?;
+            }
+        }
+        let links = changed.iter().flat_map(|file| self.links.get(file).into_iter().flatten());
+        let links: Vec<Vec<u8>> = links.filter(|link| !shown.contains(*link)).cloned().collect();
+        for link in links.into_iter().filter(|link| is_within(link, &opened.path)) {
+            if let Some(entry) = opened.tree().lookup(&link)? {
+                self.show(entry, opened, search, out)?;
+            }
+        }
+        Ok(Done::Whole)
+    }
+
+    fn show(&mut self, entry: Entry, opened: &Opened, search: &Search, out: &mut Output) -> Result<(), Failure> {
         if let Some(entry) = search.found(entry, opened)? {
-            *found += 1;
+            self.found += 1;
             out.value(&found_row(&entry, opened), FoundRow::text)?;
         }
         Ok(())
-    };
-    let Some(later) = later else { return opened.each(&opened.path, out, show) };
-    for change in changes(later, opened) {
-        let entry = match change {
-            Ok(Change::Added(entry)) => entry,
-            Ok(Change::Changed { before, after }) if !differences(&before, &after).is_empty() => *after,
-            Ok(_) => continue,
-            Err(error) => {
-                let (one, other) = (opened.short_id(), later.short_id());
-                out.say(format_args!("snapshot {one} cannot be compared with {other} to its end: {error}"));
-                return Ok(Done::WithLosses);
-            }
-        };
-        if is_within(&entry.path, &opened.path) {
-            show(entry, out)?;
+    }
+
+    fn link(&mut self, entry: &Entry, search: &Search) {
+        if let EntryKind::HardLink { to } = &entry.kind
+            && search.is_named(&entry.path)
+        {
+            self.links.entry(to.clone()).or_default().insert(entry.path.clone());
         }
     }
-    Ok(Done::Whole)
+
+    fn unlink(&mut self, entry: &Entry) {
+        if let EntryKind::HardLink { to } = &entry.kind
+            && let Some(links) = self.links.get_mut(to)
+        {
+            links.remove(&entry.path);
+        }
+    }
 }
 
 fn found_row(entry: &Entry, opened: &Opened) -> FoundRow {
@@ -266,12 +354,15 @@ impl Search {
 
     /// The entry, if it is searched for; a further name of a file with what is known of that file.
     fn found(&self, entry: Entry, opened: &Opened) -> Result<Option<Entry>, Failure> {
-        let matched = if self.whole_path { &entry.path } else { name(&entry.path) };
-        if !self.glob.is_match(OsStr::from_bytes(matched)) {
+        if !self.is_named(&entry.path) {
             return Ok(None);
         }
         let entry = opened.file_of(entry)?;
         Ok(self.fits(&entry).then_some(entry))
+    }
+
+    fn is_named(&self, path: &[u8]) -> bool {
+        self.glob.is_match(OsStr::from_bytes(if self.whole_path { path } else { name(path) }))
     }
 
     fn fits(&self, entry: &Entry) -> bool {

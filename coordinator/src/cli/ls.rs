@@ -1,7 +1,7 @@
 //! `lifeboat ls`: what is in a directory of a snapshot.
 
 use super::entry::EntryRow;
-use super::output::Output;
+use super::output::{Output, counted};
 use super::reading::{AddressArgs, LOOK, blocking};
 use super::{Done, Global};
 use crate::address::shown;
@@ -31,23 +31,35 @@ pub async fn ls(args: LsArgs, global: &Global, out: &mut Output) -> Result<Done,
     blocking(move || {
         let entry = opened.entry()?;
         if !matches!(entry.kind, EntryKind::Directory(_)) {
-            show(&entry, name(&entry.path), args.long, &mut out)?;
+            show(&opened.row(&entry), name(&entry.path), args.long, &mut out)?;
             return Ok(Done::Whole);
         }
         if args.recursive {
-            let shown = |entry: Entry, out: &mut Output| show(&entry, &entry.path, args.long, out);
-            return opened.each(&opened.path, &mut out, shown);
+            let mut incomplete = 0;
+            let shown = |entry: Entry, out: &mut Output| {
+                incomplete += u64::from(opened.incomplete_list(&entry).is_some());
+                show(&opened.row(&entry), &entry.path, args.long, out)
+            };
+            let done = opened.each(&opened.path, &mut out, shown)?;
+            if incomplete > 0 {
+                let directories = counted(incomplete, "directory is", "directories are");
+                out.say(format_args!("{directories} not complete in this snapshot; `lifeboat ls` of one says why"));
+            }
+            return Ok(done);
         }
         for entry in opened.tree().list(&opened.path) {
             let entry = entry?;
-            show(&entry, name(&entry.path), args.long, &mut out)?;
+            show(&opened.row(&entry), name(&entry.path), args.long, &mut out)?;
+        }
+        if let Some(reason) = opened.incomplete_list(&entry) {
+            out.say(format_args!("the snapshot does not hold all of /{}: {reason}", shown(&entry.path)));
         }
         Ok(Done::Whole)
     })
     .await
 }
 
-fn show(entry: &Entry, name: &[u8], long: bool, out: &mut Output) -> Result<(), Failure> {
+fn show(row: &EntryRow, name: &[u8], long: bool, out: &mut Output) -> Result<(), Failure> {
     let text = if name.is_empty() { "/".to_owned() } else { shown(name) };
-    out.value(&EntryRow::new(entry), |row| if long { row.long(&text) } else { row.short(&text) })
+    out.value(row, |row| if long { row.long(&text) } else { row.short(&text) })
 }

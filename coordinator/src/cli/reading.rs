@@ -4,14 +4,17 @@
 //! command and forgotten with it. What is read after that is checked here, record by record.
 
 use super::admin::{self, Admin};
+use super::entry::EntryRow;
 use super::output::{Output, ago, counted, from_ns, hex, moment, zone, zone_name};
-use super::{Done, Global, elsewhere};
+use super::{Done, Global, elsewhere, symlink};
 use crate::address::{self, Address, AddressError, Candidate, When};
 use crate::config::Config;
 use crate::vault;
 use clap::Args;
 use jiff::{SignedDuration, Timestamp};
 use lifeboat_agent::restore::fetch::{FetchError, GrantReader, NodeReader};
+use lifeboat_agent::restore::{Reason, has_below, incomplete_list, unknown_absence};
+use lifeboat_agent::walk::Shown;
 use lifeboat_format::envelope::{Identity, Recipient};
 use lifeboat_format::grant::{GrantOrder, SignedOrder};
 use lifeboat_format::id::{RepositoryId, SnapshotId};
@@ -21,7 +24,9 @@ use lifeboat_format::tree::{Entry, EntryKind, TreeReader, is_within};
 use lifeboat_proto::convert::array;
 use lifeboat_proto::status::{ErrorClass, Failure};
 use lifeboat_proto::v1::{self, Outcome};
+use std::collections::BTreeSet;
 use std::ffi::OsString;
+use std::os::unix::ffi::OsStrExt;
 use tokio::runtime::Handle;
 
 /// Gaps of a snapshot that are named before a restore of it.
@@ -53,6 +58,8 @@ pub struct Opened {
     pub snapshot: v1::SnapshotInfo,
     /// What the backup could not read, escaped.
     pub gaps: Vec<String>,
+    /// What is to be said of the path.
+    pub note: Option<String>,
 }
 
 /// How long a grant for a short look is good, and one for a restore.
@@ -107,13 +114,13 @@ impl AddressArgs {
             address.when = when;
         }
         let mut snapshots = self.snapshots(global).await?;
-        let opened = snapshots.open_at(&address, purpose, life).await?;
+        let opened = snapshots.open_holding(&address, more, purpose, life).await?;
         elsewhere::check(opened, more, &mut snapshots).await
     }
 
     /// What was typed.
     pub fn asked(&self) -> String {
-        let mut asked = self.address.to_string_lossy().into_owned();
+        let mut asked = Shown(self.address.as_bytes()).to_string();
         if let Some(at) = &self.at {
             asked.push_str(&format!(" --at {at}"));
         }
@@ -182,6 +189,51 @@ impl Snapshots {
         .await
     }
 
+    /// The same; of several source sets the only one that holds the path, and `more` paths.
+    pub async fn open_holding(
+        &mut self,
+        address: &Address,
+        more: &[Vec<u8>],
+        purpose: &str,
+        life: SignedDuration,
+    ) -> Result<Opened, Failure> {
+        let ambiguous = match self.choose(&address.host, &address.when) {
+            Err(failure) if failure.class == ErrorClass::NotFound => failure,
+            _ => return self.open_at(address, purpose, life).await,
+        };
+        let sets: BTreeSet<String> = self.list.iter().map(|snapshot| snapshot.source_set.clone()).collect();
+        let (mut holding, mut searched) = (Vec::new(), Vec::new());
+        for set in sets {
+            let of_set = |snapshot: &&v1::SnapshotInfo| snapshot.source_set == set;
+            let list: Vec<_> = self.list.iter().filter(of_set).cloned().collect();
+            let Ok(snapshot) = choose(&address.host, &address.when, &list) else { continue };
+            let opened = self.open_in(&snapshot.clone(), address, purpose, life).await?;
+            let paths = [vec![opened.path.clone()], more.to_vec()].concat();
+            let (opened, holds) = blocking(move || {
+                // What is damaged there may be the path: to be found out where it is read.
+                let holds = paths.iter().all(|path| opened.has(path).unwrap_or(true));
+                Ok((opened, holds))
+            })
+            .await?;
+            searched.push(set);
+            if holds {
+                holding.push(opened);
+            }
+        }
+        if holding.len() > 1 || searched.len() < 2 {
+            let sets: Vec<_> = holding.iter().map(|opened| opened.snapshot.source_set.as_str()).collect();
+            let hint = format!("each of these holds /{}: {}", address::shown(&address.path), sets.join(", "));
+            return Err(if sets.is_empty() { ambiguous } else { ambiguous.hint(hint) });
+        }
+        holding.pop().ok_or_else(|| {
+            let (path, sets) = (address::shown(&address.path), searched.join(", "));
+            let what = format!("no source set of {} holds /{path} at {}: {sets}", address.host, address.when);
+            Failure::new(ErrorClass::NotFound, what).hint(
+                "--set NAME looks into one of them and names the nearest path there; `lifeboat find` searches all",
+            )
+        })
+    }
+
     /// Has one of them opened, to read `path` in it.
     pub async fn open(
         &mut self,
@@ -201,7 +253,7 @@ impl Snapshots {
         let reader = blocking(move || Ok(GrantReader::open(channel, runtime, &grant, &identity)?)).await?;
         let snapshot = granted.snapshot.unwrap_or_default();
         let (repository, path) = (self.repository, path.to_vec());
-        Ok(Opened { repository, reader, path, snapshot, gaps: granted.gaps })
+        Ok(Opened { repository, reader, path, snapshot, gaps: granted.gaps, note: None })
     }
 }
 
@@ -272,6 +324,21 @@ impl Opened {
         TreeReader::new(self.reader.nodes(), self.reader.root())
     }
 
+    /// Whether the tree has a path, or something below it. Blocks.
+    pub fn has(&self, path: &[u8]) -> Result<bool, FetchError> {
+        let mut tree = self.tree();
+        // Of the root it is known, even if the part of the tree that holds it is lost.
+        Ok(path.is_empty() || tree.lookup(path)?.is_some() || has_below(&mut tree, path)?)
+    }
+
+    /// What is to be said of a path whose last part is a link. Blocks.
+    pub fn link_note(&self) -> Option<String> {
+        let mut tree = self.tree();
+        // Nothing more than a note is lost with it.
+        let through = symlink::follow(&self.path, |path| tree.lookup(path)).ok().flatten()?;
+        Some(format!("{through}, and the link itself is meant here; {}", through.hint(&self.snapshot.host_name)))
+    }
+
     /// The entry that was asked for. Blocks.
     pub fn entry(&self) -> Result<Entry, Failure> {
         self.entry_at(&self.path)
@@ -294,6 +361,28 @@ impl Opened {
         };
         let first = self.tree().lookup(to)?.ok_or_else(absent)?;
         Ok(Entry { path: entry.path, ..first })
+    }
+
+    /// An entry as lists show it: a hard link with the attributes of its file. Blocks.
+    pub fn row(&self, entry: &Entry) -> EntryRow {
+        match self.file_of(entry.clone()) {
+            Ok(file) if matches!(entry.kind, EntryKind::HardLink { .. }) => EntryRow::of_link(entry, &file),
+            // Of a file that is damaged, the name is still known.
+            _ => EntryRow::new(entry),
+        }
+    }
+
+    /// Why a path that the tree does not have may have been there all the same. Blocks.
+    pub fn unknown_absence(&self, path: &[u8]) -> Result<Option<Reason>, FetchError> {
+        unknown_absence(&mut self.tree(), self.reader.coverage(), path)
+    }
+
+    /// Why what is listed of a directory may not be all.
+    pub fn incomplete_list(&self, entry: &Entry) -> Option<Reason> {
+        match entry.kind {
+            EntryKind::Directory(completeness) => incomplete_list(self.reader.coverage(), &entry.path, completeness),
+            _ => None,
+        }
     }
 
     /// Gives `take` what is at and below a path, in order. Parts of the tree that cannot be read are said. Blocks.
@@ -341,6 +430,7 @@ impl Opened {
             moment(committed),
             zone_name(),
         ));
+        self.note.iter().for_each(|note| out.say(note));
     }
 
     /// Names the first of what the backup did not have; the rest comes with the report at the end.

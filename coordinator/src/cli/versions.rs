@@ -25,6 +25,8 @@ struct Version {
     source_set: String,
     /// None where they do not have it.
     entry: Option<Entry>,
+    /// Whether it may have been there although they do not have it.
+    is_unknown: bool,
     first: SnapshotInfo,
     last: SnapshotInfo,
 }
@@ -37,6 +39,8 @@ struct VersionRow {
     from: Option<Timestamp>,
     until: Option<Timestamp>,
     deleted: bool,
+    /// Whether the file may have been there although the snapshots do not have it.
+    unknown: bool,
     #[serde(flatten)]
     entry: Option<EntryRow>,
     #[serde(skip)]
@@ -75,18 +79,19 @@ pub async fn versions(args: VersionsArgs, global: &Global, out: &mut Output) -> 
         let opened = snapshots.open_in(&snapshot, &address, "versions", LOOK).await?;
         let looked = blocking(move || {
             let found = opened.tree().lookup(&opened.path)?.map(|entry| opened.file_of(entry)).transpose();
-            Ok((found, opened))
+            let is_unknown = matches!(found, Ok(None)) && opened.unknown_absence(&opened.path)?.is_some();
+            Ok((found, is_unknown, opened))
         });
         match looked.await {
-            Ok((Ok(entry), opened)) => {
+            Ok((Ok(entry), is_unknown, opened)) => {
                 missing = entry.is_none().then_some(opened);
-                add(&mut versions, snapshot, entry);
+                add(&mut versions, snapshot, entry, is_unknown);
             }
-            Ok((Err(failure), _)) | Err(failure) if failure.class == ErrorClass::Damaged => {
+            Ok((Err(failure), ..)) | Err(failure) if failure.class == ErrorClass::Damaged => {
                 done = Done::WithLosses;
                 out.say(format_args!("snapshot {}: {failure}", super::reading::short_id(&snapshot)));
             }
-            Ok((Err(failure), _)) | Err(failure) => return Err(failure),
+            Ok((Err(failure), ..)) | Err(failure) => return Err(failure),
         }
     }
     if versions.iter().all(|version| version.entry.is_none()) {
@@ -108,14 +113,17 @@ pub async fn versions(args: VersionsArgs, global: &Global, out: &mut Output) -> 
 
 /// Adds what the next snapshot has: one more that is alike, or a version of its own. That a file was not there yet is
 /// none.
-fn add(versions: &mut Vec<Version>, snapshot: SnapshotInfo, entry: Option<Entry>) {
+fn add(versions: &mut Vec<Version>, snapshot: SnapshotInfo, entry: Option<Entry>, is_unknown: bool) {
     let before = versions.last_mut().filter(|version| version.source_set == snapshot.source_set);
     match (before, entry) {
         (None, None) => {}
-        (Some(before), entry) if is_alike(before.entry.as_ref(), entry.as_ref()) => before.last = snapshot,
+        (Some(before), entry) if before.is_unknown == is_unknown && is_alike(before.entry.as_ref(), entry.as_ref()) => {
+            before.last = snapshot;
+        }
         (_, entry) => versions.push(Version {
             source_set: snapshot.source_set.clone(),
             entry,
+            is_unknown,
             first: snapshot.clone(),
             last: snapshot,
         }),
@@ -130,16 +138,17 @@ fn is_alike(before: Option<&Entry>, after: Option<&Entry>) -> bool {
 }
 
 fn row(version: Version) -> VersionRow {
-    let Version { source_set, entry, first, last } = version;
+    let Version { source_set, entry, is_unknown, first, last } = version;
     let row = entry.as_ref().map(EntryRow::new);
     VersionRow {
         snapshot: hex(&last.snapshot),
         source_set,
         from: from_ns(first.committed_ns),
         until: from_ns(last.committed_ns),
-        deleted: entry.is_none(),
+        deleted: entry.is_none() && !is_unknown,
+        unknown: is_unknown,
         modified: entry.as_ref().and_then(modified),
-        size: row.as_ref().map_or_else(|| "deleted".to_owned(), EntryRow::size),
+        size: row.as_ref().map_or_else(|| if is_unknown { "not held" } else { "deleted" }.to_owned(), EntryRow::size),
         entry: row,
     }
 }
@@ -159,11 +168,11 @@ mod tests {
         let mut versions = Vec::new();
         let held = [None, entry(1), entry(1), None, None, entry(2), entry(1)];
         for (number, entry) in (1..).zip(held) {
-            add(&mut versions, SnapshotInfo { number, ..SnapshotInfo::default() }, entry);
+            add(&mut versions, SnapshotInfo { number, ..SnapshotInfo::default() }, entry, false);
         }
         let other = SnapshotInfo { source_set: "mail".into(), number: 1, ..SnapshotInfo::default() };
-        add(&mut versions, other.clone(), None);
-        add(&mut versions, other, entry(1));
+        add(&mut versions, other.clone(), None, false);
+        add(&mut versions, other, entry(1), false);
         let mode = |version: &Version| version.entry.as_ref().map(|entry| entry.attributes.mode);
         let told: Vec<_> =
             versions.iter().map(|version| (mode(version), version.first.number, version.last.number)).collect();
