@@ -226,7 +226,7 @@ impl Walk<'_> {
         if content.bytes > SMALL_BYTES || small_chunks(&content).is_none() {
             return self.send(Job::CompareLarge(existing, content));
         }
-        self.there_bytes += content.bytes;
+        self.there_bytes = self.there_bytes.saturating_add(content.bytes);
         self.there.push((existing, content));
         if self.there_bytes >= BATCH_BYTES || self.there.len() >= self.batch_files {
             return self.close_comparison();

@@ -62,10 +62,10 @@ pub fn estimate(
         look_again(&in_tree)?;
         pieces.extend(piece_of(reader, &content, at)?);
     }
-    let bytes = |entries: &[Entry]| entries.iter().map(length).sum::<u64>();
+    let bytes = |entries: &[Entry]| entries.iter().map(length).fold(0, u64::saturating_add);
     let (sampled_entries, sampled_bytes) = (small.len() as u64, bytes(&pieces));
     // What is there already costs its comparison; only the rest is fetched and written.
-    let all_bytes = sampler.small_bytes + sampler.large_bytes;
+    let all_bytes = sampler.small_bytes.saturating_add(sampler.large_bytes);
     let part = if all_bytes == 0 { 1.0 } else { survey.fetch_bytes.min(all_bytes) as f64 / all_bytes as f64 };
     let for_small = timed(reader, selection, small, beside)?.mul_f64(share(sampler.small_entries, sampled_entries));
     let for_large = timed(reader, selection, pieces, beside)?.mul_f64(share(sampler.large_bytes, sampled_bytes));
@@ -110,7 +110,7 @@ fn piece_of(reader: &GrantReader, content: &FileContent, at: u64) -> Result<Vec<
     let (mut files, mut body, mut taken) = (Vec::new(), Vec::new(), 0);
     for extent in extents {
         let (_, extent @ Extent::Data(_)) = extent? else { continue };
-        taken += extent.bytes();
+        taken = u64::saturating_add(taken, extent.bytes());
         body.push(extent);
         if body.len() == EXTENTS_INLINE_MAX {
             files.push(std::mem::take(&mut body));
@@ -121,7 +121,7 @@ fn piece_of(reader: &GrantReader, content: &FileContent, at: u64) -> Result<Vec<
     }
     files.push(body);
     let file = |extents: Vec<Extent>| {
-        let bytes = extents.iter().map(Extent::bytes).sum();
+        let bytes = extents.iter().map(Extent::bytes).fold(0, u64::saturating_add);
         let kind = EntryKind::File(FileContent { bytes, body: Body::Extents(extents) });
         let attributes = Attributes { mode: 0o600, ..Attributes::default() };
         Entry { path: Vec::new(), kind, attributes }
@@ -165,7 +165,7 @@ impl Visitor for Sampler {
             EntryKind::File(content)
                 if content.bytes > LARGE_BYTES && !matches!(content.body, Body::Bundled { .. }) =>
             {
-                self.large_bytes += content.bytes;
+                self.large_bytes = self.large_bytes.saturating_add(content.bytes);
                 let hash = blake3::hash(&entry.path);
                 let [low, ..] = hash.as_bytes().as_chunks::<8>().0 else { return Ok(()) };
                 let at = u64::from_le_bytes(*low) % content.bytes.saturating_sub(PIECE_BYTES).max(1);
@@ -176,7 +176,7 @@ impl Visitor for Sampler {
             }
             EntryKind::File(_) | EntryKind::Symlink { .. } | EntryKind::Directory(_) => {
                 self.small_entries += 1;
-                self.small_bytes += length(&entry);
+                self.small_bytes = self.small_bytes.saturating_add(length(&entry));
                 self.run.push((entry, in_tree));
                 if self.run.len() == RUN_ENTRIES {
                     self.close_run();

@@ -109,7 +109,7 @@ fn write_batch(
     around: Surroundings<'_>,
 ) -> Result<(), Failure> {
     let refs = pending.refs().to_vec();
-    around.progress.fetched(refs.iter().map(|chunk| u64::from(chunk.bytes)).sum());
+    around.progress.fetched(refs.iter().map(|chunk| u64::from(chunk.bytes)).fold(0, u64::saturating_add));
     let found: Found = match pending.wait(opener) {
         Ok(chunks) => refs.iter().map(|chunk| chunk.id).zip(chunks).collect(),
         Err(error) => {

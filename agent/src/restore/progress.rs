@@ -40,17 +40,17 @@ impl Progress {
 
     /// So much content was written.
     pub(super) fn wrote(&self, bytes: u64) {
-        self.written.fetch_add(bytes, Ordering::Relaxed);
+        add(&self.written, bytes);
     }
 
     /// So much content was there already.
     pub(super) fn reused(&self, bytes: u64) {
-        self.reused.fetch_add(bytes, Ordering::Relaxed);
+        add(&self.reused, bytes);
     }
 
     /// Chunks of so much content were fetched.
     pub(super) fn fetched(&self, bytes: u64) {
-        self.fetched.fetch_add(bytes, Ordering::Relaxed);
+        add(&self.fetched, bytes);
     }
 
     /// Files with content that are what they should be.
@@ -60,7 +60,7 @@ impl Progress {
 
     /// Bytes of content that are in their place: written, or there before.
     pub fn bytes(&self) -> u64 {
-        self.written.load(Ordering::Relaxed) + self.reused_bytes()
+        self.written.load(Ordering::Relaxed).saturating_add(self.reused_bytes())
     }
 
     /// Bytes of content that were there before.
@@ -71,5 +71,24 @@ impl Progress {
     /// Bytes of the chunks that were fetched, before compression. Of a small file the whole bundle is fetched.
     pub fn fetched_bytes(&self) -> u64 {
         self.fetched.load(Ordering::Relaxed)
+    }
+}
+
+/// Sizes come from snapshots: a few sparse files together can have more bytes than a number of 64 bits holds (INV-9).
+fn add(to: &AtomicU64, bytes: u64) {
+    let sum = |sum: u64| Some(sum.saturating_add(bytes));
+    let _ = to.fetch_update(Ordering::Relaxed, Ordering::Relaxed, sum);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn inv_09_files_of_more_than_64_bits_of_content_have_a_total() {
+        let progress = Progress::default();
+        (0..3).for_each(|_| progress.wrote(i64::MAX as u64));
+        (0..3).for_each(|_| progress.reused(i64::MAX as u64));
+        assert_eq!((progress.bytes(), progress.reused_bytes()), (u64::MAX, u64::MAX));
     }
 }

@@ -190,7 +190,7 @@ impl Shared {
     pub fn made(&self, bytes: u64) {
         let mut report = self.report();
         report.entries += 1;
-        report.bytes += bytes;
+        report.bytes = report.bytes.saturating_add(bytes);
     }
 
     /// Gives an entry all its attributes but flags.

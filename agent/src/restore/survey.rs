@@ -214,7 +214,7 @@ impl Visitor for Surveyor<'_> {
             (EntryKind::File(content), Verdict::Make | Verdict::Replace) => {
                 self.count(verdict);
                 let bytes = self.fetched(content, None)?;
-                self.survey.space_bytes += bytes;
+                self.survey.space_bytes = self.survey.space_bytes.saturating_add(bytes);
             }
             (_, verdict) => self.count(verdict),
         }
@@ -404,12 +404,12 @@ impl Surveyor<'_> {
             (false, file) => self.fetched(content, file.as_ref())?,
         };
         let reused = content.bytes.saturating_sub(fetched);
-        self.survey.reused_bytes += reused;
+        self.survey.reused_bytes = self.survey.reused_bytes.saturating_add(reused);
         match fetched {
             0 => self.survey.unchanged += 1,
             _ => {
                 self.survey.changed += 1;
-                self.survey.space_bytes += content.bytes;
+                self.survey.space_bytes = self.survey.space_bytes.saturating_add(content.bytes);
             }
         }
         Ok(())
@@ -436,9 +436,9 @@ impl Surveyor<'_> {
                     let found = there.map(|there| compare::take(self.reader, Source(there), offset, &chunk));
                     // What cannot be read will be fetched.
                     let is_there = found.is_some_and(|found| found.is_ok_and(|found| found.is_some()));
-                    missing += if is_there { 0 } else { u64::from(chunk.bytes) };
+                    missing = u64::saturating_add(missing, if is_there { 0 } else { u64::from(chunk.bytes) });
                 }
-                self.survey.fetch_bytes += missing;
+                self.survey.fetch_bytes = self.survey.fetch_bytes.saturating_add(missing);
             }
         }
         Ok(missing)
@@ -447,7 +447,7 @@ impl Surveyor<'_> {
     fn count_bundle(&mut self, chunk: &ChunkRef) {
         if self.last_bundle != Some(chunk.id) {
             self.last_bundle = Some(chunk.id);
-            self.survey.fetch_bytes += u64::from(chunk.bytes);
+            self.survey.fetch_bytes = self.survey.fetch_bytes.saturating_add(u64::from(chunk.bytes));
         }
     }
 }

@@ -67,7 +67,7 @@ async fn stats(admin: &mut admin::Admin, out: &mut Output) -> Result<Done, Failu
         journal_batches: told.journal_batches,
     };
     out.value(&stats, |stats| {
-        let stored = stats.pack_bytes + stats.other_bytes;
+        let stored = stats.pack_bytes.saturating_add(stats.other_bytes);
         format!(
             "repository       {}\ncustody          {}\nhosts            {}\nsnapshots        {}, {} before deduplication\n\
              stored           {} in {} packs, {} in other objects\nchunks, nodes    {}, {}\njournal batches  {}\n\

@@ -141,7 +141,7 @@ impl Coordinator {
             hosts: state.catalog.hosts().count() as u64,
             snapshots: state.catalog.snapshots().count() as u64,
             packs: packs.len() as u64,
-            pack_bytes: packs.iter().map(bytes).sum(),
+            pack_bytes: packs.iter().map(bytes).fold(0, u64::saturating_add),
             chunks,
             nodes,
             journal_batches,

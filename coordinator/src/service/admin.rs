@@ -315,12 +315,13 @@ impl Context {
             Some(Custody::Strict) => "strict",
             _ => "managed",
         };
-        let content_bytes = self.list_snapshots("", "")?.iter().map(|snapshot| snapshot.content_bytes).sum();
+        let content_bytes = content_bytes(&self.list_snapshots("", "")?);
         let store = &self.coordinator.shared.store;
         let mut other_bytes = 0;
         for kind in ObjectKind::ALL.into_iter().filter(|kind| *kind != ObjectKind::Pack) {
             for name in store.list(kind).map_err(|error| failure::of_store(&error))? {
-                other_bytes += store.size(&name).map_err(|error| failure::of_store(&error))?;
+                let bytes = store.size(&name).map_err(|error| failure::of_store(&error))?;
+                other_bytes = u64::saturating_add(other_bytes, bytes);
             }
         }
         Ok(v1::RepositoryStatsResponse {
@@ -372,6 +373,12 @@ impl Context {
     }
 }
 
+/// The content of all snapshots together. Hosts report these sizes, and a few sparse files add up to more than 64 bits
+/// hold (INV-9).
+fn content_bytes(snapshots: &[v1::SnapshotInfo]) -> u64 {
+    snapshots.iter().map(|snapshot| snapshot.content_bytes).fold(0, u64::saturating_add)
+}
+
 /// Tells how a job goes, to its end.
 async fn follow(
     mut job: watch::Receiver<JobView>,
@@ -400,4 +407,16 @@ fn told(view: JobView) -> Option<Said> {
 fn ended(job: &JobName, result: JobResult) -> v1::JobEnded {
     let JobResult { ended, snapshot, message, gaps, gap_count, restored } = result;
     JobReport { job: job.clone(), ended, snapshot, message, gaps, gap_count, restored }.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn inv_09_snapshots_of_more_than_64_bits_of_content_have_a_total() {
+        let sparse = v1::SnapshotInfo { content_bytes: i64::MAX as u64, ..Default::default() };
+        assert_eq!(content_bytes(&[sparse.clone(), sparse.clone()]), u64::MAX - 1);
+        assert_eq!(content_bytes(&[sparse.clone(), sparse.clone(), sparse]), u64::MAX);
+    }
 }

@@ -104,7 +104,7 @@ impl Reader<'_> {
         let mut content_bytes = 0;
         for entry in &entries {
             if let EntryKind::File(content) = &entry.kind {
-                content_bytes += content.bytes;
+                content_bytes = u64::saturating_add(content_bytes, content.bytes);
                 if content_bytes > CONTENT_BYTES_MAX {
                     return Err(ProofError::TooLarge);
                 }

@@ -74,7 +74,7 @@ impl<W: Write> Archive for Tar<W> {
                 }
                 records.push(("GNU.sparse.name".to_owned(), entry.path.clone()));
                 set_name(&mut header, &mut records, &[b"GNUSparseFile.0/", &entry.path[..]].concat());
-                header.set_size(layout.map_blocks_bytes() + layout.data_bytes);
+                header.set_size(layout.map_blocks_bytes().saturating_add(layout.data_bytes));
             }
             layout => {
                 let slash: &[u8] = if matches!(entry.kind, EntryKind::Directory(_)) { b"/" } else { b"" };
@@ -91,7 +91,7 @@ impl<W: Write> Archive for Tar<W> {
                 report.fail(&entry.path, format_args!("from the damage on it is zeros in the archive: {damage}"));
                 return Ok(true);
             }
-            report.bytes += content.bytes();
+            report.bytes = report.bytes.saturating_add(content.bytes());
         }
         report.entries += 1;
         Ok(true)
@@ -146,7 +146,7 @@ fn layout(content: &Content<'_>) -> Result<Layout, Stop> {
     let mut layout = Layout { is_sparse: false, segments: 0, map_bytes: 0, data_bytes: 0 };
     segments(content, |start, end| {
         layout.segments += 1;
-        layout.data_bytes += end - start;
+        layout.data_bytes = layout.data_bytes.saturating_add(end - start);
         layout.map_bytes += (start.to_string().len() + (end - start).to_string().len() + 2) as u64;
         Ok(())
     })?;

@@ -192,7 +192,7 @@ impl<W: Write> Archive for Zip<W> {
                     report.fail(&entry.path, format_args!("from the damage on it is zeros in the archive: {damage}"));
                     return Ok(true);
                 }
-                report.bytes += file.bytes;
+                report.bytes = report.bytes.saturating_add(file.bytes);
             }
             kind => {
                 let what = match kind {

@@ -341,7 +341,7 @@ fn blocks(kind: &EntryKind) -> u64 {
         Body::Bundled { .. } => bytes.div_ceil(BLOCK),
         Body::Extents(extents) => {
             let is_data = |extent: &&Extent| !matches!(extent, Extent::Hole { .. });
-            extents.iter().filter(is_data).map(Extent::bytes).sum::<u64>().div_ceil(BLOCK)
+            extents.iter().filter(is_data).map(Extent::bytes).fold(0, u64::saturating_add).div_ceil(BLOCK)
         }
         Body::List(_) => (bytes / BLOCK).saturating_sub(1),
     }
