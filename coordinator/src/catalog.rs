@@ -162,9 +162,14 @@ impl Catalog {
         self.losses.get(pack).is_some_and(|lost| lost.contains(target))
     }
 
-    /// Whether anything was ever lost.
-    pub fn has_losses(&self) -> bool {
-        !self.losses.is_empty()
+    /// What is recorded as lost of a pack; none if nothing is.
+    pub fn losses_of(&self, pack: &PackId) -> Option<&HashSet<Target>> {
+        self.losses.get(pack)
+    }
+
+    /// The losses that stand: of each pack the records that are lost.
+    pub fn losses(&self) -> impl Iterator<Item = (PackId, &HashSet<Target>)> {
+        self.losses.iter().map(|(pack, lost)| (*pack, lost))
     }
 
     /// A grant, by its number.

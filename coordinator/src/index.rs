@@ -15,17 +15,24 @@ pub mod rebuild;
 mod row;
 mod sent;
 mod tables;
+mod unreadable;
+mod walked;
+mod whole;
 
 pub use fill::Filling;
 pub use packs::PackEntry;
 pub use row::{Body, ChunkRow, Mark, NodeRow, PackNumber, Place, SentRow};
 pub use tables::IndexMemory;
+pub use unreadable::{Harm, Unreadable};
+pub use walked::{WalkId, Walked};
+pub use whole::{BATCH_ROWS, Seen};
 
 use lifeboat_format::FormatError;
 use lifeboat_format::id::{ChunkId, NodeId};
 use packs::Packs;
 use rocksdb::{ColumnFamily, DB, IteratorMode, WriteBatch};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
 use std::sync::{PoisonError, RwLock};
 use tables::{CHUNKS, META, NODES};
 
@@ -33,7 +40,7 @@ use tables::{CHUNKS, META, NODES};
 #[derive(Debug, thiserror::Error)]
 pub enum IndexError {
     /// RocksDB failed: the disk, or the files are damaged.
-    #[error("cannot {action} the index; if its disk is sound, delete the index and start again: it is rebuilt")]
+    #[error("cannot {action} the index; if its disk is sound, restart the service: a damaged index is rebuilt")]
     Database {
         /// What was tried.
         action: &'static str,
@@ -41,10 +48,10 @@ pub enum IndexError {
         source: rocksdb::Error,
     },
     /// A row does not decode, or contradicts another one.
-    #[error("the index holds a row that cannot be; delete the index and start again: it is rebuilt")]
+    #[error("the index holds an invalid row; restart the service: the index is rebuilt")]
     Row(#[from] FormatError),
     /// A table or a pack number is missing.
-    #[error("the index lacks {what}; delete the index and start again: it is rebuilt")]
+    #[error("the index lacks {what}; restart the service: the index is rebuilt")]
     Missing {
         /// What should be there.
         what: String,
@@ -61,14 +68,12 @@ pub enum IndexError {
     },
 }
 
-fn failed(action: &'static str) -> impl FnOnce(rocksdb::Error) -> IndexError {
-    move |source| IndexError::Database { action, source }
-}
 
 /// The open index.
 pub struct Index {
     database: DB,
     packs: RwLock<Packs>,
+    condemned: AtomicBool,
 }
 
 impl std::fmt::Debug for Index {
@@ -86,8 +91,10 @@ impl Index {
     pub fn open(path: &Path, memory: IndexMemory) -> Result<Self, IndexError> {
         let made = std::fs::create_dir_all(path);
         made.map_err(|source| IndexError::Directory { action: "make", path: path.into(), source })?;
+        Self::refuse_remains(path)?;
         let database = DB::open_cf_descriptors(&tables::database(memory), path, tables::tables(memory));
-        let mut index = Self { database: database.map_err(failed("open"))?, packs: RwLock::default() };
+        let database = database.map_err(|source| IndexError::Database { action: "open", source })?;
+        let mut index = Self { database, packs: RwLock::default(), condemned: AtomicBool::new(false) };
         index.packs = RwLock::new(index.load_packs()?);
         Ok(index)
     }
@@ -102,6 +109,22 @@ impl Index {
         }
     }
 
+    /// An error of the database. If it proves that the index is damaged, the next start rebuilds it.
+    fn failed(&self, action: &'static str) -> impl FnOnce(rocksdb::Error) -> IndexError + '_ {
+        move |source| {
+            let error = IndexError::Database { action, source };
+            self.condemn(&error);
+            error
+        }
+    }
+
+    /// The same of a row that does not decode.
+    fn invalid(&self, source: FormatError) -> IndexError {
+        let error = IndexError::Row(source);
+        self.condemn(&error);
+        error
+    }
+
     fn table(&self, name: &'static str) -> Result<&ColumnFamily, IndexError> {
         self.database.cf_handle(name).ok_or_else(|| IndexError::Missing { what: format!("the table {name:?}") })
     }
@@ -112,8 +135,8 @@ impl Index {
         key: &[u8],
         decode: impl Fn(&[u8]) -> Result<T, FormatError>,
     ) -> Result<Option<T>, IndexError> {
-        let value = self.database.get_pinned_cf(self.table(table)?, key).map_err(failed("read"))?;
-        Ok(value.map(|value| decode(&value)).transpose()?)
+        let value = self.database.get_pinned_cf(self.table(table)?, key).map_err(self.failed("read"))?;
+        value.map(|value| decode(&value)).transpose().map_err(|error| self.invalid(error))
     }
 
     /// Rows for many keys, in the order of the keys; asked in sorted order, which RocksDB answers much faster.
@@ -129,7 +152,8 @@ impl Index {
         let values = self.database.batched_multi_get_cf(table, order.iter().map(|at| &keys[*at]), true);
         let mut rows: Vec<Option<T>> = keys.iter().map(|_| None).collect();
         for (at, value) in order.into_iter().zip(values) {
-            rows[at] = value.map_err(failed("read"))?.map(|value| decode(&value)).transpose()?;
+            let row = value.map_err(self.failed("read"))?.map(|value| decode(&value)).transpose();
+            rows[at] = row.map_err(|error| self.invalid(error))?;
         }
         Ok(rows)
     }
@@ -172,8 +196,9 @@ impl Index {
         mut visit: impl FnMut([u8; 32], &[u8]) -> Result<bool, IndexError>,
     ) -> Result<(), IndexError> {
         for row in self.database.iterator_cf(self.table(table)?, IteratorMode::Start) {
-            let (key, value) = row.map_err(failed("read"))?;
-            let key = key.as_ref().try_into().map_err(|_| IndexError::Missing { what: "a key of 32 bytes".into() })?;
+            let (key, value) = row.map_err(self.failed("read"))?;
+            // Marks have keys of other lengths.
+            let Ok(key) = key.as_ref().try_into() else { continue };
             if !visit(key, &value)? {
                 break;
             }
@@ -185,14 +210,14 @@ impl Index {
     pub fn estimated_rows(&self) -> Result<(u64, u64), IndexError> {
         let count = |table| -> Result<u64, IndexError> {
             let count = self.database.property_int_value_cf(self.table(table)?, "rocksdb.estimate-num-keys");
-            Ok(count.map_err(failed("read"))?.unwrap_or(0))
+            Ok(count.map_err(self.failed("read"))?.unwrap_or(0))
         };
         Ok((count(CHUNKS)?, count(NODES)?))
     }
 
     /// Makes the changes.
     pub fn write(&self, changes: Changes) -> Result<(), IndexError> {
-        self.database.write(changes.0).map_err(failed("write"))
+        self.database.write(changes.0).map_err(self.failed("write"))
     }
 
     /// Sets or replaces the row of a chunk; without bodies it goes.
@@ -205,12 +230,12 @@ impl Index {
         Ok(())
     }
 
-    /// Sets, replaces or (`None`) removes the row of a node.
-    pub fn set_node(&self, changes: &mut Changes, id: &NodeId, row: Option<&NodeRow>) -> Result<(), IndexError> {
+    /// Sets or replaces the row of a node; without places it goes.
+    pub fn set_node(&self, changes: &mut Changes, id: &NodeId, row: &NodeRow) -> Result<(), IndexError> {
         let table = self.table(NODES)?;
-        match row {
-            Some(row) => changes.0.put_cf(table, id.as_bytes(), row.encode()),
-            None => changes.0.delete_cf(table, id.as_bytes()),
+        match row.places.is_empty() {
+            true => changes.0.delete_cf(table, id.as_bytes()),
+            false => changes.0.put_cf(table, id.as_bytes(), row.encode()),
         }
         Ok(())
     }
@@ -225,7 +250,7 @@ impl Index {
     }
 
     fn set_meta_number(&self, key: &[u8], number: u64) -> Result<(), IndexError> {
-        self.database.put_cf(self.table(META)?, key, number.to_le_bytes()).map_err(failed("write"))
+        self.database.put_cf(self.table(META)?, key, number.to_le_bytes()).map_err(self.failed("write"))
     }
 
     /// The epoch `E` of clean-up.
@@ -238,16 +263,6 @@ impl Index {
         let next = self.epoch()? + 1;
         self.set_meta_number(b"epoch", next)?;
         Ok(next)
-    }
-
-    /// The last journal batch whose facts are in the rows; 0: none.
-    pub fn journal_seen(&self) -> Result<u64, IndexError> {
-        self.meta_number(b"journal")
-    }
-
-    /// All facts of the batches up to this one are in the rows now.
-    pub fn set_journal_seen(&self, number: u64) -> Result<(), IndexError> {
-        self.set_meta_number(b"journal", number)
     }
 
     fn packs_mut(&self) -> std::sync::RwLockWriteGuard<'_, Packs> {

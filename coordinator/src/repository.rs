@@ -10,6 +10,7 @@ mod open;
 mod read;
 mod rebuild;
 mod runs;
+mod survey;
 mod verify;
 
 pub use facts::FactError;
@@ -19,14 +20,16 @@ pub use runs::{BeginError, Begun};
 pub use verify::{Damage, VerifyError, VerifyProgress};
 
 use crate::catalog::Catalog;
+use crate::index::Harm;
 use crate::index::rebuild::CaughtUp;
 use crate::journal::Journal;
 use crate::shared::Shared;
 use crate::spool::{Spool, SpoolThreads};
 use lifeboat_format::FormatError;
-use lifeboat_format::id::{HostId, RepositoryId};
+use lifeboat_format::id::{HostId, RepositoryId, SnapshotNumber};
 use lifeboat_format::journal::{SignedHead, Standing};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 /// One open repository, its index, and the runs in it. Dropping it stops the threads; open packs are thrown away.
 #[derive(Debug)]
@@ -38,6 +41,10 @@ pub struct Coordinator {
     spool: Option<Spool>,
     threads: Option<SpoolThreads>,
     caught_up: CaughtUp,
+    // Taken before all others, by whoever walks the trees of all snapshots.
+    surveying: Mutex<()>,
+    // When packs that cannot be read were last looked at again.
+    rechecked: Mutex<Option<Duration>>,
 }
 
 impl Coordinator {
@@ -49,6 +56,16 @@ impl Coordinator {
     /// Asks the catalog. Be brief: everything else waits meanwhile.
     pub fn catalog<T>(&self, ask: impl FnOnce(&Catalog) -> T) -> T {
         ask(&self.shared.lock().catalog)
+    }
+
+    /// What is wrong with a snapshot, as far as is known; none if it can be restored as a whole.
+    pub fn harm(&self, snapshot: SnapshotNumber) -> Option<Harm> {
+        self.shared.lock().damaged.get(&snapshot).copied()
+    }
+
+    /// Whether the index was proven wrong while it was in use: the next start rebuilds it.
+    pub fn is_index_condemned(&self) -> bool {
+        self.shared.index.is_condemned()
     }
 
     /// The journal's last head, signed; for every reply to an agent.
@@ -102,6 +119,10 @@ impl Coordinator {
     /// The journal's own lock: taken before the one in [`Shared`], never after.
     pub(crate) fn journal(&self) -> MutexGuard<'_, Journal> {
         self.journal.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn surveying(&self) -> MutexGuard<'_, ()> {
+        self.surveying.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn spool(&self) -> &Spool {

@@ -160,6 +160,10 @@ pub async fn serve(
             ErrorClass::Refused,
             "another coordinator has taken over this repository; nothing more was written by this one",
         )),
+        () = condemned(&context) => Err(Failure::new(
+            ErrorClass::Internal,
+            "the index is damaged (the repository is not touched by that); the next start rebuilds it",
+        )),
         door = doors.join_next() => Err(match door {
             Some(Ok(Err(error))) => of_server(&error),
             _ => Failure::new(ErrorClass::Internal, "a door closed by itself"),
@@ -241,6 +245,12 @@ async fn record_refusals(context: Arc<Context>) {
 
 async fn taken_over(context: &Context) {
     while !context.coordinator.is_lost() {
+        tokio::time::sleep(OWNERSHIP_EVERY).await;
+    }
+}
+
+async fn condemned(context: &Context) {
+    while !context.coordinator.is_index_condemned() {
         tokio::time::sleep(OWNERSHIP_EVERY).await;
     }
 }

@@ -6,7 +6,7 @@
 
 use crate::catalog::Catalog;
 use crate::clock::{Clock, Random};
-use crate::index::Index;
+use crate::index::{Harm, Index};
 use crate::run::Runs;
 use crate::run::decide::Home;
 use crate::spool::{OpenPacks, Ticket};
@@ -14,7 +14,7 @@ use crate::store::Store;
 use lifeboat_format::id::{HostId, SnapshotId, SnapshotNumber};
 use lifeboat_format::journal::event::AddedPack;
 use lifeboat_proto::status::with_causes;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -42,11 +42,15 @@ pub struct State {
     pub open: OpenPacks,
     /// What the journal says.
     pub catalog: Catalog,
-    /// Snapshots that something is lost of: they give no homes.
-    pub damaged: BTreeSet<SnapshotNumber>,
+    /// Snapshots that cannot be restored as a whole: they give no homes.
+    pub damaged: BTreeMap<SnapshotNumber, Harm>,
+    /// Up to this snapshot none gives homes: a problem was found, and it is not known yet which trees it is in.
+    pub distrusted: Option<SnapshotNumber>,
+    /// Snapshots that are committed and whose nodes do not have their homes yet.
+    pub settling: BTreeSet<SnapshotNumber>,
     /// Packs that are objects, to be named in the next batch.
     pub not_journalled: Vec<AddedPack>,
-    /// How often losses were found: who computed something across one of them starts again.
+    /// How often problems of packs were found: what was computed across one of them is computed again.
     pub losses_found: u64,
 }
 
@@ -54,7 +58,15 @@ impl State {
     /// The snapshot as the home of a node; none if there is no such snapshot.
     pub fn home(&self, number: SnapshotNumber) -> Option<Home> {
         let snapshot = self.catalog.snapshot(number)?;
-        Some(Home::of(number, snapshot, self.damaged.contains(&number)))
+        let is_damaged = self.damaged.contains_key(&number) || self.distrusted >= Some(number);
+        Some(Home::of(number, snapshot, is_damaged))
+    }
+
+    /// Something cannot be read, or can be again, and it is not known yet which trees hold it: until then no snapshot
+    /// gives homes.
+    pub fn distrust_all_homes(&mut self) {
+        self.losses_found += 1;
+        self.distrusted = self.catalog.snapshots().next_back().map(|(number, _)| number).max(self.distrusted);
     }
 
     /// Sequence and previous manifest that the next snapshot of a source set must carry.

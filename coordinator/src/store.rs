@@ -40,6 +40,10 @@ pub trait Store: Send + Sync {
     fn size(&self, name: &ObjectName) -> Result<u64, StoreError>;
     /// Finds more; never shows that something is gone (INV-28). Sorted by name.
     fn list(&self, kind: ObjectKind) -> Result<Vec<ObjectName>, StoreError>;
+    /// Where objects of this kind lie, to be shown.
+    fn location(&self, kind: ObjectKind) -> String {
+        kind.directory().to_owned()
+    }
     /// Removes an object that the journal named dead: only [`crate::journal`] can make a [`Dead`]. What is gone
     /// already is no error.
     fn delete(&self, dead: Dead) -> Result<(), StoreError>;

@@ -4,6 +4,8 @@ use crate::host::{Host, How};
 use crate::lab::{Lab, LeftIndex};
 use crate::source::Source;
 use crate::uplink::Trouble;
+use lifeboat_coordinator::store::ObjectName;
+use lifeboat_format::journal::event::Holds;
 
 /// A first backup stands, and a few of many files have changed since.
 fn begin(name: &str) -> (Lab, Host) {
@@ -53,16 +55,31 @@ fn inv_57_an_agent_that_died_at_any_of_its_calls_goes_on_from_what_stands() {
     }
 }
 
-/// Its local tree names nodes whose homes went with the index: they are refused, and named anew.
+/// A start gives nodes their homes back: the agent reads no file again and sends nothing.
 #[test]
-fn inv_57_what_a_lost_index_has_forgotten_is_named_anew_and_no_chunk_is_sent_again() {
+fn inv_57_a_lost_index_makes_no_host_read_or_send_anything_again() {
     let (lab, host) = begin("lost-index");
     lab.backup(&host);
     lab.stop();
     lab.start(LeftIndex::Lost).unwrap();
     let (_, traffic) = lab.backup(&host);
+    assert_eq!((traffic.begun, traffic.commits, traffic.chunks, traffic.nodes), (1, 1, 0, 0));
+    lab.check();
+}
+
+/// Its local tree names nodes that lie in packs which are gone: they are refused, and named anew.
+#[test]
+fn inv_57_nodes_that_are_gone_are_named_anew_and_no_chunk_is_sent_again() {
+    let (lab, host) = begin("lost-nodes");
+    lab.backup(&host);
+    let packs = lab.coordinator(|coordinator| coordinator.catalog(|catalog| catalog.packs()));
+    lab.stop();
+    for (pack, _) in packs.iter().filter(|(_, holds)| *holds == Holds::Nodes) {
+        lab.objects().damage(&ObjectName::pack(*pack), None);
+    }
+    lab.start(LeftIndex::Kept).unwrap();
+    let (_, traffic) = lab.backup(&host);
     assert_eq!((traffic.begun, traffic.commits, traffic.chunks), (2, 1, 0));
     let (_, traffic) = lab.backup(&host);
-    assert_eq!((traffic.begun, traffic.commits, traffic.chunks), (1, 1, 0));
-    lab.check();
+    assert_eq!((traffic.begun, traffic.commits, traffic.chunks, traffic.nodes), (1, 1, 0, 0));
 }

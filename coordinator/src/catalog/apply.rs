@@ -29,7 +29,6 @@ impl Catalog {
             | Event::RequestStopped { .. }
             | Event::Refused { .. }
             | Event::BackupOrdered { .. }
-            | Event::LossWithdrawn { .. }
             | Event::LossGivenUp { .. }
             | Event::RestoreTested { .. }
             | Event::ClockConfirmed { .. }
@@ -72,6 +71,16 @@ impl Catalog {
             }
             Event::Loss { pack, records } => {
                 self.losses.entry(*pack).or_default().extend(records);
+            }
+            Event::LossWithdrawn { pack, records } => {
+                if let Some(lost) = self.losses.get_mut(pack) {
+                    records.iter().for_each(|record| {
+                        lost.remove(record);
+                    });
+                    if lost.is_empty() {
+                        self.losses.remove(pack);
+                    }
+                }
             }
             Event::SnapshotCommitted(snapshot) => self.commit(record.sequence, snapshot, time_ns)?,
             Event::SnapshotState { snapshot, state } => self.snapshot_mut(*snapshot)?.state = *state,

@@ -1,6 +1,6 @@
 //! `lifeboat repository stats | verify | rebuild-index`: the repository itself.
 
-use super::output::{Output, hex, size};
+use super::output::{Output, counted, hex, size};
 use super::reading::blocking;
 use super::{Done, Global, admin};
 use crate::serve;
@@ -94,19 +94,23 @@ struct Damage {
     object: String,
     what: String,
     snapshots: Vec<String>,
+    snapshot_count: u64,
+    harmless: bool,
 }
 
 async fn verify(args: VerifyArgs, admin: &mut admin::Admin, out: &mut Output) -> Result<Done, Failure> {
     let mut events = admin.verify(v1::VerifyRequest { pack: args.pack }).await?.into_inner();
     let bar = out.progress("verify", None);
-    let (mut damages, mut last) = (0u64, v1::VerifyEvent::default());
+    let (mut damages, mut harmless, mut last) = (0u64, 0u64, v1::VerifyEvent::default());
     while let Some(mut event) = events.message().await? {
         bar.set_position(event.checked_bytes);
         bar.set_message(format!("{} of {} objects", event.checked_objects, event.total_objects));
-        damages += event.damages.len() as u64;
+        damages += event.damages.iter().filter(|damage| !damage.harmless).count() as u64;
+        harmless += event.damages.iter().filter(|damage| damage.harmless).count() as u64;
         for damage in std::mem::take(&mut event.damages) {
             let snapshots = damage.snapshots.iter().map(|id| hex(id)).collect();
-            let damage = Damage { object: damage.object, what: damage.what, snapshots };
+            let v1::Damage { object, what, snapshot_count, harmless, .. } = damage;
+            let damage = Damage { object, what, snapshots, snapshot_count, harmless };
             bar.suspend(|| out.outcome(&damage, people))?;
         }
         last = event;
@@ -116,22 +120,40 @@ async fn verify(args: VerifyArgs, admin: &mut admin::Admin, out: &mut Output) ->
         return Err(Failure::new(ErrorClass::Internal, "the check ended before its end; look into the service's log"));
     }
     if damages > 0 {
-        let failure = Failure::new(ErrorClass::Damaged, format!("{damages} objects are damaged"));
-        return Err(
-            failure.hint("run the backups of the hosts named above: what is still on them heals the repository")
-        );
+        let failure = format!("{} damaged", counted(damages, "object is", "objects are"));
+        return Err(Failure::new(ErrorClass::Damaged, failure).hint(
+            "bring the objects back from a copy of the repository, or run the backups of these hosts: what is still on \
+             them is sent again; then verify again",
+        ));
     }
-    out.say(format_args!("{} objects, {}: all good", last.checked_objects, size(last.checked_bytes)));
+    let checked = format!("{} objects, {}", last.checked_objects, size(last.checked_bytes));
+    match harmless {
+        0 => out.say(format_args!("{checked}: all good")),
+        count => {
+            let damaged = counted(count, "is damaged", "are damaged");
+            out.say(format_args!("{checked}: {damaged}, and every snapshot can be restored"));
+        }
+    }
     Ok(Done::Whole)
 }
 
 fn people(damage: &Damage) -> String {
-    let needed = match damage.snapshots.len() {
-        0 => "no snapshot needs it".to_owned(),
-        count => format!("{count} snapshots need it: {}", damage.snapshots.join(", ")),
+    let named = damage.snapshots.iter().take(NAMED_MAX).cloned().collect::<Vec<_>>().join(", ");
+    let more = match damage.snapshot_count.saturating_sub(NAMED_MAX as u64) {
+        0 => String::new(),
+        more => format!(", and {more} more"),
     };
-    format!("{}: {}; {needed}", damage.object, damage.what)
+    let needed = match (damage.harmless, damage.snapshot_count) {
+        (true, _) => "; every snapshot can be restored without it".to_owned(),
+        (false, 0) => String::new(),
+        (false, 1) => format!("; 1 snapshot needs it: {named}"),
+        (false, count) => format!("; {count} snapshots need it: {named}{more}"),
+    };
+    format!("{}: {}{needed}", damage.object, damage.what)
 }
+
+/// Snapshots that a line names; `lifeboat snapshots` shows all that are damaged.
+const NAMED_MAX: usize = 20;
 
 #[derive(Serialize)]
 struct Rebuilt {

@@ -28,6 +28,7 @@ struct SnapshotRow {
     committed: Option<Timestamp>,
     outcome: Option<&'static str>,
     suspect: Option<String>,
+    damage: Option<&'static str>,
     files: u64,
     content_bytes: u64,
     sent_bytes: u64,
@@ -39,6 +40,7 @@ impl Row for SnapshotRow {
 
     fn cells(&self) -> Vec<String> {
         let outcome = match (&self.suspect, self.gaps) {
+            _ if self.damage.is_some() => "damaged".to_owned(),
             (Some(_), _) => "suspect".to_owned(),
             (None, 0) => self.outcome.unwrap_or("–").to_owned(),
             (None, 1) => "1 gap".to_owned(),
@@ -62,6 +64,7 @@ pub async fn snapshots(args: SnapshotsArgs, global: &Global, out: &mut Output) -
     let mut admin = admin::connect(&config).await?;
     let list = admin::list_snapshots(&mut admin, &args.host, &args.set).await?;
     let row = |snapshot: v1::SnapshotInfo| SnapshotRow {
+        damage: damage_name(snapshot.harm()),
         snapshot: hex(&snapshot.snapshot),
         outcome: outcome_name(snapshot.outcome()),
         host: snapshot.host_name,
@@ -73,6 +76,19 @@ pub async fn snapshots(args: SnapshotsArgs, global: &Global, out: &mut Output) -
         sent_bytes: snapshot.sent_bytes,
         gaps: snapshot.gap_count,
     };
+    let damaged = list.snapshots.iter().filter(|snapshot| snapshot.harm() != v1::Harm::Unspecified).count();
     out.table(&list.snapshots.into_iter().map(row).collect::<Vec<_>>())?;
+    if damaged > 0 {
+        let count = counted(damaged as u64, "snapshot is damaged", "snapshots are damaged");
+        out.say(format_args!("{count}: `lifeboat repository verify` shows what is lost or cannot be read"));
+    }
     Ok(Done::Whole)
+}
+
+fn damage_name(harm: v1::Harm) -> Option<&'static str> {
+    match harm {
+        v1::Harm::Unspecified => None,
+        v1::Harm::Unreadable => Some("unreadable"),
+        v1::Harm::Lost => Some("lost"),
+    }
 }

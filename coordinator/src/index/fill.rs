@@ -1,5 +1,6 @@
 //! Puts the records of a durable pack into the rows: after it was sealed, or when the index is rebuilt.
 
+use super::tables::{CHUNKS, NODES};
 use super::{Body, Changes, ChunkRow, Index, IndexError, Mark, NodeRow, PackNumber, Place};
 use lifeboat_format::FormatError;
 use lifeboat_format::id::{ChunkId, HostId, NodeId};
@@ -11,15 +12,18 @@ use std::collections::HashMap;
 pub struct Filling<'i> {
     index: &'i Index,
     pack: PackNumber,
+    batch: u32,
     chunks: HashMap<ChunkId, ChunkRow>,
     nodes: HashMap<NodeId, NodeRow>,
     changes: Changes,
 }
 
 impl Index {
-    /// Begins to fill in records of a pack. Whoever fills holds the lock until it is written.
-    pub fn fill(&self, pack: PackNumber) -> Filling<'_> {
-        Filling { index: self, pack, chunks: HashMap::new(), nodes: HashMap::new(), changes: Changes::default() }
+    /// Begins to fill in one batch of records of a pack: those from `batch` × [`super::BATCH_ROWS`] on. The caller holds
+    /// the lock until it is written.
+    pub fn fill(&self, pack: PackNumber, batch: u32) -> Filling<'_> {
+        let (chunks, nodes) = (HashMap::new(), HashMap::new());
+        Filling { index: self, pack, batch, chunks, nodes, changes: Changes::default() }
     }
 }
 
@@ -57,10 +61,14 @@ impl Filling<'_> {
     }
 
     fn add_node(&mut self, id: NodeId, record: &FooterRecord, place: Place) -> Result<(), IndexError> {
-        if !self.nodes.contains_key(&id) && self.index.node(&id)?.is_none() {
-            let height = record.record.height;
-            self.nodes.insert(id, NodeRow { mark: Mark::NONE, place, height, home: None, shared: false });
-        }
+        let row = match self.nodes.remove(&id) {
+            Some(row) => Some(row),
+            None => self.index.node(&id)?,
+        };
+        let height = record.record.height;
+        let mut row = row.unwrap_or(NodeRow { mark: Mark::NONE, places: Vec::new(), height, home: None, shared: false });
+        row.add(place);
+        self.nodes.insert(id, row);
         Ok(())
     }
 
@@ -70,8 +78,11 @@ impl Filling<'_> {
             self.index.set_chunk(&mut self.changes, id, row)?;
         }
         for (id, row) in &self.nodes {
-            self.index.set_node(&mut self.changes, id, Some(row))?;
+            self.index.set_node(&mut self.changes, id, row)?;
         }
+        // A pack holds chunks or nodes, and the mark lies beside their rows.
+        let table = if self.nodes.is_empty() { CHUNKS } else { NODES };
+        self.index.mark_filled(&mut self.changes, table, self.pack, self.batch)?;
         self.index.write(self.changes)
     }
 }

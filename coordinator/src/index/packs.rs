@@ -1,17 +1,20 @@
 //! Pack numbers, and small facts about the repository that rows lean on: which packs are in the rows, what was
-//! witnessed but not journalled yet, which snapshots are damaged.
+//! witnessed but not journalled yet.
 
 use super::tables::META;
-use super::{Changes, Index, IndexError, PackNumber, failed};
+use super::{Changes, Index, IndexError, PackNumber, Unreadable};
+use lifeboat_format::FormatError;
 use lifeboat_format::codec::{Decoder, Encoder};
-use lifeboat_format::id::{PackId, RepositoryId, SnapshotNumber};
+use lifeboat_format::id::{PackId, RepositoryId};
 use rocksdb::{Direction, IteratorMode};
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 
 const PACK: &[u8] = b"pack/";
 const WITNESSED: &[u8] = b"witnessed/";
 const REPOSITORY: &[u8] = b"repository";
-const DAMAGED: &[u8] = b"damaged/";
+
+/// Of the layout of all rows. An index of another version is rebuilt.
+const VERSION: u16 = 2;
 
 /// What the index knows of a pack.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,11 +29,29 @@ pub struct PackEntry {
     pub bytes: u64,
 }
 
-/// Both directions, in memory: about 120 bytes a pack.
+/// Both directions, in memory: about 150 bytes a pack.
 #[derive(Debug, Default)]
 pub(super) struct Packs {
-    entries: Vec<PackEntry>,
-    numbers: HashMap<PackId, PackNumber>,
+    pub entries: HashMap<PackNumber, PackEntry>,
+    pub numbers: HashMap<PackId, PackNumber>,
+    pub unreadable: BTreeMap<PackNumber, Unreadable>,
+}
+
+impl Packs {
+    /// The number of a pack: the first bytes of its name, or the next one if another pack has that.
+    fn number_for(&self, id: &PackId) -> PackNumber {
+        let [first, ..] = id.as_bytes().as_chunks::<8>().0 else { return PackNumber(0) };
+        let mut number = PackNumber(u64::from_le_bytes(*first));
+        while self.entries.get(&number).is_some_and(|entry| entry.id != *id) {
+            number = PackNumber(number.0.wrapping_add(1));
+        }
+        number
+    }
+
+    fn insert(&mut self, number: PackNumber, entry: PackEntry) {
+        self.numbers.insert(entry.id, number);
+        self.entries.insert(number, entry);
+    }
 }
 
 impl PackEntry {
@@ -61,53 +82,68 @@ impl Index {
         if let Some(number) = packs.numbers.get(&id) {
             return Ok(*number);
         }
-        let number = u32::try_from(packs.entries.len())
-            .map(PackNumber)
-            .map_err(|_| IndexError::Missing { what: "room for another pack".into() })?;
+        let number = packs.number_for(&id);
         let entry = PackEntry { id, indexed: false, records: 0, bytes: 0 };
         self.put_meta(&key(PACK, &number.0.to_be_bytes()), &entry.encode())?;
-        packs.entries.push(entry);
-        packs.numbers.insert(id, number);
+        packs.insert(number, entry);
         Ok(number)
     }
 
     /// All records of the pack are in the rows now.
     pub fn set_pack_indexed(&self, number: PackNumber, records: u32, bytes: u64) -> Result<(), IndexError> {
         let mut packs = self.packs_mut();
-        let entry = packs.entries.get_mut(number.0 as usize).ok_or_else(|| unknown(number))?;
+        let entry = packs.entries.get_mut(&number).ok_or_else(|| unknown(number))?;
         *entry = PackEntry { indexed: true, records, bytes, ..*entry };
         self.put_meta(&key(PACK, &number.0.to_be_bytes()), &entry.encode())
     }
 
+    /// The rows of this pack are to be filled in again from its footer.
+    pub fn set_pack_not_indexed(&self, id: &PackId) -> Result<(), IndexError> {
+        let mut packs = self.packs_mut();
+        let Some(number) = packs.numbers.get(id).copied() else { return Ok(()) };
+        let entry = packs.entries.get_mut(&number).ok_or_else(|| unknown(number))?;
+        entry.indexed = false;
+        self.put_meta(&key(PACK, &number.0.to_be_bytes()), &entry.encode())
+    }
+
+    /// The packs whose records are all in the rows, each with the number of its records.
+    pub(super) fn indexed_packs(&self) -> Vec<(PackNumber, u32)> {
+        let packs = self.packs();
+        let indexed = packs.entries.iter().filter(|(_, entry)| entry.indexed);
+        indexed.map(|(number, entry)| (*number, entry.records)).collect()
+    }
+
+    /// Whether a number is one of a pack that is known here.
+    pub(super) fn is_pack_number(&self, number: PackNumber) -> bool {
+        self.packs().entries.contains_key(&number)
+    }
+
     /// The pack that a row means.
     pub fn pack_id(&self, number: PackNumber) -> Result<PackId, IndexError> {
-        self.packs().entries.get(number.0 as usize).map(|entry| entry.id).ok_or_else(|| unknown(number))
+        self.packs().entries.get(&number).map(|entry| entry.id).ok_or_else(|| unknown(number))
     }
 
     /// The packs that have a number here, without those that are `known` elsewhere.
     pub(super) fn packs_beyond(&self, known: impl Fn(&PackId) -> bool) -> Vec<PackId> {
-        self.packs().entries.iter().map(|entry| entry.id).filter(|pack| !known(pack)).collect()
+        self.packs().entries.values().map(|entry| entry.id).filter(|pack| !known(pack)).collect()
     }
 
     /// What is known of a pack.
     pub fn pack(&self, id: &PackId) -> Option<(PackNumber, PackEntry)> {
         let packs = self.packs();
         let number = *packs.numbers.get(id)?;
-        packs.entries.get(number.0 as usize).map(|entry| (number, *entry))
+        packs.entries.get(&number).map(|entry| (number, *entry))
     }
 
     pub(super) fn load_packs(&self) -> Result<Packs, IndexError> {
         let mut packs = Packs::default();
         self.each_meta(PACK, |number, value| {
             let entry = PackEntry::decode(value)?;
-            let number = number.try_into().map(u32::from_be_bytes).map_err(|_| missing("a pack number"))?;
-            if number as usize != packs.entries.len() {
-                return Err(missing("a pack number"));
-            }
-            packs.entries.push(entry);
-            packs.numbers.insert(entry.id, PackNumber(number));
+            let number = number.try_into().map(u64::from_be_bytes).map_err(|_| missing("a pack number"))?;
+            packs.insert(PackNumber(number), entry);
             Ok(())
         })?;
+        packs.unreadable = self.load_unreadable()?;
         Ok(packs)
     }
 
@@ -121,11 +157,10 @@ impl Index {
     pub fn witnessed_not_journalled(&self, limit: usize) -> Result<Vec<(PackNumber, u32)>, IndexError> {
         let mut noted = Vec::new();
         self.each_meta_until(WITNESSED, |place, _| {
-            let place: [u8; 8] = place.try_into().map_err(|_| missing("a witnessed place"))?;
-            let [pack, record] = [&place[..4], &place[4..]].map(|half| half.try_into().map(u32::from_be_bytes));
-            if let (Ok(pack), Ok(record)) = (pack, record) {
-                noted.push((PackNumber(pack), record));
-            }
+            let wrong = || missing("a witnessed place");
+            let (pack, record) = place.split_first_chunk::<8>().ok_or_else(wrong)?;
+            let record = record.try_into().map(u32::from_be_bytes).map_err(|_| wrong())?;
+            noted.push((PackNumber(u64::from_be_bytes(*pack)), record));
             Ok(noted.len() < limit)
         })?;
         Ok(noted)
@@ -140,33 +175,14 @@ impl Index {
         self.write(changes)
     }
 
-    /// Remembers which snapshots something is lost of, in place of what was remembered before.
-    pub fn set_damaged(&self, damaged: &BTreeSet<SnapshotNumber>) -> Result<(), IndexError> {
-        let mut changes = Changes::default();
-        for healed in self.damaged()?.difference(damaged) {
-            changes.0.delete_cf(self.table(META)?, damaged_key(*healed));
-        }
-        for number in damaged {
-            changes.0.put_cf(self.table(META)?, damaged_key(*number), []);
-        }
-        self.write(changes)
-    }
-
-    /// The snapshots that give no homes.
-    pub fn damaged(&self) -> Result<BTreeSet<SnapshotNumber>, IndexError> {
-        let mut damaged = BTreeSet::new();
-        self.each_meta(DAMAGED, |number, _| {
-            let number = number.try_into().map(u64::from_be_bytes).map_err(|_| missing("a snapshot number"))?;
-            damaged.insert(SnapshotNumber::new(number));
-            Ok(())
-        })?;
-        Ok(damaged)
-    }
-
     /// The repository that this index is of; none when it was just made.
     pub fn repository(&self) -> Result<Option<RepositoryId>, IndexError> {
         self.get(META, REPOSITORY, |value| {
             let mut from = Decoder::new("repository id in the index", value);
+            let version = from.u16("version")?;
+            if version != VERSION {
+                return Err(FormatError::field("index", "version", version, VERSION));
+            }
             let id = RepositoryId::from_bytes(from.array("id")?);
             from.end().map(|()| id)
         })
@@ -174,14 +190,16 @@ impl Index {
 
     /// Says which repository this index is of.
     pub fn set_repository(&self, id: RepositoryId) -> Result<(), IndexError> {
-        self.put_meta(REPOSITORY, id.as_bytes())
+        let mut to = Encoder::new();
+        to.u16(VERSION).raw(id.as_bytes());
+        self.put_meta(REPOSITORY, &to.finish())
     }
 
-    fn put_meta(&self, key: &[u8], value: &[u8]) -> Result<(), IndexError> {
-        self.database.put_cf(self.table(META)?, key, value).map_err(failed("write"))
+    pub(super) fn put_meta(&self, key: &[u8], value: &[u8]) -> Result<(), IndexError> {
+        self.database.put_cf(self.table(META)?, key, value).map_err(self.failed("write"))
     }
 
-    fn each_meta(
+    pub(super) fn each_meta(
         &self,
         prefix: &[u8],
         mut visit: impl FnMut(&[u8], &[u8]) -> Result<(), IndexError>,
@@ -196,7 +214,7 @@ impl Index {
     ) -> Result<(), IndexError> {
         let from = IteratorMode::From(prefix, Direction::Forward);
         for row in self.database.iterator_cf(self.table(META)?, from) {
-            let (key, value) = row.map_err(failed("read"))?;
+            let (key, value) = row.map_err(self.failed("read"))?;
             let Some(rest) = key.strip_prefix(prefix) else { break };
             if !visit(rest, &value)? {
                 break;
@@ -207,17 +225,13 @@ impl Index {
 }
 
 fn witnessed_key(pack: PackNumber, record: u32) -> Vec<u8> {
-    key(WITNESSED, &[pack.0.to_be_bytes(), record.to_be_bytes()].concat())
+    key(WITNESSED, &[pack.0.to_be_bytes().as_slice(), &record.to_be_bytes()].concat())
 }
 
-fn damaged_key(snapshot: SnapshotNumber) -> Vec<u8> {
-    key(DAMAGED, &snapshot.get().to_be_bytes())
-}
-
-fn missing(what: &str) -> IndexError {
+pub(super) fn missing(what: &str) -> IndexError {
     IndexError::Missing { what: what.into() }
 }
 
-fn unknown(number: PackNumber) -> IndexError {
+pub(super) fn unknown(number: PackNumber) -> IndexError {
     IndexError::Missing { what: format!("the pack number {}", number.0) }
 }

@@ -4,23 +4,25 @@
 //! It goes on where it was stopped: each pack and each batch is noted once its facts are in the rows. Its memory is
 //! one footer. A pack that cannot be read is left out with a word in the log: its chunks are then asked for again, and
 //! `verify` names what is lost. Marks and homes are not in the repository; they start empty.
+//!
+//! An index that does not fit the repository, or is not whole, is refused here and rebuilt by the caller.
 
 use super::packs::Packs;
-use super::{Changes, Index, IndexError, PackNumber, tables};
+use super::whole::{BATCH_ROWS, Seen};
+use super::{Changes, Index, IndexError, PackNumber, Unreadable, tables};
 use crate::catalog::Catalog;
 use crate::journal::{JournalError, read_batch};
 use crate::store::{ByteRange, ObjectKind, ObjectName, Store, StoreError};
 use lifeboat_format::FormatError;
-use lifeboat_format::id::{HostId, PackId, RepositoryId};
+use lifeboat_format::id::{PackId, RepositoryId};
 use lifeboat_format::journal::event::{AddedPack, Holds};
 use lifeboat_format::journal::{Batch, Event};
 use lifeboat_format::link::Target;
 use lifeboat_format::pack::Footer;
 use lifeboat_format::seal::Kind;
 use lifeboat_format::sign::VerifyingKey;
-
-/// Rows that are written together.
-const BATCH_ROWS: usize = 512;
+use lifeboat_proto::status::with_causes;
+use std::collections::HashSet;
 
 /// Why the index could not follow.
 #[derive(Debug, thiserror::Error)]
@@ -40,6 +42,17 @@ pub enum RebuildError {
     /// A batch could not be read.
     #[error(transparent)]
     Journal(#[from] JournalError),
+}
+
+impl RebuildError {
+    /// Whether the index is proven wrong, so that it has to be rebuilt. An error of the disk proves nothing.
+    pub fn proves_damage(&self) -> bool {
+        match self {
+            Self::Odd { .. } => true,
+            Self::Index(error) => error.proves_damage(),
+            Self::Store(_) | Self::Journal(_) => false,
+        }
+    }
 }
 
 /// Why a footer could not be read.
@@ -85,8 +98,6 @@ pub struct CaughtUp {
     pub adopted: Vec<AddedPack>,
     /// Packs that the journal knows and that could not be read.
     pub unreadable: Vec<PackId>,
-    /// Whether a loss was replayed.
-    pub lost: bool,
     /// How much was done.
     pub progress: Progress,
 }
@@ -118,6 +129,9 @@ pub fn read_footer(store: &dyn Store, pack: PackId, log_keys: &[VerifyingKey]) -
     Ok((footer, pack_bytes))
 }
 
+/// Packs that the journal does not name, and packs that cannot be found.
+type Compared = (Vec<PackId>, Vec<(PackId, Unreadable)>);
+
 impl Index {
     /// Fills in what is missing. Nothing else may use the index meanwhile.
     pub fn catch_up(
@@ -127,15 +141,24 @@ impl Index {
     ) -> Result<CaughtUp, RebuildError> {
         self.refuse_what_is_odd(repository)?;
         let mut found = CaughtUp::default();
-        let not_seen = self.journal_seen()? + 1..=repository.batches;
-        // Before the packs: a row takes equal bytes once. While it holds those that were lost, it would not take those
-        // that were sent again.
+        let not_seen = self.journal_seen()?.map_or(0, |seen| seen.number) + 1..=repository.batches;
+        // All of them, also those seen before: a damaged database may have brought rows back.
+        for (pack, records) in repository.catalog.losses() {
+            self.lose(pack, records)?;
+        }
         for number in not_seen.clone() {
-            found.lost |= self.replay_losses(repository, number)?;
+            for record in repository.batch(number)?.records() {
+                if let Event::LossWithdrawn { pack, .. } = &record.act.event {
+                    self.set_pack_not_indexed(pack)?;
+                }
+            }
         }
         let known = repository.catalog.packs();
-        let strangers = self.strangers(repository)?;
+        let (strangers, gone) = self.compare_with_listing(repository)?;
         found.progress.packs_total = (known.len() + strangers.len()) as u64;
+        for (pack, why) in gone {
+            self.set_unreadable(pack, why)?;
+        }
         for (pack, _) in known {
             if self.fill_pack(repository, pack, &mut found.progress)?.is_none() {
                 found.unreadable.push(pack);
@@ -169,13 +192,22 @@ impl Index {
     fn refuse_what_is_odd(&self, repository: &Repository<'_>) -> Result<(), RebuildError> {
         let odd = |why: String| Err(RebuildError::Odd { why });
         match self.repository()? {
+            None if self.has_rows()? => return odd("it does not name its repository".into()),
             None => self.set_repository(repository.id)?,
             Some(id) if id == repository.id => {}
             Some(other) => return odd(format!("it is of repository {other}")),
         }
-        let seen = self.journal_seen()?;
-        if seen > repository.batches {
-            return odd(format!("it has seen journal batch {seen}, of {}", repository.batches));
+        self.read_all_if_small()?;
+        if let Some(why) = self.find_gap()? {
+            return odd(why);
+        }
+        if let Some(seen) = self.journal_seen()? {
+            if seen.number > repository.batches {
+                return odd(format!("it has seen journal batch {}, of {}", seen.number, repository.batches));
+            }
+            if repository.batch(seen.number)?.signed_head().hash() != seen.hash {
+                return odd(format!("it has seen another journal batch {}", seen.number));
+            }
         }
         if let Some(pack) = repository.catalog.dead_packs().find(|pack| self.pack(pack).is_some()) {
             return odd(format!("it points into pack {pack}, which is dead"));
@@ -198,10 +230,37 @@ impl Index {
         Ok(None)
     }
 
-    /// Packs in the store that the journal does not name: put just before a crash. A listing adds.
-    fn strangers(&self, repository: &Repository<'_>) -> Result<Vec<PackId>, RebuildError> {
-        let listed = repository.store.list(ObjectKind::Pack)?.into_iter().filter_map(|name| name.as_pack());
-        Ok(listed.filter(|pack| !repository.catalog.knows_pack(pack)).collect())
+    /// Packs in the store that the journal does not name, put just before a crash; and those in the rows that cannot be
+    /// found. A listing adds, and shows where to look: that a pack is gone, the pack itself must show (INV-28).
+    fn compare_with_listing(&self, repository: &Repository<'_>) -> Result<Compared, RebuildError> {
+        let listed: HashSet<PackId> = match repository.store.list(ObjectKind::Pack) {
+            Ok(listed) => listed.iter().filter_map(ObjectName::as_pack).collect(),
+            Err(error) => {
+                tracing::error!(error = %with_causes(&error), "cannot list the packs; those of a crash are adopted later");
+                return Ok(Compared::default());
+            }
+        };
+        let known = |pack: &PackId| repository.catalog.knows_pack(pack);
+        let mut strangers: Vec<PackId> = listed.iter().filter(|pack| !known(pack)).copied().collect();
+        strangers.sort_unstable();
+        let mut gone = Vec::new();
+        for (pack, _) in repository.catalog.packs().iter().filter(|(pack, _)| !listed.contains(pack)) {
+            if let Err(error) = repository.store.size(&ObjectName::pack(*pack)) {
+                gone.push((*pack, Unreadable::Object(with_causes(&error))));
+            }
+        }
+        Ok((strangers, gone))
+    }
+
+    fn has_rows(&self) -> Result<bool, IndexError> {
+        let mut has_rows = false;
+        let mut found = || {
+            has_rows = true;
+            false
+        };
+        self.each_chunk(|_, _| found())?;
+        self.each_node(|_, _| found())?;
+        Ok(has_rows)
     }
 
     /// Fills in the rows of one pack if they are not there; says what it holds, or none if it cannot be read.
@@ -219,14 +278,18 @@ impl Index {
         let (footer, bytes) = match repository.footer(pack) {
             Ok(footer) => footer,
             Err(error) => {
-                tracing::error!(%pack, %error, "cannot read this pack; what it holds is asked for again");
+                if known {
+                    self.set_unreadable(pack, Unreadable::Object(with_causes(&error)))?;
+                } else {
+                    tracing::error!(%pack, %error, "cannot read this pack, which the journal does not name");
+                }
                 return Ok(None);
             }
         };
         let number = self.register_pack(pack)?;
-        for (batch, records) in footer.records.chunks(BATCH_ROWS).enumerate() {
-            let mut filling = self.fill(number);
-            for (record, at) in records.iter().zip((batch * BATCH_ROWS) as u32..) {
+        for (batch, records) in (0..).zip(footer.records.chunks(BATCH_ROWS)) {
+            let mut filling = self.fill(number, batch);
+            for (record, at) in records.iter().zip(batch * BATCH_ROWS as u32..) {
                 if !repository.catalog.is_lost(&pack, &record.record.target) {
                     filling.add(record, at, record.record.host)?;
                     progress.rows += 1;
@@ -239,26 +302,15 @@ impl Index {
         Ok(Some(if nodes { Holds::Nodes } else { Holds::Chunks }))
     }
 
-    /// Takes what one batch says is lost out of the rows; says whether it does.
-    fn replay_losses(&self, repository: &Repository<'_>, number: u64) -> Result<bool, RebuildError> {
-        let mut lost = false;
-        for record in repository.batch(number)?.records() {
-            if let Event::Loss { pack, records } = &record.act.event {
-                self.lose(*pack, records)?;
-                lost = true;
-            }
-        }
-        Ok(lost)
-    }
-
     /// Takes what one batch says was witnessed into the rows, which are there by now. The batch is done then.
     fn replay_witnesses(&self, repository: &Repository<'_>, number: u64) -> Result<(), RebuildError> {
-        for record in repository.batch(number)?.records() {
+        let batch = repository.batch(number)?;
+        for record in batch.records() {
             if let Event::Witnessed { pack, records } = &record.act.event {
                 self.replay_witnessed(repository, *pack, records)?;
             }
         }
-        Ok(self.set_journal_seen(number)?)
+        Ok(self.set_journal_seen(Seen { number, hash: batch.signed_head().hash() })?)
     }
 
     fn replay_witnessed(&self, repository: &Repository<'_>, pack: PackId, records: &[u32]) -> Result<(), RebuildError> {
@@ -286,14 +338,15 @@ impl Index {
     ) -> Result<(), IndexError> {
         let Target::Chunk(id) = target else { return Ok(()) };
         let Some(mut row) = self.chunk(id)? else { return Ok(()) };
-        for body in row.bodies.iter_mut().filter(|body| body.place.pack == pack && body.place.record == at) {
-            body.host = HostId::WITNESSED;
-        }
+        let found = row.bodies.iter().find(|body| body.place.pack == pack && body.place.record == at).cloned();
+        found.iter().for_each(|body| {
+            row.witness(body);
+        });
         self.set_chunk(changes, id, &row)
     }
 
     /// Removes what was lost from the rows. Bodies in other packs stay.
-    pub fn lose(&self, pack: PackId, records: &[Target]) -> Result<(), IndexError> {
+    pub fn lose<'t>(&self, pack: PackId, records: impl IntoIterator<Item = &'t Target>) -> Result<(), IndexError> {
         let Some((number, _)) = self.pack(&pack) else { return Ok(()) };
         let mut changes = Changes::default();
         for record in records {
@@ -304,9 +357,9 @@ impl Index {
                     self.set_chunk(&mut changes, id, &row)?;
                 }
                 Target::Node(id) => {
-                    if self.node(id)?.is_some_and(|row| row.place.pack == number) {
-                        self.set_node(&mut changes, id, None)?;
-                    }
+                    let Some(mut row) = self.node(id)? else { continue };
+                    row.places.retain(|place| place.pack != number);
+                    self.set_node(&mut changes, id, &row)?;
                 }
             }
         }

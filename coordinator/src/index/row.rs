@@ -7,14 +7,15 @@ use lifeboat_format::FormatError;
 use lifeboat_format::codec::{Decoder, Encoder};
 use lifeboat_format::id::{Digest, HostId, Scope, SnapshotNumber};
 
-/// Stands for a pack in rows, so that they stay short; means nothing outside this index.
+/// Stands for a pack in rows, so that they stay short. Derived from the pack's name: a table of an older state, as a
+/// damaged database may show one, still names the right packs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct PackNumber(pub(super) u32);
+pub struct PackNumber(pub(super) u64);
 
 #[cfg(test)]
 impl PackNumber {
     /// A number that no index has given.
-    pub fn for_tests(number: u32) -> Self {
+    pub fn for_tests(number: u64) -> Self {
         Self(number)
     }
 }
@@ -56,6 +57,12 @@ pub struct Body {
     pub encoder: u16,
 }
 
+impl Body {
+    fn is_same_bytes(&self, other: &Self) -> bool {
+        self.digest == other.digest && self.scope == other.scope
+    }
+}
+
 /// What is known of a chunk: a body for each host that brought other bytes, at least one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ChunkRow {
@@ -76,19 +83,33 @@ impl ChunkRow {
         self.bodies.iter().any(|body| body.host == HostId::WITNESSED)
     }
 
-    /// Adds a body beside the others; says whether that changed anything. Nothing is replaced (INV-44), and equal
-    /// bytes are not kept twice.
-    pub fn add(&mut self, body: Body) -> bool {
-        let alike = |known: &Body| known.digest == body.digest && known.scope == body.scope;
-        let says_as_much = |known: &Body| known.host == body.host || known.host == HostId::WITNESSED;
-        if self.bodies.iter().any(|known| alike(known) && says_as_much(known)) {
-            return false;
+    /// Adds a body beside the others; returns whether that changed anything. Nothing is replaced (INV-44). Equal bytes
+    /// are kept once per pack: in a second pack they lie only if the first one could not be read when they came again.
+    pub fn add(&mut self, mut body: Body) -> bool {
+        let is_witnessed =
+            |known: &Body| known.is_same_bytes(&body) && known.host == HostId::WITNESSED;
+        if self.bodies.iter().any(is_witnessed) {
+            body.host = HostId::WITNESSED;
         }
-        match self.bodies.iter_mut().find(|known| alike(known) && body.host == HostId::WITNESSED) {
-            Some(known) => known.host = HostId::WITNESSED,
-            None => self.bodies.push(body),
+        let changed = body.host == HostId::WITNESSED && self.witness(&body);
+        let is_known = |known: &Body| {
+            known.is_same_bytes(&body) && known.place.pack == body.place.pack && known.host == body.host
+        };
+        if self.bodies.iter().any(is_known) {
+            return changed;
         }
+        self.bodies.push(body);
         true
+    }
+
+    /// All bodies with these bytes are witnessed from now on; returns whether that changed anything.
+    pub fn witness(&mut self, bytes: &Body) -> bool {
+        let mut changed = false;
+        for body in self.bodies.iter_mut().filter(|body| body.is_same_bytes(bytes)) {
+            changed |= body.host != HostId::WITNESSED;
+            body.host = HostId::WITNESSED;
+        }
+        changed
     }
 
     /// The bodies in the order in which a reader on behalf of `host` tries them: its own, witnessed ones, others.
@@ -108,8 +129,8 @@ impl ChunkRow {
 pub struct NodeRow {
     /// Whether clean-up has condemned it.
     pub mark: Mark,
-    /// Where its record lies.
-    pub place: Place,
+    /// Where its record lies, at least one place. There are more if it came again while it could not be read.
+    pub places: Vec<Place>,
     /// 1 + the greatest height among its links.
     pub height: u8,
     /// A committed snapshot whose tree holds it: true for ever, useful while that is live or in the trash (INV-37).
@@ -133,12 +154,12 @@ const SENT: &str = "sent row of the index";
 const BODIES_MAX: u64 = 1 << 20;
 
 fn put_place(to: &mut Encoder, place: &Place) {
-    to.u32(place.pack.0).u32(place.record).u32(place.offset).u32(place.sealed_bytes);
+    to.u64(place.pack.0).u32(place.record).u32(place.offset).u32(place.sealed_bytes);
 }
 
 fn take_place(from: &mut Decoder<'_>) -> Result<Place, FormatError> {
     Ok(Place {
-        pack: PackNumber(from.u32("pack")?),
+        pack: PackNumber(from.u64("pack")?),
         record: from.u32("record")?,
         offset: from.u32("offset")?,
         sealed_bytes: from.u32("length")?,
@@ -179,9 +200,19 @@ fn take_body(from: &mut Decoder<'_>) -> Result<Body, FormatError> {
 }
 
 impl NodeRow {
+    /// Adds a place beside the others, unless the node is known to lie in that pack; returns whether it was added.
+    pub fn add(&mut self, place: Place) -> bool {
+        let is_new = self.places.iter().all(|known| known.pack != place.pack);
+        if is_new {
+            self.places.push(place);
+        }
+        is_new
+    }
+
     pub(super) fn encode(&self) -> Vec<u8> {
         let mut to = Encoder::new();
-        put_place(&mut to, &self.place);
+        to.varint(self.places.len() as u64);
+        self.places.iter().for_each(|place| put_place(&mut to, place));
         // Snapshot numbers are record numbers of the journal, which begin with 1: 0 is no home.
         let home = self.home.map_or(0, SnapshotNumber::get);
         to.varint(self.mark.0).u8(self.height).u8(u8::from(self.shared)).varint(home);
@@ -190,12 +221,16 @@ impl NodeRow {
 
     pub(super) fn decode(bytes: &[u8]) -> Result<Self, FormatError> {
         let mut from = Decoder::new(NODE, bytes);
-        let place = take_place(&mut from)?;
+        let count = from.bounded("places", BODIES_MAX)?;
+        let places = (0..count).map(|_| take_place(&mut from)).collect::<Result<Vec<_>, _>>()?;
+        if places.is_empty() {
+            return Err(FormatError::field(NODE, "places", 0, "at least one"));
+        }
         let mark = Mark(from.varint("mark")?);
         let height = from.u8("height")?;
         let shared = take_flag(&mut from, "shared")?;
         let home = Some(from.varint("home")?).filter(|home| *home != 0).map(SnapshotNumber::new);
-        from.end().map(|()| Self { mark, place, height, home, shared })
+        from.end().map(|()| Self { mark, places, height, home, shared })
     }
 }
 
@@ -228,7 +263,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn any_place() -> impl Strategy<Value = Place> {
-        any::<(u32, u32, u32, u32)>().prop_map(|(pack, record, offset, sealed_bytes)| Place {
+        any::<(u64, u32, u32, u32)>().prop_map(|(pack, record, offset, sealed_bytes)| Place {
             pack: PackNumber(pack),
             record,
             offset,
@@ -249,13 +284,13 @@ mod tests {
     proptest! {
         #[test]
         fn rows_read_back(
-            mark: u64, bodies in vec(any_body(), 1..5), place in any_place(), height: u8,
+            mark: u64, bodies in vec(any_body(), 1..5), places in vec(any_place(), 1..3), height: u8,
             home in proptest::option::of(1..u64::MAX), shared: bool, validated: u32,
         ) {
             let chunk = ChunkRow { mark: Mark(mark), bodies };
             prop_assert_eq!(ChunkRow::decode(&chunk.encode()), Ok(chunk));
             let home = home.map(SnapshotNumber::new);
-            let node = NodeRow { mark: Mark(mark), place, height, home, shared };
+            let node = NodeRow { mark: Mark(mark), places, height, home, shared };
             prop_assert_eq!(NodeRow::decode(&node.encode()), Ok(node));
             let sent = SentRow { validated, witnessed_below: shared };
             prop_assert_eq!(SentRow::decode(&sent.encode()), Ok(sent));

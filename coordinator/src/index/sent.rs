@@ -3,7 +3,7 @@
 //! Both are forgotten at a start, with the runs and sessions themselves, so they are written without a log.
 
 use super::tables::{SENT, SERVED};
-use super::{Index, IndexError, SentRow, failed};
+use super::{Index, IndexError, SentRow};
 use lifeboat_format::id::{NodeId, RunId};
 use rocksdb::{Direction, IteratorMode, WriteBatch};
 
@@ -32,7 +32,7 @@ impl Index {
         for (node, row) in nodes {
             batch.put_cf(self.table(SENT)?, key(run.as_bytes(), node), row.encode());
         }
-        self.database.write_without_wal(batch).map_err(failed("write"))
+        self.database.write_without_wal(batch).map_err(self.failed("write"))
     }
 
     /// Of this run's nodes, at most `limit` after `after`, in the order of ids.
@@ -46,7 +46,7 @@ impl Index {
             after.map_or_else(|| key(run.as_bytes(), &NodeId::from_bytes([0; 32])), |id| key(run.as_bytes(), &id));
         let mut found = Vec::new();
         for row in self.database.iterator_cf(self.table(SENT)?, IteratorMode::From(&first, Direction::Forward)) {
-            let (key, value) = row.map_err(failed("read"))?;
+            let (key, value) = row.map_err(self.failed("read"))?;
             let Some(node) = key.strip_prefix(run.as_bytes()) else { break };
             let node = node.try_into().map_err(|_| IndexError::Missing { what: "a node id".into() })?;
             let node = NodeId::from_bytes(node);
@@ -67,7 +67,7 @@ impl Index {
         for node in nodes {
             batch.delete_cf(self.table(SENT)?, key(run.as_bytes(), node));
         }
-        self.database.write_without_wal(batch).map_err(failed("write"))
+        self.database.write_without_wal(batch).map_err(self.failed("write"))
     }
 
     /// The run has ended.
@@ -80,7 +80,7 @@ impl Index {
         for table in [SENT, SERVED] {
             let mut batch = WriteBatch::default();
             batch.delete_range_cf(self.table(table)?, [].as_slice(), [0xff; 49].as_slice());
-            self.database.write_without_wal(batch).map_err(failed("write"))?;
+            self.database.write_without_wal(batch).map_err(self.failed("write"))?;
         }
         Ok(())
     }
@@ -91,7 +91,7 @@ impl Index {
         for node in nodes {
             batch.put_cf(self.table(SERVED)?, key(session, node), []);
         }
-        self.database.write_without_wal(batch).map_err(failed("write"))
+        self.database.write_without_wal(batch).map_err(self.failed("write"))
     }
 
     /// Whether this node was served to this session.
@@ -110,6 +110,6 @@ impl Index {
         end.extend_from_slice(&[0xff; 33]);
         let mut batch = WriteBatch::default();
         batch.delete_range_cf(self.table(table)?, owner.as_slice(), end.as_slice());
-        self.database.write_without_wal(batch).map_err(failed("write"))
+        self.database.write_without_wal(batch).map_err(self.failed("write"))
     }
 }

@@ -10,11 +10,13 @@ pub(super) const NODES: &str = "nodes";
 pub(super) const SENT: &str = "sent";
 /// (session of a restore, node id): what was served under a grant; dropped when it ends.
 pub(super) const SERVED: &str = "served";
+/// (walk, host, node id) → what a walk over all trees found; dropped when it ends.
+pub(super) const WALKED: &str = "walked";
 /// Numbers of packs, and how far the index has followed the repository.
 pub(super) const META: &str = "meta";
 
 /// All tables.
-pub(super) const ALL: [&str; 5] = [CHUNKS, NODES, SENT, SERVED, META];
+pub(super) const ALL: [&str; 6] = [CHUNKS, NODES, SENT, SERVED, WALKED, META];
 
 /// How much memory the index takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

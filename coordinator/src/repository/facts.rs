@@ -2,14 +2,19 @@
 
 use super::Coordinator;
 use crate::catalog::CatalogError;
-use crate::index::{IndexError, PackNumber};
-use crate::journal::{Appended, Journal, JournalError};
+use crate::index::{IndexError, PackNumber, Seen};
+use crate::journal::{Appended, Journal, JournalError, read_batch};
 use crate::shared::State;
-use lifeboat_format::journal::{Act, Decision, Event, Principal};
+use lifeboat_format::journal::{Act, Batch, Decision, Event, Principal};
+use lifeboat_format::journal::event::AddedPack;
 use std::ops::Range;
 
 /// Of what became witnessed, so much goes into one batch.
 const WITNESSED_MAX: usize = 100_000;
+/// An event names so many packs at most, and a batch as many as fit beside the rest.
+const PACKS_MAX: usize = 1 << 16;
+const _: () = assert!(PACKS_MAX as u64 <= lifeboat_format::layout::LIST_ITEMS_MAX);
+const PACKS_IN_BATCH_MAX: usize = 2 * PACKS_MAX;
 
 /// A fact could not be recorded.
 #[derive(Debug, thiserror::Error)]
@@ -54,8 +59,9 @@ impl Coordinator {
     pub(crate) fn append_with_facts(&self, journal: &mut Journal, acts: Vec<Act>) -> Result<Range<u64>, FactError> {
         loop {
             let witnessed = self.shared.index.witnessed_not_journalled(WITNESSED_MAX)?;
-            let more = witnessed.len() == WITNESSED_MAX;
-            let mut batch = self.pending_acts(&witnessed)?;
+            let packs = self.pending_packs();
+            let more = witnessed.len() == WITNESSED_MAX || packs.len() == PACKS_IN_BATCH_MAX;
+            let mut batch = self.pending_acts(&packs, &witnessed)?;
             let first = journal.next_sequence() + batch.len() as u64;
             if !more {
                 batch.extend(acts.iter().cloned());
@@ -70,14 +76,18 @@ impl Coordinator {
         }
     }
 
-    fn pending_acts(&self, witnessed: &[(PackNumber, u32)]) -> Result<Vec<Act>, IndexError> {
-        let mut events = Vec::new();
+    /// The packs that the next batch names.
+    fn pending_packs(&self) -> Vec<AddedPack> {
         let mut packs = self.shared.lock().not_journalled.clone();
         // Two threads put packs, and either may be first: that must not show (INV-19).
         packs.sort_unstable_by_key(|added| added.pack);
-        if !packs.is_empty() {
-            events.push(Event::PacksAdded { packs });
-        }
+        packs.truncate(PACKS_IN_BATCH_MAX);
+        packs
+    }
+
+    fn pending_acts(&self, packs: &[AddedPack], witnessed: &[(PackNumber, u32)]) -> Result<Vec<Act>, IndexError> {
+        let mut events = Vec::new();
+        events.extend(packs.chunks(PACKS_MAX).map(|packs| Event::PacksAdded { packs: packs.to_vec() }));
         for of_pack in witnessed.chunk_by(|(a, _), (b, _)| a == b) {
             let pack = self.shared.index.pack_id(of_pack[0].0)?;
             let records = of_pack.iter().map(|(_, record)| *record).collect();
@@ -89,11 +99,28 @@ impl Coordinator {
 
     /// Takes a durable batch into memory and the index.
     fn apply(&self, appended: &Appended) -> Result<(), FactError> {
+        let number = appended.batch.signed_head().head().number;
+        {
+            let mut state = self.shared.lock();
+            appended.batch.records().iter().try_for_each(|record| state.catalog.apply(record))?;
+            let State { not_journalled, catalog, .. } = &mut *state;
+            not_journalled.retain(|added| !catalog.knows_pack(&added.pack));
+        }
+        // In order, also those that the index could not take when they were written.
+        let seen = self.shared.index.journal_seen()?.map_or(0, |seen| seen.number);
+        for earlier in seen + 1..number {
+            let missing = JournalError::Cut { missing: earlier, later: number };
+            let batch = read_batch(self.shared.store.as_ref(), earlier)?.ok_or(missing)?;
+            self.take_into_index(&batch)?;
+        }
+        self.take_into_index(&appended.batch)
+    }
+
+    fn take_into_index(&self, batch: &Batch) -> Result<(), FactError> {
         let index = &self.shared.index;
         let mut state = self.shared.lock();
         let mut witnessed = Vec::new();
-        for record in appended.batch.records() {
-            state.catalog.apply(record)?;
+        for record in batch.records() {
             match &record.act.event {
                 Event::Witnessed { pack, records } => {
                     let number = index.pack(pack).map(|(number, _)| number);
@@ -101,24 +128,19 @@ impl Coordinator {
                 }
                 Event::Loss { pack, records } => {
                     index.lose(*pack, records)?;
-                    distrust_all_homes(&mut state);
-                    index.set_damaged(&state.damaged)?;
+                    state.distrust_all_homes();
+                }
+                Event::LossWithdrawn { pack, .. } => {
+                    index.set_pack_not_indexed(pack)?;
+                    state.distrust_all_homes();
                 }
                 _ => {}
             }
         }
-        let State { not_journalled, catalog, .. } = &mut *state;
-        not_journalled.retain(|added| !catalog.knows_pack(&added.pack));
         index.forget_witnessed(&witnessed)?;
-        index.set_journal_seen(appended.batch.signed_head().head().number)?;
-        Ok(())
+        let number = batch.signed_head().head().number;
+        Ok(index.set_journal_seen(Seen { number, hash: batch.signed_head().hash() })?)
     }
-}
-
-/// Something is lost, and nobody has looked yet whose trees hold it: until then no snapshot gives homes.
-pub(super) fn distrust_all_homes(state: &mut State) {
-    state.losses_found += 1;
-    state.damaged.extend(state.catalog.snapshots().map(|(number, _)| number).collect::<Vec<_>>());
 }
 
 /// Something that the coordinator does by itself.

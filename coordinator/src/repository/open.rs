@@ -5,7 +5,7 @@
 //! process are void, its open packs gone (INV-26).
 
 use super::Coordinator;
-use super::facts::{FactError, distrust_all_homes, own_act};
+use super::facts::{FactError, own_act};
 use crate::catalog::{Catalog, CatalogError};
 use crate::clock::{Clock, Random};
 use crate::index::rebuild::{CaughtUp, Progress, RebuildError, Repository};
@@ -18,6 +18,7 @@ use crate::store::Store;
 use lifeboat_format::id::RepositoryId;
 use lifeboat_format::journal::{Act, Event};
 use lifeboat_format::sign::{SigningKey, VerifyingKey};
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -127,22 +128,24 @@ impl Coordinator {
         let (index, caught_up) = follow(&config, store.as_ref(), &catalog, &journal, report)?;
         index.forget_all_runs_and_sessions()?;
         index.next_epoch()?;
-        let mut state = State {
+        let state = State {
             runs: Runs::default(),
             open: OpenPacks::new(config.pack_bytes),
             catalog,
             damaged: index.damaged()?,
             not_journalled: caught_up.adopted.clone(),
+            distrusted: None,
+            settling: BTreeSet::new(),
             losses_found: 0,
         };
-        if caught_up.lost {
-            distrust_all_homes(&mut state);
-            index.set_damaged(&state.damaged)?;
-        }
         let shared = Arc::new(Shared::new(store, index, clock, random, state));
         let (spool, threads) = Spool::start(&shared, &log_key, config.under_way_bytes)?;
         let (spool, threads) = (Some(spool), Some(threads));
-        let coordinator = Self { shared, config, journal: Mutex::new(journal), spool, threads, caught_up };
+        let journal = Mutex::new(journal);
+        let (surveying, rechecked) = (Mutex::new(()), Mutex::new(None));
+        let coordinator = Self { shared, config, journal, spool, threads, caught_up, surveying, rechecked };
+        coordinator.recheck_unreadable()?;
+        coordinator.survey_if_needed()?;
         coordinator.take_over()?;
         Ok(coordinator)
     }
@@ -171,9 +174,9 @@ fn follow(
         Ok((index, caught_up))
     };
     match attempt() {
-        Err(error @ (RebuildError::Odd { .. } | RebuildError::Index(_))) => {
-            tracing::warn!(%error, "the index is made anew");
-            Index::delete(&config.index)?;
+        Err(error) if error.proves_damage() => {
+            tracing::warn!(%error, "the index is rebuilt from the repository; the old one is moved aside");
+            Index::set_aside(&config.index)?;
             Ok(attempt()?)
         }
         other => Ok(other?),

@@ -86,13 +86,27 @@ impl Coordinator {
             }),
             Target::Node(id) => {
                 let digest = Digest::from_bytes(*id.as_bytes());
-                self.shared.index.node(&id)?.map(|row| Found { target, place: row.place, digest }).into_iter().collect()
+                let places = self.shared.index.node(&id)?.map_or(Vec::new(), |row| row.places);
+                places.into_iter().map(|place| Found { target, place, digest }).collect()
             }
         })
     }
 
-    /// The sealed bytes at a place, checked.
+    /// The sealed bytes at a place, checked. What cannot be read is read a second time before that is believed; then
+    /// hosts are asked again for what is in that pack, until it can be read again.
     pub fn read_at(&self, found: &Found) -> Result<Bytes, ReadError> {
+        let first = self.read_once(found);
+        if !matches!(first, Err(ReadError::Damaged { .. } | ReadError::Store { .. })) {
+            return first;
+        }
+        let second = self.read_once(found);
+        if let Err(error @ (ReadError::Damaged { pack, .. } | ReadError::Store { pack, .. })) = &second {
+            self.note_unreadable(*pack, &lifeboat_proto::status::with_causes(error))?;
+        }
+        second
+    }
+
+    fn read_once(&self, found: &Found) -> Result<Bytes, ReadError> {
         let Found { target, place, digest } = *found;
         let pack = self.shared.index.pack_id(place.pack)?;
         let range = ByteRange::At { offset: place.offset.into(), bytes: place.sealed_bytes.into() };

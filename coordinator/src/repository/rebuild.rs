@@ -28,9 +28,9 @@ impl Coordinator {
         }
         drop(state);
         self.append_with_facts(&mut journal, Vec::new())?;
-        let state = self.shared.lock();
+        let mut state = self.shared.lock();
         self.shared.index.clear()?;
-        self.shared.index.set_damaged(&state.damaged)?;
+        state.distrust_all_homes();
         let repository = Repository {
             id: self.repository(),
             store: self.shared.store.as_ref(),
@@ -38,7 +38,11 @@ impl Coordinator {
             batches: journal.len(),
             log_keys: journal.log_keys(),
         };
-        Ok(self.shared.index.catch_up(&repository, report)?)
+        let caught_up = self.shared.index.catch_up(&repository, report)?;
+        drop((state, journal));
+        self.recheck_unreadable()?;
+        self.survey_if_needed()?;
+        Ok(caught_up)
     }
 }
 

@@ -61,6 +61,14 @@ impl Coordinator {
         }
         self.settle()?;
         self.expire_runs()?;
+        let is_damaged = {
+            let state = self.shared.lock();
+            state.distrusted.is_some() || !state.damaged.is_empty()
+        };
+        if is_damaged {
+            self.recheck_unreadable()?;
+            self.survey_if_needed()?;
+        }
         // Whoever has the journal knows that no commit of the earlier run is being put.
         let journal = self.journal();
         let head = *journal.head().ok_or(FactError::NoHead)?;

@@ -2,9 +2,13 @@
 //! make the claims.
 
 mod commits;
+mod damage;
+mod facts;
 mod faults;
+mod index;
 mod lab;
 mod losses;
+mod matrix;
 mod power;
 mod promises;
 mod restarts;

@@ -1,25 +1,21 @@
-//! Reads every object back and checks it without a key (INV-11); what is beyond repair is recorded as lost.
+//! Reads every object back and checks it without a key (INV-11); what is beyond repair is recorded as lost, and withdrawn
+//! when it can be read again (INV-72).
 //!
 //! Packs are checked by their footers, record by record; manifests, envelopes and the journal by their own hashes and
-//! signatures. Memory: one footer and one piece of a pack. Errors of the disk are reported and prove nothing.
+//! signatures. Then the trees of all snapshots are walked: which of them can be restored? Memory: one footer and one piece
+//! of a pack. Errors of the disk are reported and prove nothing.
+
+mod packs;
 
 use super::Coordinator;
 use super::facts::FactError;
-use super::losses::Losses;
-use super::read::shown;
-use crate::index::rebuild::{FooterError, read_footer};
-use crate::index::{IndexError, PackNumber};
+use crate::index::IndexError;
 use crate::journal::{JournalError, read_batch};
 use crate::store::{ByteRange, ObjectName};
 use lifeboat_format::envelope::Envelope;
 use lifeboat_format::id::{Digest, HostId, PackId, SnapshotId, SnapshotNumber};
-use lifeboat_format::link::Target;
 use lifeboat_format::manifest::Manifest;
-use lifeboat_format::pack::{Footer, FooterRecord, LENGTH_BYTES, verify_framed, verify_record};
 use std::collections::BTreeSet;
-
-/// Records are read together in pieces of about this size.
-const PIECE_BYTES: u64 = 4 << 20;
 
 /// Something that does not hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,8 +24,10 @@ pub struct Damage {
     pub object: ObjectName,
     /// What is wrong with it.
     pub what: String,
-    /// Which snapshots need what is damaged.
+    /// Which snapshots cannot be restored as a whole because of it.
     pub snapshots: BTreeSet<SnapshotNumber>,
+    /// Whether every snapshot can be restored without it: the content came again, or no snapshot has it.
+    pub is_harmless: bool,
 }
 
 /// How far it is.
@@ -60,11 +58,11 @@ pub enum VerifyError {
     },
 }
 
-/// What a check of one pack has found.
-#[derive(Default)]
-struct PackFindings {
-    what: Vec<String>,
-    lost: Vec<Target>,
+impl Damage {
+    /// Damage that these snapshots need repaired.
+    pub(super) fn new(object: ObjectName, what: String, snapshots: BTreeSet<SnapshotNumber>) -> Self {
+        Self { object, what, is_harmless: snapshots.is_empty(), snapshots }
+    }
 }
 
 impl Coordinator {
@@ -85,10 +83,7 @@ impl Coordinator {
         let batches = if only.is_none() { self.journal().len() } else { 0 };
         let total_objects = packs.len() as u64 + 2 * snapshots.len() as u64 + batches;
         let mut progress = VerifyProgress { total_objects, ..VerifyProgress::default() };
-        let mut damages = Vec::new();
-        for pack in packs {
-            damages.extend(self.verify_pack(pack, &mut progress, report)?);
-        }
+        let mut damages = self.verify_packs(packs, only.is_some(), &mut progress, report)?;
         for (number, id, host) in snapshots {
             damages.extend(self.verify_snapshot(number, id, host));
             progress.checked_objects += 2;
@@ -109,108 +104,12 @@ impl Coordinator {
         })
     }
 
-    fn verify_pack(
-        &self,
-        pack: PackId,
-        progress: &mut VerifyProgress,
-        report: &mut dyn FnMut(VerifyProgress),
-    ) -> Result<Option<Damage>, VerifyError> {
-        let log_keys = self.journal().log_keys().to_vec();
-        let findings = match read_footer(self.shared.store.as_ref(), pack, &log_keys) {
-            Ok((footer, _)) => self.verify_records(pack, &footer, progress, report),
-            Err(error) => self.verify_by_rows(pack, &error)?,
-        };
-        progress.checked_objects += 1;
-        report(*progress);
-        let PackFindings { what, lost } = findings;
-        if what.is_empty() {
-            return Ok(None);
-        }
-        let lost: Vec<Target> =
-            self.catalog(|catalog| lost.into_iter().filter(|record| !catalog.is_lost(&pack, record)).collect());
-        let snapshots = match lost.is_empty() {
-            true => BTreeSet::new(),
-            false => self.record_losses(Losses::from([(pack, lost)]))?,
-        };
-        Ok(Some(Damage { object: ObjectName::pack(pack), what: summary(&what), snapshots }))
-    }
-
-    fn verify_records(
-        &self,
-        pack: PackId,
-        footer: &Footer,
-        progress: &mut VerifyProgress,
-        report: &mut dyn FnMut(VerifyProgress),
-    ) -> PackFindings {
-        let mut findings = PackFindings::default();
-        for piece in pieces(&footer.records) {
-            self.verify_piece(pack, piece, &mut findings);
-            progress.checked_bytes += piece.iter().map(|record| u64::from(record.place.length)).sum::<u64>();
-            report(*progress);
-        }
-        findings
-    }
-
-    fn verify_piece(&self, pack: PackId, piece: &[FooterRecord], findings: &mut PackFindings) {
-        let Some(first) = piece.first() else { return };
-        let (offset, _) = first.place.framed();
-        let bytes = piece.iter().map(|record| record.place.framed().1 as u64).sum();
-        let read = match self.shared.store.get(&ObjectName::pack(pack), ByteRange::At { offset, bytes }) {
-            Ok(read) => read,
-            Err(error) => return findings.what.push(format!("cannot be read at {offset}: {error}")),
-        };
-        for record in piece {
-            let (start, bytes) = record.place.framed();
-            let start = (start - offset) as usize;
-            let framed = read.get(start..start + bytes).unwrap_or_default();
-            let target = record.record.target;
-            if verify_record(record, framed.get(LENGTH_BYTES..).unwrap_or_default()).is_err() {
-                findings.what.push(format!("{} does not match its digest", shown(&target)));
-                findings.lost.push(target);
-            } else if verify_framed(record, framed).is_err() {
-                findings.what.push(format!("the length before {} is corrupt; the record is intact", shown(&target)));
-            }
-        }
-    }
-
-    /// Without a footer, the rows say what should be there.
-    fn verify_by_rows(&self, pack: PackId, error: &FooterError) -> Result<PackFindings, IndexError> {
-        let mut findings = PackFindings { what: vec![format!("its footer does not hold: {error}")], lost: Vec::new() };
-        let unreadable = matches!(error, FooterError::Store(error) if !error.is_about_the_object());
-        let Some((number, _)) = self.shared.index.pack(&pack).filter(|_| !unreadable) else { return Ok(findings) };
-        for (target, found) in self.rows_in(number)? {
-            if let Err(super::ReadError::Damaged { .. }) = self.read_at(&found) {
-                findings.lost.push(target);
-            }
-        }
-        Ok(findings)
-    }
-
-    fn rows_in(&self, pack: PackNumber) -> Result<Vec<(Target, super::Found)>, IndexError> {
-        let mut targets = Vec::new();
-        self.shared.index.each_chunk(|id, row| {
-            let here = row.bodies.iter().any(|body| body.place.pack == pack);
-            targets.extend(here.then_some(Target::Chunk(id)));
-            true
-        })?;
-        self.shared.index.each_node(|id, row| {
-            targets.extend((row.place.pack == pack).then_some(Target::Node(id)));
-            true
-        })?;
-        let mut rows = Vec::new();
-        for target in targets {
-            let found = self.locate(target, HostId::WITNESSED)?;
-            rows.extend(found.into_iter().filter(|found| found.place.pack == pack).map(|found| (target, found)));
-        }
-        Ok(rows)
-    }
-
     fn verify_snapshot(&self, number: SnapshotNumber, id: SnapshotId, host: HostId) -> Vec<Damage> {
         let mut damages = Vec::new();
         let mut check = |object: ObjectName, hold: &dyn Fn(&[u8]) -> Result<(), String>| {
             let read = self.shared.store.get(&object, ByteRange::Whole).map_err(|error| error.to_string());
             if let Err(what) = read.and_then(|bytes| hold(&bytes)) {
-                damages.push(Damage { object, what, snapshots: BTreeSet::from([number]) });
+                damages.push(Damage::new(object, what, BTreeSet::from([number])));
             }
         };
         let key = self.catalog(|catalog| catalog.host(host).map(|host| host.enrolled.signing_key));
@@ -233,19 +132,7 @@ impl Coordinator {
             Err(JournalError::Broken { source, .. }) => Some(source.to_string()),
             Err(error) => Some(error.to_string()),
         }?;
-        Some(Damage { object: ObjectName::journal(number), what, snapshots: BTreeSet::new() })
+        let snapshots = BTreeSet::new();
+        Some(Damage { object: ObjectName::journal(number), what, snapshots, is_harmless: false })
     }
-}
-
-fn summary(what: &[String]) -> String {
-    match what {
-        [one] => one.clone(),
-        [first, ..] => format!("{first}; and {} more", what.len() - 1),
-        [] => String::new(),
-    }
-}
-
-/// Neighbours, about [`PIECE_BYTES`] together; at least one record.
-fn pieces(records: &[FooterRecord]) -> impl Iterator<Item = &[FooterRecord]> {
-    records.chunk_by(|a, b| a.place.offset / PIECE_BYTES == b.place.offset / PIECE_BYTES)
 }

@@ -256,7 +256,9 @@ impl Coordinator {
         self.put_object(ObjectName::envelope(id), &envelope.to_bytes())?;
         let number = self.append_snapshot(&mut journal, caller, manifest, suspect.clone())?;
         let head = *journal.head().ok_or(FactError::NoHead)?;
-        self.shared.lock().runs.end(&caller.run, Ending::Committed);
+        let mut state = self.shared.lock();
+        state.settling.insert(number);
+        state.runs.end(&caller.run, Ending::Committed);
         Ok(Some(Committed { snapshot: id, number, suspect, head }))
     }
 

@@ -115,7 +115,7 @@ mod tests {
 
     fn node(home: Option<u64>, shared: bool) -> NodeRow {
         let place = Place { pack: PackNumber::for_tests(0), record: 0, offset: 16, sealed_bytes: 9 };
-        NodeRow { mark: Mark::NONE, place, height: 1, home: home.map(SnapshotNumber::new), shared }
+        NodeRow { mark: Mark::NONE, places: vec![place], height: 1, home: home.map(SnapshotNumber::new), shared }
     }
 
     fn home(host: u32) -> Home {

@@ -33,7 +33,15 @@ impl Coordinator {
             let trust_witnesses = state.losses_found == losses_before;
             self.set_homes(&state, &reached, snapshot, trust_witnesses)?;
         }
-        Ok(index.forget_run(&run)?)
+        index.forget_run(&run)?;
+        let mut state = self.shared.lock();
+        state.settling.remove(&snapshot);
+        // A start gives homes to the nodes of later snapshots.
+        let settled = match state.settling.first() {
+            Some(first) => SnapshotNumber::new(first.get() - 1),
+            None => snapshot.max(index.anchored()?),
+        };
+        Ok(index.set_anchored(settled)?)
     }
 
     fn set_homes(
@@ -55,7 +63,7 @@ impl Coordinator {
                 true => row.shared = true,
                 false => (row.home, row.shared) = (Some(snapshot), shared),
             }
-            index.set_node(&mut changes, id, Some(&row))?;
+            index.set_node(&mut changes, id, &row)?;
         }
         Ok(index.write(changes)?)
     }

@@ -122,7 +122,7 @@ impl Coordinator {
         let asked: Vec<usize> = (0..ids.len()).filter(|at| !have[*at]).collect();
         let rows = self.shared.index.chunks(&asked.iter().map(|at| ids[*at]).collect::<Vec<_>>())?;
         for (at, row) in asked.into_iter().zip(rows) {
-            let offered = row.filter(|row| row.is_offered_to(caller.host));
+            let offered = row.map(|row| self.shared.index.usable(row)).filter(|row| row.is_offered_to(caller.host));
             have[at] = match offered {
                 None => false,
                 Some(row) if row.mark == Mark::NONE => true,
@@ -135,7 +135,8 @@ impl Coordinator {
     /// Clears the mark of a chunk on its row as it is now; `false` if the row no longer serves this host.
     pub(super) fn acquire_marked(&self, host: HostId, id: &ChunkId) -> Result<bool, IndexError> {
         let _state = self.shared.lock();
-        let row = self.shared.index.chunk(id)?.filter(|row| row.is_offered_to(host));
+        let index = &self.shared.index;
+        let row = index.chunk(id)?.filter(|row| index.usable(row.clone()).is_offered_to(host));
         row.map_or(Ok(false), |row| self.clear_mark(id, row).map(|()| true))
     }
 
@@ -180,7 +181,8 @@ impl Coordinator {
         let mut state = self.shared.lock();
         state.runs.get(caller)?;
         let row = self.shared.index.chunk(&id)?;
-        match put_chunk(host, &digest, state.open.chunk(&id), row.as_ref()) {
+        let usable = row.clone().map(|row| self.shared.index.usable(row));
+        match put_chunk(host, &digest, state.open.chunk(&id), usable.as_ref()) {
             PutChunk::Drop => {}
             PutChunk::Witness => self.witness(&mut state, &id, &digest, row.as_ref())?,
             PutChunk::Append => {
@@ -199,7 +201,8 @@ impl Coordinator {
     /// Whoever sent a chunk may rely on it now, as after "have".
     fn acquire_taken(&self, state: &mut State, caller: RunRef, id: &ChunkId) -> Result<(), UploadError> {
         let row = self.shared.index.chunk(id)?;
-        match (offer(caller.host, state.open.chunk(id), row.as_ref()), row) {
+        let usable = row.clone().map(|row| self.shared.index.usable(row));
+        match (offer(caller.host, state.open.chunk(id), usable.as_ref()), row) {
             (Offer::Open(ticket), _) => {
                 state.runs.get(caller)?.waits.insert(ticket);
             }
@@ -251,12 +254,13 @@ impl Coordinator {
         let index = &self.shared.index;
         let mut state = self.shared.lock();
         state.runs.get(caller)?;
-        let waits = match (index.node(&id)?, state.open.node(&id)) {
+        let row = index.node(&id)?.filter(|row| index.is_usable(row));
+        let waits = match (row, state.open.node(&id)) {
             (Some(mut row), _) => {
                 if row.mark != Mark::NONE {
                     row.mark = Mark::NONE;
                     let mut changes = Changes::default();
-                    index.set_node(&mut changes, &id, Some(&row))?;
+                    index.set_node(&mut changes, &id, &row)?;
                     index.write(changes)?;
                 }
                 None
@@ -307,6 +311,7 @@ impl Coordinator {
         let mut found = Vec::with_capacity(ids.len());
         // After the lock is taken: a row that moves from an open pack into the index is seen in one of the two.
         for ((id, sent), row) in ids.iter().zip(sent).zip(index.nodes(ids)?) {
+            let row = row.filter(|row| index.is_usable(row));
             let home = row.as_ref().and_then(|row| row.home).and_then(|home| state.home(home));
             let height = row.as_ref().map(|row| row.height).or(state.open.node(id).map(|node| node.height));
             found.push(match acquire_node(caller.host, sent.is_some(), row.as_ref(), home) {
@@ -323,7 +328,7 @@ impl Coordinator {
 }
 
 /// Chunks and nodes (with the height that the link claims), each once.
-pub(super) fn split(links: &[Link]) -> (Vec<ChunkId>, Vec<(NodeId, u8)>) {
+pub(crate) fn split(links: &[Link]) -> (Vec<ChunkId>, Vec<(NodeId, u8)>) {
     let (mut chunks, mut nodes) = (Vec::new(), Vec::new());
     for link in links {
         match link.target() {

@@ -88,11 +88,11 @@ impl Walk<'_> {
     /// it is witnessed, as far as is known yet; none if the node cannot be relied on.
     fn enter(&mut self, node: NodeId) -> Result<Option<bool>, CommitError> {
         let index = &self.coordinator.shared.index;
-        let Some(row) = index.node(&node)? else { return Ok(None) };
+        let Some(row) = index.node(&node)?.filter(|row| index.is_usable(row)) else { return Ok(None) };
         match index.sent(&self.caller.run, &node)? {
             None => self.keep(&node, &row),
             Some(sent) if sent.validated == self.attempt => Ok(Some(sent.witnessed_below)),
-            Some(_) => self.open(node, &row),
+            Some(_) => self.open(node),
         }
     }
 
@@ -113,14 +113,12 @@ impl Walk<'_> {
     }
 
     /// A node that this run sent: reads it back, looks at its chunks, and puts its children on the path.
-    fn open(&mut self, node: NodeId, row: &NodeRow) -> Result<Option<bool>, CommitError> {
+    fn open(&mut self, node: NodeId) -> Result<Option<bool>, CommitError> {
         let record = match self.coordinator.read_node(&node) {
             Ok(record) => record,
-            Err(ReadError::Store { source, .. }) => return Err(source.into()),
             Err(ReadError::Index(error)) => return Err(error.into()),
-            Err(damage) => {
-                tracing::error!(?node, %damage, "a node that was sent cannot be read back");
-                self.coordinator.lose_node(&node, row)?;
+            Err(error) => {
+                tracing::error!(?node, %error, "a node that was sent cannot be read back");
                 return Ok(None);
             }
         };
@@ -137,7 +135,8 @@ impl Walk<'_> {
 
     /// Which of these chunks cannot be relied on, and whether all are witnessed. Marks are cleared.
     fn check_chunks(&self, chunks: Vec<ChunkId>) -> Result<(Vec<ChunkId>, bool), CommitError> {
-        let rows = self.coordinator.shared.index.chunks(&chunks)?;
+        let index = &self.coordinator.shared.index;
+        let rows = index.chunks(&chunks)?.into_iter().map(|row| row.map(|row| index.usable(row)));
         let mut missing = Vec::new();
         let mut witnessed = true;
         for (id, row) in chunks.into_iter().zip(rows) {
@@ -160,7 +159,7 @@ impl Walk<'_> {
         if let Some(mut row) = index.node(node)?.filter(|row| row.mark != Mark::NONE) {
             row.mark = Mark::NONE;
             let mut changes = crate::index::Changes::default();
-            index.set_node(&mut changes, node, Some(&row))?;
+            index.set_node(&mut changes, node, &row)?;
             index.write(changes)?;
         }
         Ok(())

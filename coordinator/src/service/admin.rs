@@ -7,7 +7,7 @@ use crate::authorize::{Object, Verb};
 use crate::dispatch::board::{JobView, Work};
 use crate::init::GROUP;
 use crate::job::{JobResult, JobState};
-use crate::repository::VerifyProgress;
+use crate::repository::{Damage, VerifyProgress};
 use crate::store::ObjectKind;
 use lifeboat_format::FormatError;
 use lifeboat_format::grant::{SignedOrder, SignedTerms};
@@ -28,6 +28,9 @@ use tonic::{Request, Response, Status};
 
 /// Events that wait for a slow reader.
 const EVENTS_WAITING: usize = 64;
+/// Damages that one message names, and snapshots that each of them names.
+const DAMAGES_IN_EVENT: usize = 16;
+const SNAPSHOTS_NAMED: usize = 1000;
 const TOKEN_SECONDS_DEFAULT: u64 = 3_600;
 const TOKEN_USES_MAX: u32 = 1_000;
 
@@ -357,19 +360,26 @@ impl Context {
             let _ = events.try_send(Ok(event(&progress)));
         });
         let damages = verified.map_err(|error| failure::of_verify(&error))?;
-        let snapshot_id = |number| self.catalog(|catalog| catalog.snapshot(number).map(|snapshot| snapshot.id));
-        let damages = damages.into_iter().map(|damage| v1::Damage {
-            object: damage.object.to_string(),
-            what: damage.what,
-            snapshots: damage
-                .snapshots
-                .into_iter()
-                .filter_map(|number| Some(bytes::Bytes::copy_from_slice(snapshot_id(number)?.as_bytes())))
-                .collect(),
-        });
-        let ended = v1::VerifyEvent { damages: damages.collect(), done: true, ..event(&last) };
-        let _ = events.blocking_send(Ok(ended));
+        for damages in damages.chunks(DAMAGES_IN_EVENT) {
+            let damages = damages.iter().map(|damage| self.damage(damage)).collect();
+            let _ = events.blocking_send(Ok(v1::VerifyEvent { damages, ..event(&last) }));
+        }
+        let _ = events.blocking_send(Ok(v1::VerifyEvent { done: true, ..event(&last) }));
         Ok(())
+    }
+}
+
+impl Context {
+    fn damage(&self, damage: &Damage) -> v1::Damage {
+        let named = damage.snapshots.iter().take(SNAPSHOTS_NAMED);
+        let ids = named.filter_map(|number| self.catalog(|catalog| catalog.snapshot(*number).map(|snapshot| snapshot.id)));
+        v1::Damage {
+            object: damage.object.to_string(),
+            what: damage.what.clone(),
+            snapshots: ids.map(|id| bytes::Bytes::copy_from_slice(id.as_bytes())).collect(),
+            snapshot_count: damage.snapshots.len() as u64,
+            harmless: damage.is_harmless,
+        }
     }
 }
 

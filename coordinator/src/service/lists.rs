@@ -4,6 +4,7 @@ use super::Context;
 use super::failure;
 use crate::catalog::{Catalog, Host, Snapshot};
 use crate::dispatch::Past;
+use crate::index::Harm;
 use crate::store::{ByteRange, ObjectName};
 use lifeboat_format::id::{HostId, SnapshotId, SnapshotNumber};
 use lifeboat_format::journal::event::JobOutcome;
@@ -137,6 +138,11 @@ impl Context {
     /// What is known of a snapshot. Where its manifest cannot be read, its counts are 0.
     pub(super) fn snapshot_info(&self, number: SnapshotNumber, snapshot: &Snapshot) -> v1::SnapshotInfo {
         let host_name = self.catalog(|catalog| catalog.host(snapshot.host).map(|row| row.enrolled.name.clone()));
+        let harm = match self.coordinator.harm(number) {
+            None => v1::Harm::Unspecified,
+            Some(Harm::Unreadable) => v1::Harm::Unreadable,
+            Some(Harm::Lost) => v1::Harm::Lost,
+        };
         let clear = self.clear(&snapshot.id);
         let counts = clear.as_ref().map(|clear| clear.counts);
         v1::SnapshotInfo {
@@ -156,6 +162,7 @@ impl Context {
             content_bytes: counts.map_or(0, |counts| counts.content_bytes),
             sent_bytes: counts.map_or(0, |counts| counts.sent_bytes),
             gap_count: counts.map_or(0, |counts| counts.gaps),
+            harm: harm.into(),
         }
     }
 

@@ -2,7 +2,7 @@
 
 use super::Ticket;
 use super::writing::Closed;
-use crate::index::{IndexError, PackNumber};
+use crate::index::{BATCH_ROWS, IndexError, PackNumber};
 use crate::shared::Shared;
 use crate::store::{Body, ObjectName, StoreError};
 use lifeboat_format::journal::event::{AddedPack, Holds};
@@ -10,9 +10,6 @@ use lifeboat_format::link::Target;
 use lifeboat_format::pack::FooterRecord;
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;
-
-/// Rows that are moved into the index under one taking of the lock.
-const BATCH_ROWS: usize = 512;
 
 /// Puts packs.
 pub(super) struct Sealer {
@@ -49,10 +46,12 @@ impl Sealer {
         self.shared.store.put(&ObjectName::pack(finished.id), Body::Spooled(file))?;
         let index = &self.shared.index;
         let number = index.register_pack(finished.id)?;
-        for (batch, records) in finished.records.chunks(BATCH_ROWS).enumerate() {
-            self.move_rows(ticket, number, (batch * BATCH_ROWS) as u32, records)?;
+        for (batch, records) in (0..).zip(finished.records.chunks(BATCH_ROWS)) {
+            self.move_rows(ticket, number, batch, records)?;
         }
         index.set_pack_indexed(number, finished.records.len() as u32, finished.bytes)?;
+        // One of this name may have been missing; now it is there and whole.
+        index.set_readable(&finished.id)?;
         let mut state = self.shared.lock();
         state.not_journalled.push(AddedPack { pack: finished.id, holds: self.holds });
         state.open.finish(ticket);
@@ -68,13 +67,13 @@ impl Sealer {
         &self,
         ticket: Ticket,
         number: PackNumber,
-        first: u32,
+        batch: u32,
         records: &[FooterRecord],
     ) -> Result<(), IndexError> {
         let index = &self.shared.index;
         let mut state = self.shared.lock();
-        let mut filling = index.fill(number);
-        for (record, at) in records.iter().zip(first..) {
+        let mut filling = index.fill(number, batch);
+        for (record, at) in records.iter().zip(batch * BATCH_ROWS as u32..) {
             let witnessed = match record.record.target {
                 Target::Chunk(id) => state.open.take_chunk(ticket, &id, &record.record.digest),
                 Target::Node(id) => {

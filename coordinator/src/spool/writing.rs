@@ -5,7 +5,7 @@
 //! dead, gets its last record once more, which makes it another one (INV-15).
 
 use super::{Append, Order, Ticket};
-use crate::index::rebuild::{FooterError, read_footer};
+use crate::index::rebuild::read_footer;
 use crate::shared::Shared;
 use crate::store::{ByteRange, ObjectName, Spooled, StoreError};
 use lifeboat_format::pack::{Finished, FooterRecord, PackWriteError, PackWriter, Record};
@@ -24,6 +24,9 @@ pub(super) struct Closed {
     pub finished: Finished,
     pub file: Spooled,
 }
+
+/// A pack gets another name so many times at most; a disk that fails has none for it.
+const NAMES_MAX: u32 = 8;
 
 /// A pack on its way into a temporary file.
 struct Open {
@@ -46,8 +49,8 @@ pub(super) struct Writer {
 enum WriteError {
     #[error("cannot make a temporary file")]
     Spool(#[source] StoreError),
-    #[error("cannot see whether the repository has such a pack")]
-    Look(#[source] StoreError),
+    #[error("under {NAMES_MAX} names there is a pack that cannot be read")]
+    Names,
     #[error(transparent)]
     Pack(#[from] PackWriteError),
     #[error("cannot write the pack")]
@@ -102,7 +105,12 @@ impl Writer {
         else {
             return Err(WriteError::Empty);
         };
-        while self.is_name_spoilt(&ObjectName::pack(pack.id()), pack.records()).map_err(WriteError::Look)? {
+        let mut names = 0;
+        while self.is_name_spoilt(&ObjectName::pack(pack.id()), pack.records()) {
+            names += 1;
+            if names > NAMES_MAX {
+                return Err(WriteError::Names);
+            }
             pack.add(&record, &bytes)?;
         }
         let (finished, buffered) = pack.finish(&self.log_key)?;
@@ -112,33 +120,25 @@ impl Writer {
         Ok(())
     }
 
-    /// Whether the pack of this name, which has these records, is dead, has lost some of them, or is there and damaged.
-    fn is_name_spoilt(&self, name: &ObjectName, records: &[FooterRecord]) -> Result<bool, StoreError> {
-        let Some(id) = name.as_pack() else { return Ok(false) };
+    /// Whether the pack of this name, which has these records, is dead, has lost some of them, or is there and cannot be
+    /// read as a whole.
+    fn is_name_spoilt(&self, name: &ObjectName, records: &[FooterRecord]) -> bool {
+        let Some(id) = name.as_pack() else { return false };
         {
             let state = self.shared.lock();
             let is_lost = |record: &FooterRecord| state.catalog.is_lost(&id, &record.record.target);
             if state.catalog.is_dead(&id) || records.iter().any(is_lost) {
-                return Ok(true);
+                return true;
             }
         }
         let store = self.shared.store.as_ref();
-        match store.size(name) {
-            Err(error) if error.is_not_found() => return Ok(false),
-            other => other?,
+        if store.size(name).is_err_and(|error| error.is_not_found()) {
+            return false;
+        }
+        let is_whole = |FooterRecord { record, place }: &FooterRecord| {
+            let read = store.get(name, ByteRange::At { offset: place.offset, bytes: place.length.into() });
+            read.is_ok_and(|bytes| record.digest.matches(&bytes))
         };
-        match read_footer(store, id, &[self.log_key.verifying_key()]) {
-            Err(FooterError::Store(error)) if !error.is_about_the_object() => return Err(error),
-            Err(_) => return Ok(true),
-            Ok(_) => {}
-        }
-        for FooterRecord { record, place } in records {
-            match store.get(name, ByteRange::At { offset: place.offset, bytes: place.length.into() }) {
-                Ok(bytes) if record.digest.matches(&bytes) => {}
-                Err(error) if !error.is_about_the_object() => return Err(error),
-                _ => return Ok(true),
-            }
-        }
-        Ok(false)
+        read_footer(store, id, &[self.log_key.verifying_key()]).is_err() || !records.iter().all(is_whole)
     }
 }

@@ -5,6 +5,7 @@
 use super::{Body, ByteRange, ObjectKind, ObjectName, Put, Spooled, Store, StoreError};
 use crate::journal::Dead;
 use bytes::Bytes;
+use std::collections::HashSet;
 use std::io;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -44,6 +45,8 @@ struct Plan {
     crashed: bool,
     reads_fail: bool,
     reads_fail_from: Option<usize>,
+    unreadable: HashSet<ObjectName>,
+    unreadable_once: HashSet<ObjectName>,
 }
 
 impl<S> Faulty<S> {
@@ -63,6 +66,20 @@ impl<S> Faulty<S> {
     pub fn fail_reads(&self, fail: bool) {
         let mut plan = self.plan();
         (plan.reads_fail, plan.reads_fail_from) = (fail, None);
+    }
+
+    /// From now on this object cannot be read, or can again.
+    pub fn fail_reads_of(&self, name: &ObjectName, fail: bool) {
+        let mut plan = self.plan();
+        match fail {
+            true => plan.unreadable.insert(name.clone()),
+            false => plan.unreadable.remove(name),
+        };
+    }
+
+    /// The next read of this object fails.
+    pub fn fail_next_read_of(&self, name: &ObjectName) {
+        self.plan().unreadable_once.insert(name.clone());
     }
 
     /// From the `at`-th changing call on, counted from 0, reads fail.
@@ -134,6 +151,11 @@ impl<S: Store> Store for Faulty<S> {
 
     fn get(&self, name: &ObjectName, range: ByteRange) -> Result<Bytes, StoreError> {
         self.check_read(&name.path())?;
+        let mut plan = self.plan();
+        if plan.unreadable.contains(name) || plan.unreadable_once.remove(name) {
+            return Err(failed("read", &name.path()));
+        }
+        drop(plan);
         self.inner.get(name, range)
     }
 
@@ -145,6 +167,10 @@ impl<S: Store> Store for Faulty<S> {
     fn list(&self, kind: ObjectKind) -> Result<Vec<ObjectName>, StoreError> {
         self.check_read(kind.directory())?;
         self.inner.list(kind)
+    }
+
+    fn location(&self, kind: ObjectKind) -> String {
+        self.inner.location(kind)
     }
 
     fn delete(&self, dead: Dead) -> Result<(), StoreError> {

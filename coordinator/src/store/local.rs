@@ -9,12 +9,12 @@ use super::ballast::Ballast;
 use super::{Body, ByteRange, Disk, LocalDisk, ObjectKind, ObjectName, Put, Spooled, Store, StoreError};
 use crate::journal::Dead;
 use bytes::Bytes;
-use rustix::fs::{Access, FlockOperation};
+use rustix::fs::{Access, FlockOperation, OFlags};
 use rustix::io::Errno;
 use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, Write};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -132,12 +132,17 @@ impl LocalStore {
 
     fn open_object(&self, name: &ObjectName) -> Result<(File, u64), StoreError> {
         let path = self.path(name);
-        let file = File::open(&path).map_err(|error| match error.kind() {
+        // Whatever lies under the name, a pipe for example, must not make us wait.
+        let opened = File::options().read(true).custom_flags(OFlags::NONBLOCK.bits().cast_signed()).open(&path);
+        let file = opened.map_err(|error| match error.kind() {
             io::ErrorKind::NotFound => StoreError::NotFound { object: name.clone() },
             _ => StoreError::io("open", &path, error),
         })?;
-        let bytes = file.metadata().map_err(|error| StoreError::io("look at", path, error))?.len();
-        Ok((file, bytes))
+        let metadata = file.metadata().map_err(|error| StoreError::io("look at", &path, error))?;
+        match metadata.is_file() {
+            true => Ok((file, metadata.len())),
+            false => Err(StoreError::io("open", path, io::Error::other("not a file"))),
+        }
     }
 
     /// The directory that will hold the object, there and durable. That it is there says nothing: whoever made it may have
@@ -258,6 +263,10 @@ impl Store for LocalStore {
         Ok(names)
     }
 
+    fn location(&self, kind: ObjectKind) -> String {
+        self.root.join(kind.directory()).display().to_string()
+    }
+
     fn delete(&self, dead: Dead) -> Result<(), StoreError> {
         let path = self.path(dead.object());
         match self.disk.remove(&path) {
@@ -271,6 +280,7 @@ impl Store for LocalStore {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rustix::fs::{CWD, FileType, Mode, mknodat};
 
     #[test]
     fn inv_08_the_local_store_conforms() {
@@ -331,6 +341,23 @@ mod tests {
             assert!(matches!(open(directory.path()), Err(StoreError::NoRepository { .. })));
         }
         assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn inv_28_what_is_no_file_cannot_be_read_and_is_not_absent() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = LocalStore::create(&directory.path().join("repository")).unwrap();
+        let name = ObjectName::journal(1);
+        store.put(&name, Body::Bytes(b"one".to_vec())).unwrap();
+        let path = store.root().join(name.path());
+        fs::remove_file(&path).unwrap();
+        fs::create_dir(&path).unwrap();
+        for error in [store.size(&name).unwrap_err(), store.get(&name, ByteRange::Whole).unwrap_err()] {
+            assert!(!error.is_about_the_object(), "{error:?}");
+        }
+        fs::remove_dir(&path).unwrap();
+        mknodat(CWD, &path, FileType::Fifo, Mode::RUSR, 0).unwrap();
+        assert!(!store.size(&name).unwrap_err().is_about_the_object(), "and it does not wait for a writer");
     }
 
     #[test]

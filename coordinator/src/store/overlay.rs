@@ -57,6 +57,10 @@ impl Store for Overlay {
         Ok(names)
     }
 
+    fn location(&self, kind: ObjectKind) -> String {
+        self.disk.location(kind)
+    }
+
     /// What lies on the disk stays there.
     fn delete(&self, dead: Dead) -> Result<(), StoreError> {
         self.memory.delete(dead)

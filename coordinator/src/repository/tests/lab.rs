@@ -2,7 +2,7 @@
 //! "sealed" bytes here are any bytes.
 
 use crate::clock::{ManualClock, SeededRandom};
-use crate::index::{ChunkRow, IndexMemory, NodeRow};
+use crate::index::{ChunkRow, IndexMemory, NodeRow, Place};
 use crate::repository::{Config, Coordinator, Parts, create};
 use crate::run::RunRef;
 use crate::run::commit::{CommitAnswer, CommitError, Committed};
@@ -134,6 +134,19 @@ impl Lab {
     /// The store without its faults: what a new process finds after a crash.
     pub fn after_crash(&mut self) {
         self.store = Arc::new(Faulty::new(self.objects.clone()));
+    }
+
+    /// Makes the open packs objects, without a commit.
+    pub fn close_packs(&self, coordinator: &Coordinator) {
+        {
+            let mut state = coordinator.shared.lock();
+            for ticket in state.open.unfinished() {
+                if let Some(holds) = state.open.close(ticket) {
+                    coordinator.spool().close(holds, ticket).unwrap();
+                }
+            }
+        }
+        wait_for_open_packs(coordinator);
     }
 
     pub fn delete_index(&self) {
@@ -317,8 +330,11 @@ pub fn dump(coordinator: &Coordinator) -> BTreeMap<String, Vec<String>> {
         bodies
     };
     let node_row = |row: NodeRow| {
-        let pack = index.pack_id(row.place.pack).unwrap();
-        vec![format!("{pack} {} {} {}", row.place.record, row.place.offset, row.height)]
+        let place = |place: &Place| {
+            let pack = index.pack_id(place.pack).unwrap();
+            format!("{pack} {} {} {}", place.record, place.offset, row.height)
+        };
+        row.places.iter().map(place).collect()
     };
     index.each_chunk(|id, row| rows.insert(format!("chunk {id}"), chunk_row(row)).is_none()).unwrap();
     index.each_node(|id, row| rows.insert(format!("node {id}"), node_row(row)).is_none()).unwrap();

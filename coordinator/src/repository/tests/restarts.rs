@@ -1,9 +1,11 @@
 //! Restarts, and the index lost, stale or of another repository (INV-3, 5, 26).
 
 use super::lab::*;
+use crate::index::Seen;
 use crate::journal::JournalError;
 use crate::repository::{Coordinator, OpenError};
 use crate::store::{ObjectName, Store};
+use lifeboat_format::id::Digest;
 use std::slice::from_ref;
 
 /// Three hosts, some content shared, some in two forms.
@@ -116,7 +118,12 @@ fn an_index_of_another_repository_or_one_that_is_ahead_is_made_anew() {
     back_up(&coordinator, A, &[chunk(0)]);
     let before = dump(&coordinator);
     let index = &coordinator.shared.index;
-    index.set_journal_seen(1_000).unwrap();
+    let seen = index.journal_seen().unwrap().unwrap();
+    index.set_journal_seen(Seen { number: 1_000, ..seen }).unwrap();
+    drop(coordinator);
+    let coordinator = lab.open();
+    assert_eq!(dump(&coordinator), before);
+    coordinator.shared.index.set_journal_seen(Seen { hash: Digest::of(b"another history"), ..seen }).unwrap();
     drop(coordinator);
     let coordinator = lab.open();
     assert_eq!(dump(&coordinator), before);
