@@ -233,6 +233,30 @@ mod as_root {
         }
     }
 
+    /// A service that stops, or a terminal that is closed: nobody presses Ctrl-C a second time.
+    #[test]
+    fn a_mount_that_is_in_use_is_detached_when_its_terminal_or_service_ends() {
+        let world = World::new();
+        world.write("file", b"content");
+        world.backed_up();
+        for signal in ["-TERM", "-HUP"] {
+            let name = format!("mount{signal}");
+            let mut mounted = Mounted::at(&world, &name, "server");
+            let file = fs::File::open(mounted.source(&world, "latest").join("file")).unwrap();
+            assert!(Command::new("kill").args([signal, &mounted.child.id().to_string()]).status().unwrap().success());
+            let waited = Instant::now();
+            while fs::read_to_string("/proc/self/mountinfo").unwrap().contains(&name) {
+                assert!(waited.elapsed() < Duration::from_secs(20), "it stays mounted");
+                std::thread::sleep(Duration::from_millis(50));
+            }
+            let mut content = [0; 7];
+            file.read_exact_at(&mut content, 0).unwrap();
+            assert_eq!(&content, b"content", "what is open is served");
+            drop(file);
+            assert_eq!(mounted.child.wait().unwrap().code(), Some(0));
+        }
+    }
+
     /// The kernel asks; nobody may hang because a coordinator does.
     #[test]
     fn a_lost_coordinator_is_an_error_within_a_minute_and_what_comes_back_is_used() {

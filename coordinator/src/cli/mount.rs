@@ -71,28 +71,32 @@ pub async fn mount(args: MountArgs, global: &Global, out: &mut Output) -> Result
         Session::new(Mount::new(top), &args.directory, &config).map_err(|error| cannot(&args.directory, &error))?;
     out.say(format_args!("{} is mounted at {shown}; times are in {}", address.host, zone_name()));
     out.say(format_args!("umount {shown}, or Ctrl-C here, ends it"));
-    serve(session, &args.directory, &mount_point).await
+    serve(session, &args.directory, &mount_point, out).await
 }
 
 /// Serves until it is unmounted: by `umount`, or here by a signal.
-async fn serve(session: Session<Mount>, directory: &Path, mount_point: &Path) -> Result<Done, Failure> {
+async fn serve(session: Session<Mount>, directory: &Path, mount_point: &Path, out: &Output) -> Result<Done, Failure> {
     let cannot = |error: io::Error| cannot(directory, &error);
     let mut ended = tokio::task::spawn_blocking(move || session.run());
-    let (mut interrupt, mut terminate) =
-        (signal(SignalKind::interrupt()).map_err(cannot)?, signal(SignalKind::terminate()).map_err(cannot)?);
+    let listen = |kind| signal(kind).map_err(cannot);
+    let mut interrupt = listen(SignalKind::interrupt())?;
+    let (mut terminate, mut hang_up) = (listen(SignalKind::terminate())?, listen(SignalKind::hangup())?);
     let mut step = Step::default();
+    let unmount = |how| unmount::unmount(mount_point, how);
     loop {
-        tokio::select! {
+        let next = tokio::select! {
             ended = &mut ended => {
                 let ended = ended.map_err(|error| Failure::of(ErrorClass::Internal, &error))?;
                 return ended.map(|()| Done::Whole).map_err(cannot);
             }
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
-        }
-        match step.signal(|how| unmount::unmount(mount_point, how)) {
+            _ = interrupt.recv() => step.signal(unmount),
+            _ = terminate.recv() => step.end(unmount),
+            _ = hang_up.recv() => step.end(unmount),
+        };
+        match next {
             Next::Wait => {}
-            Next::Report(text) => eprintln!("{}: {text}", directory.display()),
+            // The terminal may be gone: nothing is lost with the line then.
+            Next::Report(text) => out.say(format_args!("{}: {text}", directory.display())),
             Next::Exit => std::process::exit(super::INTERRUPTED),
         }
     }

@@ -159,6 +159,23 @@ pub fn size(bytes: u64) -> String {
     HumanBytes(bytes).to_string()
 }
 
+/// The same in three digits, for columns: at most eight characters.
+pub fn short_size(bytes: u64) -> String {
+    const UNITS: [&str; 7] = ["B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
+    let (mut number, mut unit) = (bytes as f64, 0);
+    // What would be written as 1000 is better in the next unit.
+    while number >= 999.5 && unit + 1 < UNITS.len() {
+        (number, unit) = (number / 1024.0, unit + 1);
+    }
+    let decimals = match number {
+        _ if unit == 0 => 0,
+        ..9.995 => 2,
+        ..99.95 => 1,
+        _ => 0,
+    };
+    format!("{number:.decimals$} {}", UNITS[unit])
+}
+
 /// A moment, to the minute, in the reader's zone; a dash for none.
 pub fn moment(time: Option<Timestamp>) -> String {
     match time {
@@ -243,6 +260,17 @@ mod tests {
         let failed = |kind: io::ErrorKind| written(Err(kind.into())).unwrap_err();
         assert!(is_reader_gone(&failed(io::ErrorKind::BrokenPipe)));
         assert!(!is_reader_gone(&failed(io::ErrorKind::StorageFull)));
+    }
+
+    #[test]
+    fn a_size_in_a_column_has_three_digits() {
+        let sizes = [0, 999, 1000, 1023, 1024, 55_500, 402_653_184, 1_073_741_823, 1 << 40, u64::MAX];
+        let wanted = [
+            "0 B", "999 B", "0.98 KiB", "1.00 KiB", "1.00 KiB", "54.2 KiB", "384 MiB", "1.00 GiB", "1.00 TiB",
+            "16.0 EiB",
+        ];
+        assert_eq!(sizes.map(short_size), wanted);
+        assert!((0..u64::BITS).all(|bit| short_size(1 << bit).len() <= 8));
     }
 
     #[test]

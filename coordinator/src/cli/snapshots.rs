@@ -1,6 +1,6 @@
 //! `lifeboat snapshots`: what there is to restore from.
 
-use super::output::{Output, Row, counted, from_ns, hex, moment, outcome_name, size};
+use super::output::{Output, Row, counted, from_ns, hex, moment, outcome_name, short_size};
 use super::{Done, Global, admin};
 use clap::Args;
 use jiff::Timestamp;
@@ -52,8 +52,8 @@ impl Row for SnapshotRow {
             self.source_set.clone(),
             moment(self.committed),
             outcome,
-            size(self.content_bytes),
-            size(self.sent_bytes),
+            short_size(self.content_bytes),
+            short_size(self.sent_bytes),
         ]
     }
 }

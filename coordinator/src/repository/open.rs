@@ -87,7 +87,7 @@ pub enum OpenError {
     #[error(transparent)]
     Rebuild(#[from] RebuildError),
     /// The first batch of this process.
-    #[error("cannot take the repository over")]
+    #[error("cannot open the repository for writing")]
     TakeOver(#[from] FactError),
     /// The coordinator is stopping.
     #[error(transparent)]

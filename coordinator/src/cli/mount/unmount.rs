@@ -1,4 +1,5 @@
-//! Ends a mount, also one that is in use: the first signal asks, the second detaches, a third does not wait.
+//! Ends a mount, also one that is in use: the first Ctrl-C asks, the second detaches, a third does not wait. Where
+//! nobody can answer (a service that stops, a terminal that is closed) it is detached at once.
 
 use nix::errno::Errno;
 use nix::mount::{MntFlags, umount2};
@@ -51,13 +52,28 @@ impl Step {
                     "{busy}\nhint: leave it, then press Ctrl-C again; Ctrl-C while it is in use detaches it"
                 ))
             }
-            Err(_) => match unmount(How::Detach) {
-                Ok(()) => {
-                    self.detached = true;
-                    Next::Report("detached; open files are served until they are closed, Ctrl-C ends that".into())
-                }
-                Err(error) => Next::Report(format!("cannot detach: {error}; try `umount --lazy` as root")),
-            },
+            Err(_) => self.detach(unmount),
+        }
+    }
+
+    /// What follows from a signal that nobody will repeat.
+    pub fn end(&mut self, mut unmount: impl FnMut(How) -> io::Result<()>) -> Next {
+        if self.detached {
+            return Next::Exit;
+        }
+        match unmount(How::Unused) {
+            Ok(()) => Next::Wait,
+            Err(_) => self.detach(unmount),
+        }
+    }
+
+    fn detach(&mut self, mut unmount: impl FnMut(How) -> io::Result<()>) -> Next {
+        match unmount(How::Detach) {
+            Ok(()) => {
+                self.detached = true;
+                Next::Report("detached; open files are served until they are closed, Ctrl-C ends that".into())
+            }
+            Err(error) => Next::Report(format!("cannot detach: {error}; try `umount --lazy` as root")),
         }
     }
 }
@@ -103,6 +119,14 @@ mod tests {
         step.signal(detach);
         assert!(matches!(step.signal(detach), Next::Report(text) if text.starts_with("detached")));
         assert_eq!(step.signal(|_| panic!("it is unmounted already")), Next::Exit);
+    }
+
+    #[test]
+    fn where_nobody_can_answer_a_busy_mount_is_detached_at_once() {
+        let mut step = Step::default();
+        assert!(matches!(step.end(|how| if how == How::Detach { Ok(()) } else { busy(how) }), Next::Report(_)));
+        assert_eq!(step.end(|_| panic!("it is unmounted already")), Next::Exit);
+        assert_eq!(Step::default().end(|_| Ok(())), Next::Wait);
     }
 
     #[test]
