@@ -69,6 +69,12 @@ pub enum InitError {
         /// What lies there.
         left: Vec<PathBuf>,
     },
+    /// The settings of a coordinator are gone, but not its keys.
+    #[error("{state} holds the keys of a coordinator, but not its lifeboat.toml; nothing was changed")]
+    NoSettings {
+        /// The state directory.
+        state: PathBuf,
+    },
     /// The settings that were given cannot be used.
     #[error(transparent)]
     Config(#[from] ConfigError),
@@ -146,8 +152,17 @@ fn look_before(config: &Config) -> Result<(), InitError> {
     }
     vault::refuse_inside(&config.credential, &repository)?;
     vault::refuse_inside(&state, &repository)?;
-    let holds_something = std::fs::read_dir(&repository).is_ok_and(|mut entries| entries.next().is_some());
+    let count = |directory: &Path| std::fs::read_dir(directory).map_or(0, Iterator::count);
+    let objects = |kind: ObjectKind| count(&repository.join(kind.directory()));
+    // What an interrupted `init` leaves is advised to be removed: never a repository or keys that were in use.
+    if objects(ObjectKind::Journal) > 1 || objects(ObjectKind::Manifest) > 0 {
+        return Err(InitError::Repository { repository });
+    }
+    let holds_something = count(&repository) > 0;
     let mut left: Vec<_> = [config.vault(), config.operator_key()].into_iter().filter(|path| path.exists()).collect();
+    if !left.is_empty() && config.index().exists() {
+        return Err(InitError::NoSettings { state });
+    }
     if !left.is_empty() {
         left.extend(holds_something.then_some(repository));
         return Err(InitError::Interrupted { state, left });
@@ -363,6 +378,26 @@ mod tests {
         let Err(InitError::Interrupted { left, .. }) = make(&state, &file()) else { panic!("not explained") };
         left.iter().for_each(|path| std::fs::remove_file(path).unwrap());
         make(&state, &file()).unwrap();
+    }
+
+    #[test]
+    fn what_was_in_use_is_never_taken_for_what_an_interrupted_init_left() {
+        let directory = tempfile::tempdir().unwrap();
+        let state = directory.path().join("state");
+        make(&state, &file()).unwrap();
+        std::fs::remove_file(state.join(config::FILE_NAME)).unwrap();
+        let Err(InitError::Interrupted { left, .. }) = make(&state, &file()) else {
+            panic!("one batch is what init makes")
+        };
+        assert!(left.contains(&state.join("repository")));
+        let journal = state.join("repository/journal");
+        let first = std::fs::read_dir(&journal).unwrap().next().unwrap().unwrap().path();
+        std::fs::copy(&first, journal.join("00000000000000000002")).unwrap();
+        assert!(matches!(make(&state, &file()), Err(InitError::Repository { .. })));
+        std::fs::remove_dir_all(state.join("repository")).unwrap();
+        std::fs::create_dir(state.join("index")).unwrap();
+        assert!(matches!(make(&state, &file()), Err(InitError::NoSettings { .. })));
+        assert!(state.join("vault").exists());
     }
 
     #[test]

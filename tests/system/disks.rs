@@ -147,6 +147,20 @@ pub mod as_root {
     }
 
     #[test]
+    fn a_path_that_only_the_service_unit_makes_read_only_is_an_error_with_the_missing_line() {
+        let (world, disk) = with_a_repository_of_24_mib();
+        world.lab.kill(Side::Coordinator);
+        call(Command::new("mount").arg("--bind").arg(&disk.0).arg(&disk.0));
+        let bound = Disk(disk.0.clone());
+        call(Command::new("mount").args(["-o", "remount,bind,ro"]).arg(&bound.0));
+        // As systemd starts it. The disk itself is writable.
+        let mut service = world.lab.lifeboat_command();
+        let output = service.arg("serve").env("INVOCATION_ID", "1").output().unwrap();
+        let line = format!("[Service] ReadWritePaths={}", bound.0.display());
+        refused(&output, &["is on a read-only file system", "systemctl edit lifeboat", &line]);
+    }
+
+    #[test]
     fn a_restore_to_a_full_disk_stops_and_goes_on_with_room() {
         let world = World::new();
         (0..8).for_each(|file| world.write(&format!("large-{file}"), &noise(file, 2 * MIB)));

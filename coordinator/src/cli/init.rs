@@ -141,6 +141,7 @@ fn class(error: &InitError) -> ErrorClass {
         InitError::Exists { .. }
         | InitError::Repository { .. }
         | InitError::NotEmpty { .. }
+        | InitError::NoSettings { .. }
         | InitError::Interrupted { .. }
         | InitError::Vault(_) => ErrorClass::Refused,
         _ => ErrorClass::Internal,
@@ -150,6 +151,11 @@ fn class(error: &InitError) -> ErrorClass {
 fn hint(error: &InitError) -> String {
     match error {
         InitError::Repository { .. } => super::LOST_COORDINATOR.to_owned(),
+        InitError::NoSettings { .. } => {
+            "write it again (repository, credential, listen, address; packaging/examples/lifeboat.toml shows the keys), \
+             then start the service"
+                .to_owned()
+        }
         InitError::Directory { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
             super::AS_ROOT.to_owned()
         }
