@@ -98,12 +98,14 @@ impl From<Done> for ExitCode {
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     crate::descriptors::raise_limit();
-    start_log(matches!(cli.command, Command::Run(_)));
+    // The service logs what it does; a command prints its result, and logs errors only.
+    crate::log::start(if matches!(cli.command, Command::Run(_)) { "info" } else { "error" });
     let places = Places { state: cli.global.state, config: cli.global.config };
     match dispatch(cli.command, &places, &Output::new(cli.global.json)) {
         Ok(done) => done.into(),
         Err(error) => {
-            eprintln!("{}", error.report());
+            let prefix = crate::log::error_prefix();
+            eprintln!("{prefix}{}", error.report());
             ExitCode::from(error.class.exit_code())
         }
     }
@@ -141,18 +143,6 @@ fn manual(names: &[String], to: &mut dyn io::Write) -> Result<Done, AgentError> 
     let page = clap_mangen::Man::new(command.clone()).render(to);
     page.map(|()| Done::Complete)
         .map_err(|error| AgentError::because(ErrorClass::Internal, "cannot print the manual page", error))
-}
-
-/// The service tells what it does; a command at the keyboard only what needs somebody. `LIFEBOAT_LOG` decides otherwise.
-fn start_log(service: bool) {
-    let level = if service { "info" } else { "error" };
-    let filter = tracing_subscriber::EnvFilter::try_from_env("LIFEBOAT_LOG")
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(level));
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_target(false);
-    match std::env::var_os("JOURNAL_STREAM") {
-        Some(_) => log.without_time().with_ansi(false).init(),
-        None => log.init(),
-    }
 }
 
 /// The runtime for the network. Its threads do no work of the pipeline.

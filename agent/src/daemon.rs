@@ -16,15 +16,15 @@ use crate::hooks::AfterHooks;
 use crate::host::Host;
 use crate::restore;
 use conversation::Conversation;
-use lifeboat_proto::convert::control::{Hello, JobOrder, JobReport, What};
-use lifeboat_proto::convert::{JobName, SourceSetName};
+use lifeboat_proto::convert::control::{Hello, JobOrder, JobReport, Offer, What};
+use lifeboat_proto::convert::{Ended, JobName, SourceSetName};
 use lifeboat_proto::status::{Failure, with_causes};
-use orders::{Action, Job, Orders};
+use orders::{Action, Job, Orders, Work};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tonic::transport::Channel;
 
 /// How long what runs has to end after it was asked to stop.
@@ -89,8 +89,15 @@ enum Ending {
 
 /// Runs until `stop` turns true. Trouble with the coordinator is waited out; an error means that this host itself
 /// cannot go on.
-pub async fn run(host: Host, worker: Arc<dyn Worker>, mut stop: watch::Receiver<bool>) -> Result<(), AgentError> {
-    let mut daemon = Daemon::new(host, worker);
+///
+/// `reload` makes it read the policy at once; otherwise it notices a change within seconds.
+pub async fn run(
+    host: Host,
+    worker: Arc<dyn Worker>,
+    reload: Arc<Notify>,
+    mut stop: watch::Receiver<bool>,
+) -> Result<(), AgentError> {
+    let mut daemon = Daemon::new(host, worker, reload);
     systemd::ready();
     let mut failures = 0;
     while !*stop.borrow() {
@@ -101,12 +108,12 @@ pub async fn run(host: Host, worker: Arc<dyn Worker>, mut stop: watch::Receiver<
         }
         match ending {
             Ending::Stopped => break,
-            Ending::Renewed => tracing::info!("talking on with a new certificate"),
+            Ending::Renewed => tracing::info!("reconnecting with the new certificate"),
             Ending::Failed(failure) => {
                 failures += 1;
                 let wait = back_off::wait_after(failures, back_off::chance());
                 let hint = &failure.hint;
-                tracing::warn!(%failure, hint, seconds = wait.as_secs(), "no conversation with the coordinator; trying again");
+                tracing::warn!(%failure, hint, seconds = wait.as_secs(), "cannot connect to the coordinator; trying again");
                 systemd::status(&format!("waiting for the coordinator: {failure}"));
                 daemon.pause(wait, &mut stop).await;
             }
@@ -124,15 +131,19 @@ struct Daemon {
     tasks: BTreeMap<JobName, Arc<Task>>,
     unsure: VecDeque<(Instant, JobReport)>,
     renewed: Option<Instant>,
+    reload: Arc<Notify>,
+    /// What the coordinator was last told of the policy.
+    offer: Offer,
     end: mpsc::UnboundedSender<JobReport>,
     ended: mpsc::UnboundedReceiver<JobReport>,
 }
 
 impl Daemon {
-    fn new(host: Host, worker: Arc<dyn Worker>) -> Self {
+    fn new(host: Host, worker: Arc<dyn Worker>, reload: Arc<Notify>) -> Self {
         let (end, ended) = mpsc::unbounded_channel();
         let (orders, tasks, unsure) = (Orders::default(), BTreeMap::new(), VecDeque::new());
-        Self { host, worker, orders, tasks, unsure, renewed: None, end, ended }
+        let offer = Offer::default();
+        Self { host, worker, orders, tasks, unsure, renewed: None, reload, offer, end, ended }
     }
 
     /// One conversation, from connecting to its end.
@@ -159,13 +170,15 @@ impl Daemon {
         }
         renewal::refresh_trust(&mut self.host, channel.clone()).await;
         let mut talk = Conversation::open(channel.clone(), self.hello()).await?;
-        systemd::status("talking with the coordinator");
-        tracing::info!(address = %self.host.identity.address, "talking with the coordinator");
+        systemd::status("connected to the coordinator");
+        tracing::info!(address = %self.host.identity.address, "connected to the coordinator");
         for (_, report) in &self.unsure {
             talk.report(report.clone())?;
         }
         let mut alive = tokio::time::interval(lifeboat_proto::limits::ALIVE_EVERY);
         let mut progress = tokio::time::interval(Duration::from_secs(2));
+        let mut policy = tokio::time::interval(lifeboat_proto::limits::POLICY_READ_EVERY);
+        let reload = self.reload.clone();
         loop {
             tokio::select! {
                 order = talk.next_order() => {
@@ -184,6 +197,8 @@ impl Daemon {
                         return Ok(Ending::Renewed);
                     }
                 }
+                _ = policy.tick() => self.offer_again(&mut talk)?,
+                () = reload.notified() => self.offer_again(&mut talk)?,
                 _ = progress.tick() => for job in self.orders.running() {
                     if let Some(task) = self.tasks.get(&job.name) {
                         talk.progress(job, task)?;
@@ -194,18 +209,42 @@ impl Daemon {
         }
     }
 
-    fn hello(&self) -> Hello {
-        let offered = self.host.policy().map(|policy| policy.sources.into_keys().collect());
+    fn hello(&mut self) -> Hello {
+        self.read_offer();
         Hello {
             agent_version: env!("CARGO_PKG_VERSION").to_owned(),
             instance: self.host.instance,
-            source_sets: offered.unwrap_or_else(|error| {
-                tracing::error!("{}", error.report());
-                Vec::new()
-            }),
+            offer: self.offer.clone(),
             last_head: self.host.heads.newest(),
             wall_time_ns: wall_time_ns(),
         }
+    }
+
+    /// Reads the policy, and says so if it offers something else than before.
+    fn offer_again(&mut self, talk: &mut Conversation) -> Result<(), Failure> {
+        match self.read_offer() {
+            true => talk.offer(self.offer.clone()),
+            false => Ok(()),
+        }
+    }
+
+    /// What the policy offers now; whether that is something else than before.
+    fn read_offer(&mut self) -> bool {
+        let offer = match self.host.follow_policy() {
+            Ok(policy) => Offer { source_sets: policy.sources.into_keys().collect(), policy_problem: String::new() },
+            Err(error) => Offer { source_sets: Vec::new(), policy_problem: with_causes(&error) },
+        };
+        if offer == self.offer {
+            return false;
+        }
+        if offer.policy_problem.is_empty() {
+            let offered = offer.source_sets.iter().map(SourceSetName::as_str).collect::<Vec<_>>().join(", ");
+            tracing::info!(source_sets = offered, "policy read");
+        } else {
+            tracing::error!(problem = offer.policy_problem, "policy invalid: nothing is backed up");
+        }
+        self.offer = offer;
+        true
     }
 
     fn is_renewal_due(&self) -> bool {
@@ -261,7 +300,7 @@ impl Daemon {
         tokio::task::spawn_blocking(move || {
             let guard = ReportAnyway { job: job.clone(), end };
             let report = worker.work(&host, &job, &task);
-            tracing::info!(job = %job.name, ended = ?report.ended, message = report.message, "a job ended");
+            log_end(&job, &report);
             guard.send(report);
         });
     }
@@ -321,6 +360,22 @@ impl Daemon {
     fn has_ended(&mut self, report: JobReport) -> Vec<Action> {
         self.tasks.remove(&report.job);
         self.orders.ended(report)
+    }
+}
+
+/// Logs the end of a job with the priority that it has for whoever runs this server.
+fn log_end(job: &Job, report: &JobReport) {
+    let what = match &job.work {
+        Work::Backup(source_set) => format!("backup of {source_set}"),
+        Work::Restore { .. } => "restore".to_owned(),
+    };
+    let (job, outcome, message) = (&job.name, report.ended.name(), &report.message);
+    match report.ended {
+        Ended::Failed => tracing::error!(%job, what, outcome, message, "job failed"),
+        Ended::Complete | Ended::Checkpoint => tracing::info!(%job, what, outcome, message, "job ended"),
+        Ended::Gaps | Ended::Suspect | Ended::Cancelled => {
+            tracing::warn!(%job, what, outcome, message, "job ended");
+        }
     }
 }
 

@@ -33,7 +33,11 @@ impl Places {
 
     /// The trust file: where the policy says, else beside it.
     pub fn trust(&self, policy: &Policy) -> PathBuf {
-        policy.trust.file.clone().unwrap_or_else(|| self.config.join("trust"))
+        policy.trust.file.clone().unwrap_or_else(|| self.default_trust())
+    }
+
+    fn default_trust(&self) -> PathBuf {
+        self.config.join("trust")
     }
 }
 
@@ -52,21 +56,44 @@ pub struct Host {
     pub tls: TlsIdentity,
     /// Whom it trusts.
     pub trust: Arc<TrustFile>,
+    /// Where that was read from.
+    trust_path: PathBuf,
     /// The newest journal head that it saw.
     pub heads: Arc<HeadKeeper>,
 }
 
 impl Host {
-    /// Reads everything but the policy, which is read anew for each backup.
+    /// Reads everything but the policy, which is read again for each backup.
     pub fn open(places: &Places) -> Result<Self, AgentError> {
+        let policy = policy::load(&places.policy())?;
+        Self::open_with(places, places.trust(&policy))
+    }
+
+    /// The same for the service, which reports an invalid policy to the coordinator instead of not starting. Whom it trusts
+    /// is then read beside the policy, and again once the policy is valid ([`Self::follow_policy`]): before that no order is
+    /// obeyed.
+    pub fn open_for_service(places: &Places) -> Result<Self, AgentError> {
+        match policy::load(&places.policy()) {
+            Ok(policy) => Self::open_with(places, places.trust(&policy)),
+            Err(error) => Self::open_with(places, places.default_trust()).map_err(|_| error.into()),
+        }
+    }
+
+    /// The policy as it stands now, with the trust file that it names.
+    pub fn follow_policy(&mut self) -> Result<Policy, AgentError> {
+        let policy = self.policy()?;
+        let path = self.places.trust(&policy);
+        if path != self.trust_path {
+            self.trust = Arc::new(trust_of(&path, &self.identity)?);
+            self.trust_path = path;
+        }
+        Ok(policy)
+    }
+
+    fn open_with(places: &Places, trust_path: PathBuf) -> Result<Self, AgentError> {
         let state = StateDir::open(&places.state)?;
         let identity = Identity::load(&state)?;
-        let policy = policy::load(&places.policy())?;
-        let trust = read_trust(&places.trust(&policy))?;
-        if trust.trust().repository != identity.repository {
-            let message = format!("the trust file {:?} is of another repository than this host", places.trust(&policy));
-            return Err(AgentError::new(ErrorClass::Refused, message));
-        }
+        let trust = trust_of(&trust_path, &identity)?;
         let mut instance = [0; 16];
         getrandom::fill(&mut instance).map_err(|error| {
             AgentError::new(ErrorClass::Internal, format!("the system gives no randomness: {error}"))
@@ -77,6 +104,7 @@ impl Host {
             tls: TlsIdentity::load(&state)?,
             heads: Arc::new(HeadKeeper::open(&state, trust.trust().log_keys.clone())?),
             trust: Arc::new(trust),
+            trust_path,
             identity,
             state,
         })
@@ -92,6 +120,18 @@ impl Host {
         let address: Address = self.identity.address.parse()?;
         let authorities = self.trust.trust().ca_certificates.clone();
         Dialer::verified(address, &Trusted { authorities, identity: Some(self.tls.clone()) })
+    }
+}
+
+/// Reads the trust file of this host's repository.
+fn trust_of(path: &Path, identity: &Identity) -> Result<TrustFile, AgentError> {
+    let trust = read_trust(path)?;
+    match trust.trust().repository == identity.repository {
+        true => Ok(trust),
+        false => {
+            let message = format!("the trust file {path:?} is of another repository than this host");
+            Err(AgentError::new(ErrorClass::Refused, message))
+        }
     }
 }
 

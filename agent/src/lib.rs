@@ -20,6 +20,7 @@ pub mod host;
 pub mod identity;
 pub mod job;
 pub mod local_tree;
+pub mod log;
 pub mod metadata;
 pub mod patterns;
 pub mod policy;

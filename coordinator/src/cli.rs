@@ -28,6 +28,7 @@ mod snapshots;
 mod symlink;
 mod token;
 mod versions;
+mod waiting;
 
 use crate::config::{self, Config, ConfigError};
 use clap::error::{ContextKind, ContextValue};
@@ -197,7 +198,7 @@ pub fn run(cli: Cli) -> ExitCode {
 }
 
 fn failed(out: &Output, failure: &Failure) -> ExitCode {
-    out.say(format_args!("error: {failure}"));
+    out.say(format_args!("{}error: {failure}", lifeboat_agent::log::error_prefix()));
     if !failure.hint.is_empty() {
         out.say(format_args!("hint: {}", failure.hint));
     }

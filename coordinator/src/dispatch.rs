@@ -10,7 +10,7 @@ pub mod night;
 
 use crate::clock::Clock;
 use crate::schedule::{self, History, Turns};
-use board::{Board, Down, EndedJob, JobView, StreamId, Twin, Work};
+use board::{Board, Down, EndedJob, JobView, RefusedAgents, Seen, StreamId, Twin, Work};
 use jiff::{SignedDuration, Timestamp};
 use lifeboat_format::id::HostId;
 use lifeboat_proto::convert::control::{Hello, Report};
@@ -87,11 +87,27 @@ impl Dispatch {
 
     /// Something came up a control stream.
     pub fn report(&self, stream: StreamId, report: Report) {
-        let ended = matches!(report, Report::Ended(_));
+        let changes_what_is_due = matches!(report, Report::Ended(_) | Report::Offer(_));
         self.lock().board.report(stream, report, self.now());
-        if ended {
+        if changes_what_is_due {
             self.changed.notify_one();
         }
+    }
+
+    /// Ends the control stream of a host, whose agent may connect again.
+    pub fn remove_connection(&self, host: HostId) {
+        self.lock().board.remove_connection(host, self.now());
+        self.changed.notify_one();
+    }
+
+    /// What is kept of a host that is not connected now.
+    pub fn seen(&self, host: HostId) -> Option<Seen> {
+        self.lock().board.seen(host).cloned()
+    }
+
+    /// Agents that were refused as clones of this host.
+    pub fn refused(&self, host: HostId) -> Option<RefusedAgents> {
+        self.lock().board.refused(host)
     }
 
     /// A control stream has ended.

@@ -68,7 +68,6 @@ pub enum IndexError {
     },
 }
 
-
 /// The open index.
 pub struct Index {
     database: DB,

@@ -52,7 +52,7 @@ pub struct Ending {
 /// What a job brought.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct JobResult {
-    /// Complete, with gaps, or failed.
+    /// The outcome.
     pub ended: Ended,
     /// The snapshot, unless it failed.
     pub snapshot: Option<SnapshotId>,
@@ -67,6 +67,11 @@ pub struct JobResult {
 }
 
 impl JobResult {
+    /// An end that an operator wanted, without a snapshot.
+    pub fn cancelled(message: impl Into<String>) -> Self {
+        Self { ended: Ended::Cancelled, ..Self::failed(message) }
+    }
+
     /// An end without a snapshot.
     pub fn failed(message: impl Into<String>) -> Self {
         let message = message.into();

@@ -131,7 +131,7 @@ pub enum History {
         /// When the host was enrolled.
         enrolled: Timestamp,
     },
-    /// The last attempt left a snapshot.
+    /// The last attempt left a snapshot, or an operator cancelled it.
     Succeeded {
         /// When it ended.
         ended: Timestamp,

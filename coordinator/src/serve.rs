@@ -14,7 +14,7 @@ use crate::pki::{self, KeyedCertificate};
 use crate::repository::{self, Coordinator, OpenError, Parts};
 use crate::server::tls::OwnCertificate;
 use crate::server::{self, ServerError};
-use crate::service::{self, Catalogued, Context, Manifests, Refusals};
+use crate::service::{self, Catalogued, Context, Manifests, Refusals, RefusedEnrolments};
 use crate::store::local::LocalStore;
 use crate::store::overlay::Overlay;
 use crate::store::{ByteRange, ObjectKind, ObjectName, Store, StoreError};
@@ -200,6 +200,7 @@ fn context(config: Config, opened: Opened) -> Context {
         clock,
         facts: Mutex::new(()),
         refusals: Refusals::default(),
+        refused_enrolments: RefusedEnrolments::default(),
         manifests: Manifests::default(),
         rolled_back: AtomicBool::new(false),
         read_only,

@@ -20,7 +20,7 @@ mod session;
 pub use failure::of_store;
 pub use lists::Manifests;
 pub use past::Catalogued;
-pub use refusals::Refusals;
+pub use refusals::{Refusals, RefusedEnrolments};
 
 use crate::authorize::{self, Object, Principal, Verb, Verdict};
 use crate::catalog::Catalog;
@@ -61,6 +61,8 @@ pub struct Context {
     pub facts: Mutex<()>,
     /// What was refused and is not recorded yet.
     pub refusals: Refusals,
+    /// Enrolments that were refused.
+    pub refused_enrolments: RefusedEnrolments,
     /// What manifests say in clear.
     pub manifests: Manifests,
     /// An agent has shown a journal head that this journal does not extend (INV-53).
@@ -177,6 +179,12 @@ impl Context {
     /// Reads the catalog.
     fn catalog<R>(&self, read: impl FnOnce(&Catalog) -> R) -> R {
         self.coordinator.catalog(read)
+    }
+
+    /// The name of a host, for logs; its number if it is unknown.
+    fn host_name(&self, host: HostId) -> String {
+        let name = self.catalog(|catalog| catalog.host(host).map(|row| row.enrolled.name.clone()));
+        name.unwrap_or_else(|| format!("number {host}"))
     }
 
     /// Records what somebody did. Blocks until it is durable.

@@ -224,17 +224,35 @@ pub fn optional_head(message: Option<v1::SignedHead>) -> Result<Option<Unchecked
     message.map(UncheckedHead::try_from).transpose()
 }
 
-/// How a backup ended.
+/// How a backup or another job ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ended {
     /// Everything was backed up.
     Complete,
-    /// Everything but what the gaps name.
+    /// Everything but what the gaps name; or all of it, and a hook after it failed.
     Gaps,
     /// Nothing was committed.
     Failed,
     /// What a long run left on its way.
     Checkpoint,
+    /// Kept, but the source is empty or halved.
+    Suspect,
+    /// An operator cancelled it.
+    Cancelled,
+}
+
+impl Ended {
+    /// The one name of this outcome in all lists, messages and JSON values of both programs.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Complete => "complete",
+            Self::Gaps => "complete with gaps",
+            Self::Failed => "failed",
+            Self::Checkpoint => "checkpoint",
+            Self::Suspect => "suspect",
+            Self::Cancelled => "cancelled",
+        }
+    }
 }
 
 impl TryFrom<v1::Outcome> for Ended {
@@ -246,6 +264,8 @@ impl TryFrom<v1::Outcome> for Ended {
             v1::Outcome::Gaps => Ok(Self::Gaps),
             v1::Outcome::Failed => Ok(Self::Failed),
             v1::Outcome::Checkpoint => Ok(Self::Checkpoint),
+            v1::Outcome::Suspect => Ok(Self::Suspect),
+            v1::Outcome::Cancelled => Ok(Self::Cancelled),
             v1::Outcome::Unspecified => Err(ConvertError::new("outcome", "is not said")),
         }
     }
@@ -258,6 +278,8 @@ impl From<Ended> for v1::Outcome {
             Ended::Gaps => Self::Gaps,
             Ended::Failed => Self::Failed,
             Ended::Checkpoint => Self::Checkpoint,
+            Ended::Suspect => Self::Suspect,
+            Ended::Cancelled => Self::Cancelled,
         }
     }
 }

@@ -48,6 +48,8 @@ pub const JOB_NAME_MAX: usize = 64;
 
 /// How often an agent says that it is alive, at least.
 pub const ALIVE_EVERY: Duration = Duration::from_secs(20);
+/// How often an agent reads its policy again, and says so if it offers something else.
+pub const POLICY_READ_EVERY: Duration = Duration::from_secs(5);
 /// HTTP/2 window of one stream for what an agent or a client receives, in bytes.
 pub const STREAM_WINDOW: u32 = 4 << 20;
 /// HTTP/2 window of a connection, likewise.

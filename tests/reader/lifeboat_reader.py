@@ -510,7 +510,7 @@ EVENTS = {
     22: [U64],
     23: [U64],
     24: [TEXT, U32, TEXT],
-    25: [TEXT, U32, TEXT, choice({1: [OUTCOME], 2: []}), TEXT],
+    25: [TEXT, U32, TEXT, choice({1: [OUTCOME], 2: [], 3: []}), TEXT],
     26: [DIGEST, RECORDS],
     27: [RECORDS],
     28: [U64, BOOL, TEXT],

@@ -43,6 +43,10 @@ fn a_second_agent_with_the_same_identity_is_refused_while_the_first_goes_on() {
     let by_hand = agent_of(&world.lab, state.to_str().unwrap(), &["backup", "data"]);
     println!("{}", said(&by_hand));
     refused(&by_hand, &["another agent is connected as host 1", "enrol it with a token of its own"]);
+    let row = &world.json(&["host", "list"])[0];
+    assert!(row["refused_agents"].as_u64().unwrap() > 0, "{row}");
+    let shown = said(&world.lab.try_lifeboat(&["host", "show", "server"]).unwrap());
+    assert!(shown.contains("another agent with its identity was refused"), "{shown}");
     let second = world.backup();
     println!("{text}");
     let words = ["another agent is connected as host 1: was this server cloned?", "enrol it with a token of its own"];

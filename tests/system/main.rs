@@ -11,6 +11,7 @@ mod dump;
 mod finding;
 mod half_way;
 mod hooks;
+mod hosts;
 mod identity;
 mod judges;
 mod messages;

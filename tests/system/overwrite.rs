@@ -428,7 +428,7 @@ mod as_root {
         let address = world.address();
         let target = small.join("target");
         let arguments = ["restore", &address, "--to", target.to_str().unwrap()];
-        crate::world::refused(&world.lab.try_lifeboat(&arguments).unwrap(), &["there is no room in", "41.9 MB"]);
+        crate::world::refused(&world.lab.try_lifeboat(&arguments).unwrap(), &["there is no room in", "40.00 MiB"]);
         assert!(!target.exists());
     }
 }

@@ -1,18 +1,21 @@
 //! `lifeboat-agent backup`
 
 use super::{Done, Output, Runtime, runtime, signals};
+use crate::connection::{ANSWER_TIME, control_client, explain, explain_transport};
 use crate::daemon::{Task, renewal};
 use crate::error::AgentError;
 use crate::host::{Host, Places};
-use crate::job::{Made, Pipeline, back_up_by_hand, ended, gap_lines};
+use crate::job::{Made, Pipeline, back_up_by_hand, gap_lines};
 use crate::policy::ByteSize;
 use lifeboat_proto::convert::{Ended, SourceSetName};
 use lifeboat_proto::limits::GAPS_NAMED_MAX;
-use lifeboat_proto::status::ErrorClass;
+use lifeboat_proto::status::{ErrorClass, Failure, with_causes};
+use lifeboat_proto::v1;
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
+use tonic::Request;
 
 /// Back up now, from here
 ///
@@ -43,34 +46,54 @@ pub fn backup(args: BackupArgs, places: &Places, out: &Output) -> Result<Done, A
     // Where no service runs, nobody else does it.
     runtime.block_on(renewal::renew_if_due(&mut host));
     let pipeline = Pipeline::new(runtime.handle().clone());
-    let (mut done, mut failed) = (Done::Complete, None);
+    let (mut done, mut errors) = (Done::Complete, Vec::new());
     let stop = signals::stop_command(&runtime)?;
     for name in &names {
         if *stop.borrow() {
             let message = format!("stopped before the backup of {name}");
-            failed = failed.or_else(|| Some(AgentError::new(ErrorClass::Busy, message)));
+            errors.push(AgentError::new(ErrorClass::Busy, message));
             break;
         }
         match back_up_by_hand(&pipeline, &host, name, &task_until(&runtime, stop.clone())) {
             Ok(made) => {
-                if ended(&made) != Ended::Complete {
-                    done = Done::Gaps;
-                }
                 out.print(&to_json(name, &made), describe(name, &made))?;
                 tell_gaps(&made);
+                match made.ended() {
+                    Ended::Complete => {}
+                    Ended::Suspect => errors.push(suspect(name, &made)),
+                    _ => done = Done::Gaps,
+                }
             }
             Err(error) => {
-                if let Some(earlier) = failed.replace(error) {
-                    eprintln!("{}", AgentError::report(&earlier));
+                if let Err(failure) = runtime.block_on(report_failure(&host, name, &error)) {
+                    eprintln!("warning: the coordinator does not show that {name} failed: {failure}");
                 }
+                errors.push(error);
             }
         }
     }
     runtime.shutdown_timeout(Duration::from_secs(1));
-    match failed {
-        None => Ok(done),
-        Some(error) => Err(error),
-    }
+    let last = errors.pop();
+    errors.iter().for_each(|error| eprintln!("{}", error.report()));
+    last.map_or(Ok(done), Err)
+}
+
+/// A suspect snapshot counts as failed until an operator accepts it (INV-17, INV-78).
+fn suspect(name: &SourceSetName, made: &Made) -> AgentError {
+    let why = made.report.suspect.as_deref().unwrap_or_default();
+    AgentError::new(ErrorClass::Refused, format!("{name}: kept as suspect: {why}"))
+        .hint("look at the files of this source set; `latest` is still the snapshot before")
+}
+
+/// Tells the coordinator, which ordered nothing and so knows nothing of this backup.
+async fn report_failure(host: &Host, name: &SourceSetName, error: &AgentError) -> Result<(), Failure> {
+    let dialer = host.dialer().map_err(|error| error.explain())?;
+    let channel = dialer.connect().await.map_err(|error| explain_transport(&error))?;
+    let message = with_causes(error);
+    let mut request = Request::new(v1::ReportFailureRequest { source_set: name.to_string(), message });
+    request.set_timeout(ANSWER_TIME);
+    control_client(channel).report_failure(request).await.map_err(explain)?;
+    Ok(())
 }
 
 /// A task that is asked to stop when `stop` turns true.
@@ -89,13 +112,13 @@ fn task_until(runtime: &Runtime, mut stop: watch::Receiver<bool>) -> Arc<Task> {
 fn describe(name: &SourceSetName, made: &Made) -> String {
     let (report, counts) = (&made.report, &made.report.counts);
     let gaps = match report.gaps.count() {
-        0 if made.notes.is_empty() => "complete".to_owned(),
-        0 => "complete, but something beside it failed".to_owned(),
-        1 => "complete but for 1 gap".to_owned(),
-        gaps => format!("complete but for {gaps} gaps"),
+        0 => String::new(),
+        1 => ", 1 gap".to_owned(),
+        gaps => format!(", {gaps} gaps"),
     };
+    let outcome = made.ended().name();
     format!(
-        "{name}: snapshot {}, {gaps}\n  {} entries, {} files with {}; {} read, {} sent",
+        "{name}: {outcome}, snapshot {}{gaps}\n  {} entries, {} files with {}; {} read, {} sent",
         report.snapshot,
         counts.entries,
         counts.files,
@@ -108,9 +131,6 @@ fn describe(name: &SourceSetName, made: &Made) -> String {
 fn tell_gaps(made: &Made) {
     gap_lines(&made.report, GAPS_NAMED_MAX).iter().for_each(|gap| eprintln!("gap: {gap}"));
     made.notes.iter().for_each(|note| eprintln!("warning: {note}"));
-    if let Some(why) = &made.report.suspect {
-        eprintln!("warning: the coordinator keeps this snapshot as suspect, outside `latest`: {why}");
-    }
 }
 
 fn to_json(name: &SourceSetName, made: &Made) -> Value {
@@ -118,7 +138,7 @@ fn to_json(name: &SourceSetName, made: &Made) -> Value {
     json!({
         "source_set": name.as_str(),
         "snapshot": report.snapshot.to_string(),
-        "outcome": if ended(made) == Ended::Complete { "complete" } else { "gaps" },
+        "outcome": made.ended().name(),
         "suspect": report.suspect,
         "entries": counts.entries,
         "files": counts.files,

@@ -5,6 +5,7 @@ use crate::error::AgentError;
 use crate::host::{Host, Places};
 use crate::state::{SetOutcome, StateError};
 use jiff::Timestamp;
+use jiff::tz::TimeZone;
 use serde_json::json;
 use std::fmt::Write;
 use std::time::SystemTime;
@@ -27,12 +28,12 @@ pub fn status(_args: StatusArgs, places: &Places, out: &Output) -> Result<Done, 
         identity.host,
         identity.name,
         identity.address,
-        if runs { "runs" } else { "does not run" },
+        if runs { "running" } else { "not running" },
         if expired { "EXPIRED" } else { "until" },
-        ends.map_or_else(|| "unreadable".to_owned(), |ends| ends.to_string()),
+        ends.map_or_else(|| "unreadable".to_owned(), shown),
     );
     for name in policy.sources.keys() {
-        let outcome = outcomes.get(name.as_str()).map_or_else(|| "no backup yet".to_owned(), describe);
+        let outcome = outcomes.get(name.as_str()).map_or_else(|| "never backed up".to_owned(), describe);
         // Writing to a string does not fail.
         let _ = writeln!(text, "{name}: {outcome}");
     }
@@ -57,19 +58,23 @@ fn describe(outcome: &SetOutcome) -> String {
         text += &format!(", {} gaps", outcome.gap_count);
     }
     if !outcome.snapshot.is_empty() {
-        text += &format!(", snapshot {}", outcome.snapshot.get(..8).unwrap_or(&outcome.snapshot));
+        text += &format!(", snapshot {}", outcome.snapshot.get(..12).unwrap_or(&outcome.snapshot));
     }
     if !outcome.message.is_empty() {
         text += &format!(": {}", outcome.message);
     }
-    match (outcome.outcome.as_str(), outcome.last_good_ns) {
-        ("failed", Some(good)) => text + &format!(" (last good one at {})", moment(good)),
-        ("failed", None) => text + " (there is no good one yet)",
-        _ => text,
+    match outcome.last_good_ns {
+        Some(good) if good == outcome.ended_ns => text,
+        Some(good) => text + &format!(" (last backup at {})", moment(good)),
+        None => text + " (no backup yet)",
     }
 }
 
 fn moment(ns: i64) -> String {
-    let moment = Timestamp::from_second(ns.div_euclid(1_000_000_000));
-    moment.map_or_else(|_| "an unknown time".to_owned(), |moment| moment.to_string())
+    Timestamp::from_second(ns.div_euclid(1_000_000_000)).map_or_else(|_| "an unknown time".to_owned(), shown)
+}
+
+/// To the minute, in the reader's time zone, as `lifeboat` shows times.
+fn shown(time: Timestamp) -> String {
+    time.to_zoned(TimeZone::system()).strftime("%Y-%m-%d %H:%M").to_string()
 }

@@ -3,7 +3,7 @@
 use super::Task;
 use super::orders::{Job, Work};
 use crate::connection::{control_client, explain};
-use lifeboat_proto::convert::control::{Hello, JobOrder, JobReport, Progress, Report};
+use lifeboat_proto::convert::control::{Hello, JobOrder, JobReport, Offer, Progress, Report};
 use lifeboat_proto::status::{ErrorClass, Failure};
 use lifeboat_proto::v1;
 use std::sync::atomic::Ordering;
@@ -44,6 +44,11 @@ impl Conversation {
     /// Says how a job ended.
     pub fn report(&mut self, report: JobReport) -> Result<(), Failure> {
         self.say(Report::Ended(report))
+    }
+
+    /// Says what the policy offers now.
+    pub fn offer(&mut self, offer: Offer) -> Result<(), Failure> {
+        self.say(Report::Offer(offer))
     }
 
     /// Says that this agent is there.

@@ -5,7 +5,7 @@
 //! has ended already; its report is then given again.
 
 use lifeboat_proto::convert::control::{JobOrder, JobReport, What};
-use lifeboat_proto::convert::{JobName, SourceSetName};
+use lifeboat_proto::convert::{Ended, JobName, SourceSetName};
 use std::collections::VecDeque;
 
 /// Orders that may wait; a coordinator that sends more is not well.
@@ -131,7 +131,10 @@ impl Orders {
         let before = self.waiting.len();
         self.waiting.retain(|job| job.name != *name);
         match self.waiting.len() < before {
-            true => self.end(JobReport::failed(name.clone(), "cancelled before it began")),
+            true => {
+                let report = JobReport::failed(name.clone(), "cancelled before it began");
+                self.end(JobReport { ended: Ended::Cancelled, ..report })
+            }
             false => Vec::new(),
         }
     }
@@ -155,7 +158,6 @@ impl Orders {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use lifeboat_proto::convert::Ended;
 
     fn set(name: &str) -> SourceSetName {
         name.parse().unwrap()
@@ -229,7 +231,7 @@ mod tests {
         orders.take(backup("j2", "mail"), &offered);
         assert_eq!(orders.take(order("j1", What::Cancel), &offered), [Action::Stop("j1".parse().unwrap())]);
         let actions = orders.take(order("j2", What::Cancel), &offered);
-        assert!(matches!(&actions[..], [Action::Report(report)] if report.ended == Ended::Failed), "{actions:?}");
+        assert!(matches!(&actions[..], [Action::Report(report)] if report.ended == Ended::Cancelled), "{actions:?}");
         assert_eq!(orders.ended(done("j1")), [Action::Report(done("j1"))]);
         assert_eq!(orders.take(order("j9", What::Cancel), &offered), []);
     }

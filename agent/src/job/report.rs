@@ -21,7 +21,7 @@ pub fn for_coordinator(job: &JobName, made: &Result<Made, AgentError>) -> JobRep
     match made {
         Ok(made) => JobReport {
             job,
-            ended: ended(made),
+            ended: made.ended(),
             snapshot: Some(made.report.snapshot),
             message,
             gaps: gap_lines(&made.report, GAPS_REPORTED),
@@ -35,11 +35,7 @@ pub fn for_coordinator(job: &JobName, made: &Result<Made, AgentError>) -> JobRep
 /// Remembers it for `status`.
 pub fn keep(host: &Host, name: &SourceSetName, made: &Result<Made, AgentError>) {
     let report = made.as_ref().ok().map(|made| &made.report);
-    let outcome = match made.as_ref().ok().map(ended) {
-        Some(Ended::Complete) => "complete",
-        Some(_) => "gaps",
-        None => "failed",
-    };
+    let outcome = made.as_ref().map_or(Ended::Failed, Made::ended).name();
     let outcome = SetOutcome {
         ended_ns: SystemClock::new().now_ns(),
         outcome: outcome.to_owned(),
@@ -66,13 +62,17 @@ pub fn gap_lines(report: &Report, most: usize) -> Vec<String> {
     lines
 }
 
-/// A backup beside which something failed, such as a hook after it, does not count as complete: somebody has to look.
-pub fn ended(made: &Made) -> Ended {
-    match made.report.outcome {
-        Outcome::Complete if made.notes.is_empty() => Ended::Complete,
-        Outcome::Complete => Ended::Gaps,
-        Outcome::Gaps => Ended::Gaps,
-        Outcome::Checkpoint => Ended::Checkpoint,
+impl Made {
+    /// The outcome: a suspect snapshot is no good one, whatever was read (INV-78).
+    pub fn ended(&self) -> Ended {
+        match self.report.outcome {
+            Outcome::Checkpoint => Ended::Checkpoint,
+            _ if self.report.suspect.is_some() => Ended::Suspect,
+            Outcome::Gaps => Ended::Gaps,
+            // A hook after it failed: somebody has to look.
+            Outcome::Complete if !self.notes.is_empty() => Ended::Gaps,
+            Outcome::Complete => Ended::Complete,
+        }
     }
 }
 
@@ -80,7 +80,7 @@ pub fn ended(made: &Made) -> Ended {
 fn message(made: &Result<Made, AgentError>) -> String {
     match made {
         Ok(made) => {
-            let suspect = made.report.suspect.iter().map(|why| format!("the coordinator keeps it as suspect: {why}"));
+            let suspect = made.report.suspect.iter().map(|why| format!("kept as suspect: {why}"));
             made.notes.iter().cloned().chain(suspect).collect::<Vec<_>>().join("; ")
         }
         Err(error) if error.hint.is_empty() => with_causes(error),

@@ -4,7 +4,7 @@ use serde::Deserialize;
 use std::fmt;
 use std::str::FromStr;
 
-/// A number of bytes. Written `256 MiB`, `1.5 GB`, or a plain number.
+/// A number of bytes, shown in powers of 1,024 as `lifeboat` does. Written `256 MiB`, `1.5 GB`, or a plain number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ByteSize(pub u64);
 
@@ -64,12 +64,11 @@ impl FromStr for ByteRate {
 
 impl fmt::Display for ByteSize {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (name, factor) = [("TB", 1e12), ("GB", 1e9), ("MB", 1e6), ("kB", 1e3)]
-            .into_iter()
-            .find(|(_, factor)| self.0 as f64 >= *factor)
-            .unwrap_or(("B", 1.0));
-        let digits = usize::from(factor > 1.0);
-        write!(f, "{:.digits$} {name}", self.0 as f64 / factor)
+        let units = [("TiB", 1_u64 << 40), ("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
+        match units.into_iter().find(|(_, factor)| self.0 >= *factor) {
+            Some((name, factor)) => write!(f, "{:.2} {name}", self.0 as f64 / factor as f64),
+            None => write!(f, "{} B", self.0),
+        }
     }
 }
 
@@ -101,7 +100,8 @@ mod tests {
         assert_eq!("256 MiB".parse(), Ok(ByteSize(256 << 20)));
         assert_eq!("1.5GB".parse(), Ok(ByteSize(1_500_000_000)));
         assert_eq!("4096".parse(), Ok(ByteSize(4096)));
-        assert_eq!(ByteRate(50_000_000).to_string(), "50.0 MB/s");
+        assert_eq!(ByteRate(50 << 20).to_string(), "50.00 MiB/s");
+        assert_eq!([1023, 1024, 3 << 39].map(|bytes| ByteSize(bytes).to_string()), ["1023 B", "1.00 KiB", "1.50 TiB"]);
     }
 
     #[test]

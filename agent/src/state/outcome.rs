@@ -1,11 +1,15 @@
 //! How the last backup of each source set ended: for `status`, and for nothing else.
 
 use super::{StateError, file};
+use lifeboat_proto::convert::Ended;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::Path;
 
 const FILE: &str = "outcomes.json";
+
+/// Outcomes that leave a backup to restore from.
+const GOOD: [Ended; 2] = [Ended::Complete, Ended::Gaps];
 
 /// The last outcome of each source set, by name.
 pub type Outcomes = BTreeMap<String, SetOutcome>;
@@ -15,7 +19,7 @@ pub type Outcomes = BTreeMap<String, SetOutcome>;
 pub struct SetOutcome {
     /// When it ended: nanoseconds since 1970, UTC.
     pub ended_ns: i64,
-    /// `complete`, `gaps` or `failed`.
+    /// Its name, as all lists show it ([`lifeboat_proto::convert::Ended::name`]).
     pub outcome: String,
     /// The snapshot, hexadecimal; empty if it failed.
     pub snapshot: String,
@@ -27,7 +31,7 @@ pub struct SetOutcome {
     pub entries: u64,
     /// Sealed bytes that were sent.
     pub sent_bytes: u64,
-    /// When a backup last succeeded, gaps or not; none if never.
+    /// When a backup last succeeded, with or without gaps; none if never.
     pub last_good_ns: Option<i64>,
 }
 
@@ -40,9 +44,10 @@ pub fn load(state: &Path) -> Result<Outcomes, StateError> {
 /// Remembers one.
 pub fn keep(state: &Path, set: &str, outcome: SetOutcome) -> Result<(), StateError> {
     let mut outcomes = load(state)?;
-    let last_good_ns = match outcome.outcome.as_str() {
-        "failed" => outcomes.get(set).and_then(|before| before.last_good_ns),
-        _ => Some(outcome.ended_ns),
+    let is_good = GOOD.iter().any(|good| good.name() == outcome.outcome);
+    let last_good_ns = match is_good {
+        true => Some(outcome.ended_ns),
+        false => outcomes.get(set).and_then(|before| before.last_good_ns),
     };
     outcomes.insert(set.to_owned(), SetOutcome { last_good_ns, ..outcome });
     let damaged = |source: serde_json::Error| StateError::Damaged { path: state.join(FILE), source: source.into() };
@@ -54,7 +59,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_failure_keeps_the_moment_of_the_last_success() {
+    fn inv_78_what_is_no_backup_keeps_the_time_of_the_last_one() {
         let directory = tempfile::tempdir().unwrap();
         let outcome = |ended_ns, outcome: &str| SetOutcome {
             ended_ns,
@@ -66,7 +71,8 @@ mod tests {
             sent_bytes: 0,
             last_good_ns: None,
         };
-        keep(directory.path(), "system", outcome(5, "gaps")).unwrap();
+        keep(directory.path(), "system", outcome(5, "complete with gaps")).unwrap();
+        keep(directory.path(), "system", outcome(8, "suspect")).unwrap();
         keep(directory.path(), "system", outcome(9, "failed")).unwrap();
         let system = load(directory.path()).unwrap()["system"].clone();
         assert_eq!((system.ended_ns, system.last_good_ns), (9, Some(5)));

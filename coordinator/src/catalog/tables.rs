@@ -85,17 +85,18 @@ pub struct SourceSet {
 }
 
 impl SourceSet {
-    /// The last attempt, if it failed. Told by numbers, not by times: clocks are put back.
-    pub fn last_failure(&self) -> Option<&EndedJob> {
-        self.job_after_last().filter(|job| job.outcome == JobOutcome::Failed)
+    /// The last attempt, if it failed or was cancelled.
+    pub fn last_without_snapshot(&self) -> Option<&EndedJob> {
+        self.job_after_last_snapshot().filter(|job| !matches!(job.outcome, JobOutcome::Committed(_)))
     }
 
-    /// What was recorded of the job that made the last snapshot: a hook after it that failed, and the like.
-    pub fn last_remark(&self) -> Option<&EndedJob> {
-        self.job_after_last().filter(|job| job.outcome != JobOutcome::Failed)
+    /// What went wrong after the last snapshot, which stands all the same: a hook that failed.
+    pub fn last_warning(&self) -> Option<&EndedJob> {
+        self.job_after_last_snapshot().filter(|job| matches!(job.outcome, JobOutcome::Committed(_)))
     }
 
-    fn job_after_last(&self) -> Option<&EndedJob> {
+    /// By numbers, not by times: clocks are put back.
+    fn job_after_last_snapshot(&self) -> Option<&EndedJob> {
         let snapshot = self.last.as_ref().map_or(0, |(_, _, number)| number.get());
         self.last_job.as_ref().filter(|job| job.number > snapshot)
     }

@@ -1,6 +1,8 @@
 //! `lifeboat backup HOST[:SET]`: orders a backup, and follows it to its end if asked.
 
+use super::duration::duration;
 use super::output::{Output, hex, outcome_name, size};
+use super::waiting::{Waiting, why_queued};
 use super::{Done, Global, admin};
 use clap::Args;
 use indicatif::ProgressBar;
@@ -9,6 +11,7 @@ use lifeboat_proto::v1::job_event::Event;
 use lifeboat_proto::v1::{self, JobState, Outcome};
 use serde::Serialize;
 use std::collections::HashMap;
+use std::time::Duration;
 
 /// Back up a server now
 #[derive(Debug, Args)]
@@ -20,6 +23,9 @@ pub struct BackupArgs {
     /// Wait for the backup to finish, showing progress
     #[arg(long)]
     wait: bool,
+    /// Wait no longer than this, such as 30min; the backup continues
+    #[arg(long, value_name = "DURATION", value_parser = duration, requires = "wait")]
+    timeout: Option<Duration>,
 }
 
 #[derive(Serialize)]
@@ -48,37 +54,13 @@ pub async fn backup(args: BackupArgs, global: &Global, out: &mut Output) -> Resu
     let mut admin = admin::connect(&config).await?;
     let mut events = admin.backup(command).await?.into_inner();
     let bar = out.progress(host, None);
-    let (snapshots, sets) = Default::default();
-    let mut follower = Follower { bar, done: Done::Whole, failed: None, snapshots, sets };
-    while let Some(event) = events.message().await? {
+    let mut follower = Follower { bar, done: Done::Whole, failed: None, sets: HashMap::new() };
+    let mut waiting = Waiting::new(args.timeout);
+    while let Some(event) = waiting.next(&mut events).await? {
         follower.event(event, args.wait, out)?;
     }
     follower.bar.finish_and_clear();
-    let Follower { done, failed, snapshots, .. } = follower;
-    if let Some(failure) = failed {
-        return Err(failure);
-    }
-    match snapshots.is_empty() {
-        true => Ok(done),
-        false => not_suspect(host, source_set, &snapshots, &mut admin).await.map(|()| done),
-    }
-}
-
-/// A suspect snapshot counts as failed until a person accepts it (INV-17).
-async fn not_suspect(
-    host: &str,
-    source_set: &str,
-    snapshots: &[bytes::Bytes],
-    admin: &mut admin::Admin,
-) -> Result<(), Failure> {
-    let request = v1::ListSnapshotsRequest { host: host.to_owned(), source_set: source_set.to_owned() };
-    let listed = admin.list_snapshots(request).await?.into_inner().snapshots;
-    let suspect = listed.into_iter().find(|listed| listed.suspect && snapshots.contains(&listed.snapshot));
-    suspect.map_or(Ok(()), |suspect| {
-        let v1::SnapshotInfo { source_set, suspect_reason, .. } = suspect;
-        let failure = Failure::new(ErrorClass::Refused, format!("{source_set}: kept as suspect: {suspect_reason}"));
-        Err(failure.hint("look at the server; `latest` is still the snapshot before"))
-    })
+    follower.failed.map_or(Ok(follower.done), Err)
 }
 
 /// What was heard so far.
@@ -86,7 +68,6 @@ struct Follower {
     bar: ProgressBar,
     done: Done,
     failed: Option<Failure>,
-    snapshots: Vec<bytes::Bytes>,
     /// Which source set each job is for.
     sets: HashMap<String, String>,
 }
@@ -101,7 +82,6 @@ impl Follower {
                 Ok(())
             }
             Some(Event::Ended(ended)) => {
-                self.snapshots.extend((!ended.snapshot.is_empty()).then(|| ended.snapshot.clone()));
                 let set = self.sets.get(&ended.job).cloned().unwrap_or_default();
                 let (done, failed) = self.bar.suspend(|| ended_one(ended, set, out))?;
                 self.failed = self.failed.take().or(failed);
@@ -114,11 +94,11 @@ impl Follower {
 
     fn accepted(&mut self, accepted: v1::Job, wait: bool, out: &mut Output) -> Result<(), Failure> {
         let sent = accepted.state() != JobState::Queued;
+        if !sent {
+            self.bar.suspend(|| out.say(format_args!("{}: {}", accepted.source_set, why_queued(&accepted))));
+        }
         let v1::Job { job, source_set, .. } = accepted;
         self.sets.insert(job.clone(), source_set.clone());
-        if !sent {
-            out.say(format_args!("{source_set}: the server is not connected or busy; it will be told when it is free"));
-        }
         if wait {
             return Ok(());
         }
@@ -127,13 +107,31 @@ impl Follower {
     }
 }
 
+/// A backup that brought nothing to restore from has failed; so has a suspect one until an operator accepts it (INV-17).
+fn failure_of(outcome: Outcome, source_set: &str, message: &str) -> Option<Failure> {
+    let failure = |class| Failure::new(class, format!("{source_set}: {message}"));
+    match outcome {
+        Outcome::Complete | Outcome::Gaps | Outcome::Checkpoint => None,
+        Outcome::Suspect => {
+            Some(failure(ErrorClass::Refused).hint("look at the server; `latest` is still the snapshot before"))
+        }
+        Outcome::Cancelled => Some(failure(ErrorClass::Refused).hint("the next backup starts at its usual time")),
+        Outcome::Failed | Outcome::Unspecified => Some(
+            failure(ErrorClass::Unreachable).hint("it is tried again automatically; `lifeboat host show` shows when"),
+        ),
+    }
+}
+
 fn ended_one(ended: v1::JobEnded, source_set: String, out: &mut Output) -> Result<(Done, Option<Failure>), Failure> {
     let outcome = ended.outcome();
-    let failed = (outcome == Outcome::Failed).then(|| {
-        let failure = Failure::new(ErrorClass::Unreachable, format!("{source_set}: {}", ended.message));
-        failure.hint("it is repeated by itself; `lifeboat host show` tells when")
-    });
-    let done = if outcome == Outcome::Gaps { Done::WithLosses } else { Done::Whole };
+    let failed = failure_of(outcome, &source_set, &ended.message);
+    let done = match outcome {
+        Outcome::Gaps => Done::WithLosses,
+        _ => Done::Whole,
+    };
+    if failed.is_none() && !ended.message.is_empty() {
+        out.say(format_args!("warning: {source_set}: {}", ended.message));
+    }
     let row = Ended {
         outcome: outcome_name(outcome),
         job: ended.job,
@@ -156,4 +154,18 @@ fn ended_one(ended: v1::JobEnded, source_set: String, out: &mut Output) -> Resul
         out.say(format_args!("  and {unnamed} more gaps"));
     }
     Ok((done, failed))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn inv_78_only_what_can_be_restored_from_ends_well() {
+        let is_failure = |outcome| failure_of(outcome, "data", "why").is_some();
+        assert!(!is_failure(Outcome::Complete) && !is_failure(Outcome::Gaps));
+        for outcome in [Outcome::Suspect, Outcome::Failed, Outcome::Cancelled, Outcome::Unspecified] {
+            assert!(is_failure(outcome), "{outcome:?}");
+        }
+    }
 }

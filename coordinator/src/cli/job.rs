@@ -1,8 +1,10 @@
 //! `lifeboat job`: what servers were ordered to do, and how far they are.
 
-use super::output::{Output, Row, outcome_name, size};
+use super::output::{Output, Row, from_ns, moment, outcome_name, size, span};
+use super::waiting::{Waiting, why_queued};
 use super::{Done, Global, admin};
 use clap::{Args, Subcommand};
+use jiff::Timestamp;
 use lifeboat_proto::status::{ErrorClass, Failure};
 use lifeboat_proto::v1::job_event::Event;
 use lifeboat_proto::v1::{self, JobState, Outcome};
@@ -46,12 +48,24 @@ struct JobRow {
     state: &'static str,
     outcome: Option<&'static str>,
     message: String,
+    ordered: Option<Timestamp>,
+    began: Option<Timestamp>,
+    ended: Option<Timestamp>,
     entries: u64,
     bytes: u64,
 }
 
+impl JobRow {
+    /// How long it ran, or has been running.
+    fn duration(&self) -> String {
+        let until = self.ended.unwrap_or_else(Timestamp::now);
+        let seconds = self.began.map(|began| until.duration_since(began).as_secs().unsigned_abs());
+        seconds.map_or_else(|| "–".to_owned(), span)
+    }
+}
+
 impl Row for JobRow {
-    const HEADERS: &'static [&'static str] = &["JOB", "HOST", "WHAT", "STATE", "ENTRIES", "BYTES", ""];
+    const HEADERS: &'static [&'static str] = &["JOB", "HOST", "WHAT", "STATE", "STARTED", "TIME", "BYTES", ""];
 
     fn cells(&self) -> Vec<String> {
         let what = match self.source_set.as_str() {
@@ -59,8 +73,8 @@ impl Row for JobRow {
             set => format!("backup of {set}"),
         };
         let state = self.outcome.unwrap_or(self.state).to_owned();
-        let (entries, bytes) = (self.entries.to_string(), size(self.bytes));
-        vec![self.job.clone(), self.host.clone(), what, state, entries, bytes, self.message.clone()]
+        let (started, bytes) = (moment(self.began), size(self.bytes));
+        vec![self.job.clone(), self.host.clone(), what, state, started, self.duration(), bytes, self.message.clone()]
     }
 }
 
@@ -95,7 +109,7 @@ impl JobCommand {
                         Err(Failure::new(ErrorClass::Unreachable, "the coordinator said no end of it"))
                     }
                     Ending::Ended(ended) => {
-                        let whole = ended.gap_count == 0;
+                        let whole = ended.outcome() != Outcome::Gaps;
                         ended.gaps.iter().for_each(|gap| out.say(format_args!("  {gap}")));
                         let row = row(v1::Job { ended: Some(*ended), state: JobState::Done.into(), ..job });
                         out.outcome(&row, |row| row.cells().join("  ").trim_end().to_owned())?;
@@ -110,10 +124,11 @@ impl JobCommand {
 fn row(job: v1::Job) -> JobRow {
     let state = match job.state() {
         JobState::Unspecified => "unknown",
-        JobState::Queued => "waits",
-        JobState::Running => "runs",
+        JobState::Queued => "queued",
+        JobState::Running => "running",
         JobState::Done => "done",
     };
+    let queued = (job.state() == JobState::Queued).then(|| why_queued(&job));
     let restored = job.ended.as_ref().and_then(|ended| ended.restored.clone());
     let progress = job.progress.clone().unwrap_or_default();
     let (entries, bytes) = match &restored {
@@ -123,7 +138,10 @@ fn row(job: v1::Job) -> JobRow {
     JobRow {
         state,
         outcome: job.ended.as_ref().and_then(|ended| outcome_name(ended.outcome())),
-        message: job.ended.map(|ended| ended.message).unwrap_or_default(),
+        message: job.ended.map(|ended| ended.message).or(queued).unwrap_or_default(),
+        ordered: from_ns(job.ordered_ns),
+        began: from_ns(job.began_ns),
+        ended: from_ns(job.ended_ns),
         job: job.job,
         host: job.host_name,
         source_set: job.source_set,
@@ -168,7 +186,8 @@ pub async fn follow(
     let bar = out.progress("", total);
     let mut told_at = Instant::now();
     let mut ending = Ending::NotFollowed;
-    while let Some(event) = events.message().await? {
+    let mut waiting = Waiting::new(None);
+    while let Some(event) = waiting.next(&mut events).await? {
         match event.event {
             Some(Event::Accepted(job)) => {
                 bar.set_prefix(job.host_name.clone());
@@ -187,7 +206,7 @@ pub async fn follow(
             }
             Some(Event::Ended(ended)) => {
                 ending = match ended.outcome() {
-                    Outcome::Failed => Ending::Failed(ended.message),
+                    Outcome::Failed | Outcome::Cancelled | Outcome::Suspect => Ending::Failed(ended.message),
                     _ => Ending::Ended(Box::new(ended)),
                 };
             }

@@ -7,6 +7,7 @@ use comfy_table::{ContentArrangement, Table, presets};
 use indicatif::{HumanBytes, HumanDuration, ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
+use lifeboat_proto::convert::Ended;
 use lifeboat_proto::status::{ErrorClass, Failure};
 use lifeboat_proto::v1::Outcome;
 use serde::Serialize;
@@ -219,15 +220,9 @@ pub fn from_ns(nanoseconds: i64) -> Option<Timestamp> {
     (nanoseconds != 0).then(|| Timestamp::from_nanosecond(i128::from(nanoseconds)).ok())?
 }
 
-/// One word for how a backup ended; none if it did not.
+/// The name of an outcome; none if there is none yet.
 pub fn outcome_name(outcome: Outcome) -> Option<&'static str> {
-    match outcome {
-        Outcome::Unspecified => None,
-        Outcome::Complete => Some("complete"),
-        Outcome::Gaps => Some("with gaps"),
-        Outcome::Failed => Some("failed"),
-        Outcome::Checkpoint => Some("checkpoint"),
-    }
+    Ended::try_from(outcome).ok().map(Ended::name)
 }
 
 /// Hexadecimal digits of an id.

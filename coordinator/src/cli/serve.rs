@@ -7,10 +7,8 @@ use clap::Args;
 use jiff::tz::TimeZone;
 use lifeboat_proto::status::{ErrorClass, Failure};
 use sd_notify::NotifyState;
-use std::io::IsTerminal;
 use std::net::SocketAddr;
 use tokio::signal::unix::{SignalKind, signal};
-use tracing_subscriber::EnvFilter;
 
 /// Run the coordinator as a service
 #[derive(Debug, Args)]
@@ -32,11 +30,7 @@ fn zone(name: &str) -> Result<TimeZone, String> {
 
 /// Runs the command.
 pub async fn serve(args: ServeArgs, global: &Global) -> Result<Done, Failure> {
-    let filter = EnvFilter::try_from_env("LIFEBOAT_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
-    // A second subscriber is refused; in one process the first one will do.
-    let colours = std::io::stderr().is_terminal();
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colours);
-    let _ = log.try_init();
+    lifeboat_agent::log::start("info");
     let mut config = global.config()?;
     config.listen = args.listen.unwrap_or(config.listen);
     config.night = args.night.unwrap_or(config.night);

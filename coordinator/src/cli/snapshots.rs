@@ -39,19 +39,13 @@ impl Row for SnapshotRow {
     const HEADERS: &'static [&'static str] = &["SNAPSHOT", "HOST", "SET", "TIME", "OUTCOME", "SIZE", "SENT"];
 
     fn cells(&self) -> Vec<String> {
-        let outcome = match (&self.suspect, self.gaps) {
-            _ if self.damage.is_some() => "damaged".to_owned(),
-            (Some(_), _) => "suspect".to_owned(),
-            (None, 0) => self.outcome.unwrap_or("–").to_owned(),
-            (None, 1) => "1 gap".to_owned(),
-            (None, gaps) => counted(gaps, "gap", "gaps"),
-        };
+        let outcome = if self.damage.is_some() { "damaged" } else { self.outcome.unwrap_or("–") };
         vec![
             self.snapshot.chars().take(12).collect(),
             self.host.clone(),
             self.source_set.clone(),
             moment(self.committed),
-            outcome,
+            outcome.to_owned(),
             short_size(self.content_bytes),
             short_size(self.sent_bytes),
         ]

@@ -8,8 +8,8 @@ use crate::job::{self, Attempt, Ending, JobEvent, JobResult, JobState};
 use bytes::Bytes;
 use jiff::{SignedDuration, Timestamp};
 use lifeboat_format::id::{Digest, HostId, SnapshotId};
-use lifeboat_proto::convert::control::{Hello, JobOrder, Progress, Report, What};
-use lifeboat_proto::convert::{JobName, SourceSetName};
+use lifeboat_proto::convert::control::{Hello, JobOrder, Offer, Progress, Report, What};
+use lifeboat_proto::convert::{Ended, JobName, SourceSetName};
 use std::collections::BTreeMap;
 use tokio::sync::{mpsc, watch};
 
@@ -21,6 +21,24 @@ pub const ORDERS_WAITING_MAX: usize = 16;
 
 /// How long a job that is done can still be asked about.
 const REMEMBERED: SignedDuration = SignedDuration::from_hours(1);
+
+/// What is kept of a host that is no longer connected.
+#[derive(Debug, Clone)]
+pub struct Seen {
+    /// When it was last heard of.
+    pub heard: Timestamp,
+    /// What its policy offered then.
+    pub offer: Offer,
+}
+
+/// Agents that were refused because another one with the same identity was connected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RefusedAgents {
+    /// How many attempts were refused.
+    pub count: u64,
+    /// When the last one was.
+    pub last: Timestamp,
+}
 
 /// What goes down a control stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,7 +72,7 @@ pub struct StreamId {
 
 /// Another machine follows with the same identity.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("another agent is connected as host {host}: was this server cloned? Enrol one of the two anew")]
+#[error("another agent is connected as host {host}: was this server cloned? Enrol one of the two again")]
 pub struct Twin {
     /// Which host both claim to be.
     pub host: HostId,
@@ -123,6 +141,12 @@ pub struct JobView {
     pub state: JobState,
     /// How far it is, if it said so.
     pub progress: Option<Progress>,
+    /// When it was ordered.
+    pub ordered: Timestamp,
+    /// When it last began or made progress; when it was ordered, before.
+    pub progressed: Timestamp,
+    /// Whether an operator cancelled it: a failure that its host then reports is the end of a cancelled job.
+    pub cancelled: bool,
 }
 
 /// A job that ended, to be recorded.
@@ -142,6 +166,9 @@ pub struct EndedJob {
 #[derive(Debug, Default)]
 pub struct Board {
     connections: BTreeMap<HostId, Connection>,
+    /// Of hosts that were connected since the coordinator was started, and are not now.
+    seen: BTreeMap<HostId, Seen>,
+    refused: BTreeMap<HostId, RefusedAgents>,
     /// By number, so in the order in which they came.
     jobs: BTreeMap<u64, watch::Sender<JobView>>,
     ended: Vec<EndedJob>,
@@ -163,6 +190,7 @@ impl Board {
             let _ = first.orders.try_send(Down::Replaced);
             self.lose_jobs(host, now);
         }
+        self.seen.remove(&host);
         let serial = self.serial();
         let ahead = ahead(hello.wall_time_ns, now);
         self.connections.insert(host, Connection { serial, orders, hello, heard: now, ahead });
@@ -171,20 +199,30 @@ impl Board {
     }
 
     /// Whether the caller may be the host: no other instance follows as it, or that one was not heard of for a minute.
-    pub fn check_twin(&self, host: HostId, instance: &[u8; 16], now: Timestamp) -> Result<(), Twin> {
+    /// What is refused is counted.
+    pub fn check_twin(&mut self, host: HostId, instance: &[u8; 16], now: Timestamp) -> Result<(), Twin> {
         let other = self.connections.get(&host).filter(|first| first.hello.instance != *instance);
-        match other.is_some_and(|first| now.duration_since(first.heard) < TWIN_WAIT) {
-            true => Err(Twin { host }),
-            false => Ok(()),
+        if other.is_none_or(|first| now.duration_since(first.heard) >= TWIN_WAIT) {
+            return Ok(());
         }
+        let refused = self.refused.entry(host).or_insert(RefusedAgents { count: 0, last: now });
+        *refused = RefusedAgents { count: refused.count + 1, last: now };
+        Err(Twin { host })
     }
 
     /// A control stream has ended.
     pub fn disconnect(&mut self, stream: StreamId, now: Timestamp) {
         let current = self.connections.get(&stream.host).is_some_and(|it| it.serial == stream.serial);
         if current {
-            self.connections.remove(&stream.host);
-            self.lose_jobs(stream.host, now);
+            self.remove_connection(stream.host, now);
+        }
+    }
+
+    /// Ends the control stream of a host, whose agent may connect again.
+    pub fn remove_connection(&mut self, host: HostId, now: Timestamp) {
+        if let Some(Connection { heard, hello, .. }) = self.connections.remove(&host) {
+            self.seen.insert(host, Seen { heard, offer: hello.offer });
+            self.lose_jobs(host, now);
         }
     }
 
@@ -198,9 +236,14 @@ impl Board {
         match report {
             Report::Hello(_) => {}
             Report::Alive(wall_time_ns) => connection.ahead = ahead(wall_time_ns, now),
+            Report::Offer(offer) => connection.hello.offer = offer,
             Report::Progress(progress) => {
                 if let Some(job) = self.find(stream.host, &progress.job) {
-                    job.send_modify(|view| view.progress = Some(progress));
+                    job.send_modify(|view| {
+                        let progress = Some(progress);
+                        view.progressed = if view.progress == progress { view.progressed } else { now };
+                        view.progress = progress;
+                    });
                 }
             }
             Report::Ended(ended) => {
@@ -224,7 +267,8 @@ impl Board {
         }
         let number = self.serial();
         let name = job_name(now, number);
-        let view = JobView { name, host, work, state: JobState::Queued(Attempt::NEW), progress: None };
+        let (state, progress, cancelled) = (JobState::Queued(Attempt::NEW), None, false);
+        let view = JobView { name, host, work, state, progress, ordered: now, progressed: now, cancelled };
         let (job, follower) = watch::channel(view);
         self.jobs.insert(number, job);
         self.hand_out(host, now);
@@ -238,10 +282,11 @@ impl Board {
         match view.state {
             JobState::Done(_) => return false,
             JobState::Queued(_) => {
-                let cancelled = JobResult::failed("it was cancelled before it began");
+                let cancelled = JobResult::cancelled("it was cancelled before it began");
                 self.step(view.host, name, JobEvent::Ended(now, cancelled));
             }
             JobState::Running(_) => {
+                self.find(view.host, name).into_iter().for_each(|job| job.send_modify(|view| view.cancelled = true));
                 let order = JobOrder { job: name.clone(), what: What::Cancel };
                 if let Some(connection) = self.connections.get(&view.host) {
                     // A host that is so far behind ends its stream, and finds the job queued again.
@@ -275,6 +320,16 @@ impl Board {
         })
     }
 
+    /// What is kept of a host that is not connected now; none if it was not since the coordinator was started.
+    pub fn seen(&self, host: HostId) -> Option<&Seen> {
+        self.seen.get(&host)
+    }
+
+    /// Agents that were refused as clones of this host.
+    pub fn refused(&self, host: HostId) -> Option<RefusedAgents> {
+        self.refused.get(&host).copied()
+    }
+
     /// What a connected host said of itself, and when it was last heard of.
     pub fn connection(&self, host: HostId) -> Option<&Connection> {
         self.connections.get(&host)
@@ -283,7 +338,7 @@ impl Board {
     /// The source sets that connected hosts offer and that no job is open for.
     pub fn offers(&self) -> Vec<(HostId, SourceSetName)> {
         let all = self.connections.iter().flat_map(|(host, connection)| {
-            connection.hello.source_sets.iter().map(move |source_set| (*host, source_set.clone()))
+            connection.hello.offer.source_sets.iter().map(move |source_set| (*host, source_set.clone()))
         });
         all.filter(|(host, source_set)| self.open_job(*host, source_set).is_none()).collect()
     }
@@ -291,10 +346,7 @@ impl Board {
     /// Ends the control streams of hosts that may no longer follow (INV-51).
     pub fn drop_connections(&mut self, may_follow: impl Fn(HostId) -> bool, now: Timestamp) {
         let gone: Vec<_> = self.connections.keys().copied().filter(|host| !may_follow(*host)).collect();
-        for host in gone {
-            self.connections.remove(&host);
-            self.lose_jobs(host, now);
-        }
+        gone.into_iter().for_each(|host| self.remove_connection(host, now));
     }
 
     /// Time went by: jobs whose host does not return have failed, and old ones are forgotten.
@@ -340,6 +392,8 @@ impl Board {
     fn step(&mut self, host: HostId, name: &JobName, event: JobEvent) {
         let Some(job) = self.find(host, name) else { return };
         let before = job.borrow().clone();
+        let event = if before.cancelled { of_cancelled(event) } else { event };
+        let begins = if let JobEvent::Taken(at) = event { Some(at) } else { None };
         let Ok(state) = job::next(before.state.clone(), event) else { return };
         let ended = match &state {
             JobState::Done(ending) => Some(ending.clone()),
@@ -347,6 +401,9 @@ impl Board {
         };
         job.send_if_modified(|view| {
             let changed = view.state != state;
+            if let (true, Some(at)) = (changed, begins) {
+                view.progressed = at;
+            }
             view.state = state;
             changed
         });
@@ -388,6 +445,21 @@ impl Board {
     fn serial(&mut self) -> u64 {
         self.next_serial += 1;
         self.next_serial
+    }
+}
+
+/// What happens to a job that an operator cancelled: it failed because of that, or its host was lost and is not told again.
+/// A job that was faster than the cancellation ends as it did.
+fn of_cancelled(event: JobEvent) -> JobEvent {
+    match event {
+        JobEvent::AgentLost(at) => {
+            JobEvent::Ended(at, JobResult::cancelled("it was cancelled, and its host was lost before it confirmed"))
+        }
+        JobEvent::Ended(at, result) if result.ended == Ended::Failed => JobEvent::Ended(
+            at,
+            JobResult { ended: Ended::Cancelled, message: "an operator cancelled it".into(), ..result },
+        ),
+        event => event,
     }
 }
 

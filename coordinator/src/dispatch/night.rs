@@ -4,26 +4,29 @@ use crate::catalog::{Catalog, EndedJob, Snapshot, SourceSet};
 use crate::schedule::History;
 use jiff::Timestamp;
 use lifeboat_format::id::HostId;
-use lifeboat_format::journal::event::HostState;
+use lifeboat_format::journal::event::{HostState, JobOutcome};
 
 /// The history of `source_set`; none if the host is unknown, retired or revoked. `failures` is how many attempts in a
 /// row failed as far as anybody counted.
 ///
 /// A checkpoint is the mark of a run that was cut off, so it counts as a failure; but as the first of its source set it
 /// is the proof with which the host was enrolled, or the begin of its first backup: nothing was whole yet. A suspect
-/// snapshot counts as an attempt that is over: trying again would bring the same, a person has to look.
+/// snapshot counts as an attempt that is over: trying again would bring the same, a person has to look. So does one that
+/// an operator cancelled: it was not wanted now, and the next slot is soon enough.
 pub fn history(catalog: &Catalog, host: HostId, source_set: &str, failures: u32) -> Option<History> {
     let row = catalog.host(host).filter(|row| row.state == HostState::Active)?;
     let set = catalog.source_set(host, source_set);
     let last = set.and_then(|set| set.last.as_ref()).and_then(|(_, _, number)| catalog.snapshot(*number));
-    let failure = set.and_then(SourceSet::last_failure);
-    Some(of(moment(row.enrolled_ns), last, failure, failures))
+    let job = set.and_then(SourceSet::last_without_snapshot);
+    Some(of(moment(row.enrolled_ns), last, job, failures))
 }
 
-fn of(enrolled: Timestamp, last: Option<&Snapshot>, failure: Option<&EndedJob>, failures: u32) -> History {
+/// `job` is the last attempt if it brought no snapshot.
+fn of(enrolled: Timestamp, last: Option<&Snapshot>, job: Option<&EndedJob>, failures: u32) -> History {
     let last = last.filter(|snapshot| !(snapshot.is_checkpoint() && snapshot.sequence == 1));
     let failures = failures.max(1);
-    match (failure, last) {
+    match (job, last) {
+        (Some(job), _) if job.outcome == JobOutcome::Cancelled => History::Succeeded { ended: moment(job.ended_ns) },
         (Some(job), _) => History::Failed { ended: moment(job.ended_ns), failures },
         (None, Some(last)) if last.is_checkpoint() => History::Failed { ended: moment(last.committed_ns), failures },
         (None, Some(last)) => History::Succeeded { ended: moment(last.committed_ns) },
@@ -39,7 +42,7 @@ fn moment(nanoseconds: i64) -> Timestamp {
 mod tests {
     use super::*;
     use lifeboat_format::id::{NodeId, Scope, SnapshotId, SnapshotNumber};
-    use lifeboat_format::journal::event::{JobOutcome, SnapshotState};
+    use lifeboat_format::journal::event::SnapshotState;
     use lifeboat_format::manifest::{Outcome, RootRef};
 
     fn snapshot(outcome: Outcome, committed_ns: i64) -> Snapshot {
@@ -63,7 +66,7 @@ mod tests {
     fn failure(number: u64, ended_ns: i64) -> Option<EndedJob> {
         let job = EndedJob { job: "j".into(), outcome: JobOutcome::Failed, message: String::new(), ended_ns, number };
         let last = Some((1, SnapshotId::from_bytes([1; 32]), SnapshotNumber::new(10)));
-        SourceSet { last, committed: 1, last_job: Some(job) }.last_failure().cloned()
+        SourceSet { last, committed: 1, last_job: Some(job) }.last_without_snapshot().cloned()
     }
 
     #[test]
@@ -85,6 +88,15 @@ mod tests {
         let later = failure(11, 3);
         let failed = History::Failed { ended: moment(3), failures: 1 };
         assert_eq!(of(moment(5), Some(&snapshot(Outcome::Complete, 100)), later.as_ref(), 0), failed);
+    }
+
+    #[test]
+    fn a_cancelled_backup_is_not_started_again_before_the_next_slot() {
+        let cancelled = failure(11, 101).map(|job| EndedJob { outcome: JobOutcome::Cancelled, ..job });
+        let complete = snapshot(Outcome::Complete, 100);
+        for last in [None, Some(&complete)] {
+            assert_eq!(of(moment(5), last, cancelled.as_ref(), 1), History::Succeeded { ended: moment(101) });
+        }
     }
 
     #[test]

@@ -5,7 +5,7 @@ use crate::clock::ManualClock;
 use jiff::tz::TimeZone;
 use lifeboat_format::id::RepositoryId;
 use lifeboat_proto::convert::JobName;
-use lifeboat_proto::convert::control::{JobReport, What};
+use lifeboat_proto::convert::control::{JobReport, Offer, What};
 
 const HOST: HostId = HostId::new(1);
 const HOUR: Duration = Duration::from_secs(3600);
@@ -58,7 +58,7 @@ impl Night {
         let hello = Hello {
             agent_version: "0".into(),
             instance: [1; 16],
-            source_sets: vec!["system".parse().unwrap()],
+            offer: Offer { source_sets: vec!["system".parse().unwrap()], ..Offer::default() },
             last_head: None,
             wall_time_ns: clock.now_ns(),
         };

@@ -66,7 +66,8 @@ impl Filling<'_> {
             None => self.index.node(&id)?,
         };
         let height = record.record.height;
-        let mut row = row.unwrap_or(NodeRow { mark: Mark::NONE, places: Vec::new(), height, home: None, shared: false });
+        let mut row =
+            row.unwrap_or(NodeRow { mark: Mark::NONE, places: Vec::new(), height, home: None, shared: false });
         row.add(place);
         self.nodes.insert(id, row);
         Ok(())

@@ -86,15 +86,13 @@ impl ChunkRow {
     /// Adds a body beside the others; returns whether that changed anything. Nothing is replaced (INV-44). Equal bytes
     /// are kept once per pack: in a second pack they lie only if the first one could not be read when they came again.
     pub fn add(&mut self, mut body: Body) -> bool {
-        let is_witnessed =
-            |known: &Body| known.is_same_bytes(&body) && known.host == HostId::WITNESSED;
+        let is_witnessed = |known: &Body| known.is_same_bytes(&body) && known.host == HostId::WITNESSED;
         if self.bodies.iter().any(is_witnessed) {
             body.host = HostId::WITNESSED;
         }
         let changed = body.host == HostId::WITNESSED && self.witness(&body);
-        let is_known = |known: &Body| {
-            known.is_same_bytes(&body) && known.place.pack == body.place.pack && known.host == body.host
-        };
+        let is_known =
+            |known: &Body| known.is_same_bytes(&body) && known.place.pack == body.place.pack && known.host == body.host;
         if self.bodies.iter().any(is_known) {
             return changed;
         }

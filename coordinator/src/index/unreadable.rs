@@ -93,7 +93,8 @@ impl Index {
     /// The packs that cannot be read, in the order of their names.
     pub fn unreadable(&self) -> Result<BTreeMap<PackId, Unreadable>, IndexError> {
         let packs = self.packs();
-        let name = |number: &PackNumber| packs.entries.get(number).map(|entry| entry.id).ok_or_else(|| unknown(*number));
+        let name =
+            |number: &PackNumber| packs.entries.get(number).map(|entry| entry.id).ok_or_else(|| unknown(*number));
         packs.unreadable.iter().map(|(number, unreadable)| Ok((name(number)?, unreadable.clone()))).collect()
     }
 

@@ -51,7 +51,8 @@ impl IndexError {
 }
 
 fn proves_damage(kind: ErrorKind, text: &str) -> bool {
-    let is_gone = ["No such file or directory", "Is a directory", "Not a directory"].iter().any(|why| text.contains(why));
+    let is_gone =
+        ["No such file or directory", "Is a directory", "Not a directory"].iter().any(|why| text.contains(why));
     match kind {
         ErrorKind::IOError => is_gone,
         ErrorKind::Corruption => is_gone || !text.contains("IO error"),
@@ -234,7 +235,10 @@ mod tests {
             assert!(!proves_damage(ErrorKind::IOError, text), "{text}");
             assert!(!proves_damage(ErrorKind::Corruption, text), "{text}");
         }
-        assert!(proves_damage(ErrorKind::IOError, "IO error: No such file or directory: While opening a file: MANIFEST-000005"));
+        assert!(proves_damage(
+            ErrorKind::IOError,
+            "IO error: No such file or directory: While opening a file: MANIFEST-000005"
+        ));
         assert!(proves_damage(ErrorKind::Corruption, "Corruption: block checksum mismatch"));
         assert!(!proves_damage(ErrorKind::Busy, "Resource busy: "));
     }

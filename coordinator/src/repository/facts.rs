@@ -5,8 +5,8 @@ use crate::catalog::CatalogError;
 use crate::index::{IndexError, PackNumber, Seen};
 use crate::journal::{Appended, Journal, JournalError, read_batch};
 use crate::shared::State;
-use lifeboat_format::journal::{Act, Batch, Decision, Event, Principal};
 use lifeboat_format::journal::event::AddedPack;
+use lifeboat_format::journal::{Act, Batch, Decision, Event, Principal};
 use std::ops::Range;
 
 /// Of what became witnessed, so much goes into one batch.

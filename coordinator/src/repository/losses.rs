@@ -75,7 +75,8 @@ impl Coordinator {
                 Unreadable::Records(_) if read == RECHECKED_MAX => None,
                 Unreadable::Records(_) => {
                     read += 1;
-                    self.footer_of(pack).filter(|(footer, _)| self.look_at_records(pack, footer, &mut |_| {}).is_whole())
+                    self.footer_of(pack)
+                        .filter(|(footer, _)| self.look_at_records(pack, footer, &mut |_| {}).is_whole())
                 }
             };
             match footer {
@@ -181,11 +182,15 @@ impl Coordinator {
         let mut wrong = Vec::new();
         for (id, row) in chunks.iter().zip(index.chunks(&chunks)?) {
             let places = row.iter().flat_map(|row| &row.bodies).map(|body| &body.place);
-            wrong.extend(is_wrong(places, number, |place| is_right(Target::Chunk(*id), place)).then_some(Target::Chunk(*id)));
+            wrong.extend(
+                is_wrong(places, number, |place| is_right(Target::Chunk(*id), place)).then_some(Target::Chunk(*id)),
+            );
         }
         for (id, row) in nodes.iter().zip(index.nodes(&nodes)?) {
             let places = row.iter().flat_map(|row| &row.places);
-            wrong.extend(is_wrong(places, number, |place| is_right(Target::Node(*id), place)).then_some(Target::Node(*id)));
+            wrong.extend(
+                is_wrong(places, number, |place| is_right(Target::Node(*id), place)).then_some(Target::Node(*id)),
+            );
         }
         Ok(wrong)
     }
@@ -206,11 +211,7 @@ impl Coordinator {
 }
 
 /// None of the places in this pack is right, or one is not.
-fn is_wrong<'p>(
-    places: impl Iterator<Item = &'p Place>,
-    pack: PackNumber,
-    is_right: impl Fn(&Place) -> bool,
-) -> bool {
+fn is_wrong<'p>(places: impl Iterator<Item = &'p Place>, pack: PackNumber, is_right: impl Fn(&Place) -> bool) -> bool {
     let mut in_pack = places.filter(|place| place.pack == pack).peekable();
     in_pack.peek().is_none() || !in_pack.all(|place| is_right(place))
 }

@@ -107,11 +107,14 @@ impl Coordinator {
         };
         tracing::info!(snapshots = snapshots.len(), ?extent, "walking the trees of snapshots");
         let digest = problems.digest.unwrap_or(Digest::of(b""));
-        index.begin_walk(WalkId(Digest::of(&[digest.as_bytes().as_slice(), format!("{extent:?}").as_bytes()].concat())))?;
+        index.begin_walk(WalkId(Digest::of(
+            &[digest.as_bytes().as_slice(), format!("{extent:?}").as_bytes()].concat(),
+        )))?;
         let mut survey = Survey { packs: problems.packs.clone(), touched: BTreeMap::new() };
         let newest = snapshots.first().map(|(number, ..)| *number);
         for (number, host, root) in snapshots {
-            let walk = Walk { coordinator: self, problems: &problems, extent, host, snapshot: number, path: Vec::new() };
+            let walk =
+                Walk { coordinator: self, problems: &problems, extent, host, snapshot: number, path: Vec::new() };
             let found = walk.of(root)?;
             if found.problems != 0 {
                 survey.touched.insert(number, found.problems);
@@ -119,7 +122,8 @@ impl Coordinator {
         }
         let mut state = self.shared.lock();
         if state.losses_found == losses_before {
-            let harm = |bits: &u64| if bits & (problems.lost_bits | NOWHERE) != 0 { Harm::Lost } else { Harm::Unreadable };
+            let harm =
+                |bits: &u64| if bits & (problems.lost_bits | NOWHERE) != 0 { Harm::Lost } else { Harm::Unreadable };
             let found = survey.touched.iter().map(|(number, bits)| (*number, harm(bits)));
             match extent {
                 Extent::All => (state.damaged, state.distrusted) = (found.collect(), None),

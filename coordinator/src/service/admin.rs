@@ -1,6 +1,7 @@
 //! `AdminService`: what root asks at the local socket.
 
 use super::grant::SIGNATURES_NEEDED;
+use super::lists::{job_state, nanoseconds};
 use super::past::Catalogued;
 use super::{Context, blocking, failure};
 use crate::authorize::{Object, Verb};
@@ -11,17 +12,18 @@ use crate::repository::{Damage, VerifyProgress};
 use crate::store::ObjectKind;
 use lifeboat_format::FormatError;
 use lifeboat_format::grant::{SignedOrder, SignedTerms};
-use lifeboat_format::id::{HostId, PackId};
+use lifeboat_format::id::{HostId, PackId, SnapshotId};
 use lifeboat_format::journal::event::{Custody, GrantTarget, HostState};
 use lifeboat_format::journal::{Event, Principal};
 use lifeboat_format::token::TokenTerms;
 use lifeboat_proto::convert::control::JobReport;
 use lifeboat_proto::convert::{ConvertError, JobName, SourceSetName, some_bytes};
-use lifeboat_proto::limits::{GRANT_BYTES_MAX, TERMS_BYTES_MAX, TOKEN_SECONDS_MAX};
+use lifeboat_proto::limits::{GRANT_BYTES_MAX, POLICY_READ_EVERY, TERMS_BYTES_MAX, TOKEN_SECONDS_MAX};
 use lifeboat_proto::status::{ErrorClass, Failure};
 use lifeboat_proto::v1;
 use lifeboat_proto::v1::job_event::Event as Said;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
@@ -94,13 +96,15 @@ impl v1::admin_service_server::AdminService for Administration {
         self.0.allow(&request, Verb::List, Object::Repository)?;
         let (this, name) = (self.clone(), request.into_inner().name);
         let hosts = blocking(move || Ok(this.0.list_hosts(&name, &this.past()))).await?;
-        Ok(Response::new(v1::ListHostsResponse { hosts }))
+        let refused_enrolments = self.0.refused_enrolments.list();
+        Ok(Response::new(v1::ListHostsResponse { hosts, refused_enrolments }))
     }
 
     async fn backup(&self, request: Request<v1::BackupCommand>) -> Result<Response<Self::BackupStream>, Status> {
         self.0.allow(&request, Verb::OrderBackup, Object::Repository)?;
         let (context, command) = (self.0.clone(), request.into_inner());
         let wait = command.wait;
+        context.wait_for_offer(&command).await;
         let jobs = blocking(move || context.order_backups(&command)).await?;
         Ok(Response::new(self.events(jobs, wait)))
     }
@@ -260,21 +264,24 @@ impl Context {
 
     /// A job, as operators see it.
     fn job(&self, view: JobView) -> v1::Job {
-        let JobView { name, host, work, state, progress } = view;
+        let JobView { name, host, work, state, progress, ordered, .. } = view;
         let (source_set, directory) = match work {
             Work::Backup(source_set) => (source_set.to_string(), String::new()),
             Work::Restore { directory, .. } => (String::new(), directory),
         };
         let host_name = self.catalog(|catalog| catalog.host(host).map(|row| row.enrolled.name.clone()));
-        let word = match state {
-            JobState::Queued(_) => v1::JobState::Queued,
-            JobState::Running(_) => v1::JobState::Running,
-            JobState::Done(_) => v1::JobState::Done,
+        let word = job_state(&state);
+        let (began, ended_at) = match &state {
+            JobState::Queued(attempt) | JobState::Running(attempt) => (attempt.began, None),
+            JobState::Done(ending) => (Some(ending.began), Some(ending.ended)),
         };
         let ended = match state {
             JobState::Done(ending) => Some(ended(&name, ending.result)),
             _ => None,
         };
+        let snapshot =
+            ended.as_ref().and_then(|ended| ended.snapshot.as_ref().try_into().ok()).map(SnapshotId::from_bytes);
+        let whole = snapshot.and_then(|id| self.counts_of(&name, &id));
         v1::Job {
             job: name.to_string(),
             host: host.get(),
@@ -282,34 +289,50 @@ impl Context {
             source_set,
             directory,
             state: word.into(),
-            progress: progress.map(Into::into),
+            progress: whole.or_else(|| progress.map(Into::into)),
             ended,
+            ordered_ns: nanoseconds(ordered),
+            began_ns: began.map_or(0, nanoseconds),
+            ended_ns: ended_at.map_or(0, nanoseconds),
+            host_connected: self.dispatch.connection(host).is_some(),
         }
     }
 
-    /// The set that was named, or all that the host offers; of a host that is away, all that are known.
+    /// The set that was named, or all that the host's policy has. Of a host that was not connected since the coordinator was
+    /// started, the policy is not known: then all sets count of which something was committed.
     fn sets_to_back_up(&self, host: HostId, command: &v1::BackupCommand) -> Result<Vec<SourceSetName>, Failure> {
-        let offered = match self.dispatch.connection(host) {
-            Some((hello, _)) => hello.source_sets,
-            None => {
-                self.catalog(|catalog| catalog.source_sets(host).filter_map(|(name, _)| name.parse().ok()).collect())
-            }
+        let connection = self.dispatch.connection(host);
+        let offer = connection.as_ref().map(|(hello, _)| hello.offer.clone());
+        let offer = offer.or_else(|| self.dispatch.seen(host).map(|seen| seen.offer));
+        if let Some(problem) = offer.iter().map(|offer| &offer.policy_problem).find(|problem| !problem.is_empty()) {
+            let failure =
+                Failure::new(ErrorClass::Refused, format!("{}: the policy is invalid: {problem}", command.host));
+            return Err(failure.hint("on that server, `lifeboat-agent policy check` shows what to correct"));
+        }
+        let known = offer.map(|offer| offer.source_sets).unwrap_or_else(|| {
+            self.catalog(|catalog| catalog.source_sets(host).filter_map(|(name, _)| name.parse().ok()).collect())
+        });
+        choose_sets(command, known, connection.is_some())
+    }
+
+    /// A set that was just added to a policy is known as soon as the agent has read it again.
+    async fn wait_for_offer(&self, command: &v1::BackupCommand) {
+        let (Ok(host), Ok(name)) = (self.find_host(&command.host), command.source_set.parse::<SourceSetName>()) else {
+            return;
         };
-        if command.source_set.is_empty() && offered.is_empty() {
-            let failure = Failure::new(ErrorClass::Unreachable, format!("{} was never connected", command.host));
-            return Err(failure.hint("look at the agent on that server: `systemctl status lifeboat-agent`"));
+        let is_awaited =
+            || self.dispatch.connection(host).is_some_and(|(hello, _)| !hello.offer.source_sets.contains(&name));
+        let deadline = tokio::time::Instant::now() + POLICY_READ_EVERY + Duration::from_secs(2);
+        while is_awaited() && tokio::time::Instant::now() < deadline {
+            tokio::time::sleep(Duration::from_millis(200)).await;
         }
-        if command.source_set.is_empty() {
-            return Ok(offered);
-        }
-        let name: SourceSetName = command.source_set.parse()?;
-        let connected = self.dispatch.connection(host).is_some();
-        if connected && !offered.contains(&name) {
-            let known = offered.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-            let failure = format!("{} has no source set {name}; its policy offers: {known}", command.host);
-            return Err(Failure::new(ErrorClass::NotFound, failure));
-        }
-        Ok(vec![name])
+    }
+
+    /// What a job did in all, as its snapshot says.
+    fn counts_of(&self, job: &JobName, id: &SnapshotId) -> Option<v1::JobProgress> {
+        let counts = self.clear(id)?.counts;
+        let (entries, read_bytes, sent_bytes) = (counts.entries, counts.content_bytes, counts.sent_bytes);
+        Some(v1::JobProgress { job: job.to_string(), entries, read_bytes, sent_bytes, reused_bytes: 0 })
     }
 
     fn stats(&self) -> Result<v1::RepositoryStatsResponse, Failure> {
@@ -372,7 +395,8 @@ impl Context {
 impl Context {
     fn damage(&self, damage: &Damage) -> v1::Damage {
         let named = damage.snapshots.iter().take(SNAPSHOTS_NAMED);
-        let ids = named.filter_map(|number| self.catalog(|catalog| catalog.snapshot(*number).map(|snapshot| snapshot.id)));
+        let ids =
+            named.filter_map(|number| self.catalog(|catalog| catalog.snapshot(*number).map(|snapshot| snapshot.id)));
         v1::Damage {
             object: damage.object.to_string(),
             what: damage.what.clone(),
@@ -387,6 +411,39 @@ impl Context {
 /// hold (INV-9).
 fn content_bytes(snapshots: &[v1::SnapshotInfo]) -> u64 {
     snapshots.iter().map(|snapshot| snapshot.content_bytes).fold(0, u64::saturating_add)
+}
+
+/// Of the sets that a host is known to have, those that a command means.
+fn choose_sets(
+    command: &v1::BackupCommand,
+    known: Vec<SourceSetName>,
+    connected: bool,
+) -> Result<Vec<SourceSetName>, Failure> {
+    let host = &command.host;
+    if command.source_set.is_empty() {
+        if !known.is_empty() {
+            return Ok(known);
+        }
+        let (class, problem) = match connected {
+            true => (ErrorClass::NotFound, format!("the policy of {host} has no source set")),
+            false => (ErrorClass::Unreachable, format!("{host} is not connected, and was never backed up")),
+        };
+        let hint = "look at the agent on that server: `systemctl status lifeboat-agent`, `lifeboat-agent sources`";
+        return Err(Failure::new(class, problem).hint(hint));
+    }
+    let name: SourceSetName = command.source_set.parse()?;
+    if known.contains(&name) {
+        return Ok(vec![name]);
+    }
+    let names = known.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    let problem = match (names.is_empty(), connected) {
+        (true, true) => format!("{host} has no source set {name}; its policy has none"),
+        (true, false) => format!("{host} is not connected, and no source set {name} of it is known"),
+        (false, true) => format!("{host} has no source set {name}; its policy has: {names}"),
+        (false, false) => format!("{host} is not connected, and no source set {name} of it is known, only: {names}"),
+    };
+    Err(Failure::new(ErrorClass::NotFound, problem)
+        .hint("`lifeboat-agent sources` on that server lists its source sets"))
 }
 
 /// Tells how a job goes, to its end.
@@ -428,5 +485,20 @@ mod tests {
         let sparse = v1::SnapshotInfo { content_bytes: i64::MAX as u64, ..Default::default() };
         assert_eq!(content_bytes(&[sparse.clone(), sparse.clone()]), u64::MAX - 1);
         assert_eq!(content_bytes(&[sparse.clone(), sparse.clone(), sparse]), u64::MAX);
+    }
+
+    #[test]
+    fn a_set_that_nobody_knows_is_never_ordered() {
+        let known = || ["data", "mail"].map(|name| name.parse().unwrap()).to_vec();
+        let command = |set: &str| v1::BackupCommand { host: "web1".into(), source_set: set.into(), wait: false };
+        assert_eq!(choose_sets(&command(""), known(), false).unwrap(), known());
+        assert_eq!(choose_sets(&command("mail"), known(), false).unwrap(), known()[1..]);
+        for connected in [true, false] {
+            let failure = choose_sets(&command("mial"), known(), connected).unwrap_err();
+            assert_eq!(failure.class, ErrorClass::NotFound);
+            assert!(failure.message.contains("data, mail"), "{failure}");
+            assert!(choose_sets(&command("mail"), Vec::new(), connected).is_err());
+            assert!(choose_sets(&command(""), Vec::new(), connected).is_err());
+        }
     }
 }

@@ -35,7 +35,7 @@ impl v1::backup_service_server::BackupService for Backup {
         let host = self.0.host(&request, Verb::BackUp)?;
         let begin = Begin::try_from(request.into_inner())?;
         let context = self.0.clone();
-        context.dispatch.check_twin(host, &begin.instance).map_err(|error| failure::of_twin(&error))?;
+        context.dispatch.check_twin(host, &begin.instance).map_err(|error| context.refuse_twin(host, &error))?;
         let begun = blocking(move || {
             context.look_at_head(host, begin.last_head);
             let begun = context.coordinator.begin(host, begin.source_set.as_str());

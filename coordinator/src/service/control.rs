@@ -7,7 +7,7 @@ use crate::pki;
 use lifeboat_format::id::Digest;
 use lifeboat_format::journal::{Event, Principal};
 use lifeboat_proto::convert::ConvertError;
-use lifeboat_proto::convert::control::Report;
+use lifeboat_proto::convert::control::{BackupFailure, Report};
 use lifeboat_proto::convert::enrol::renewal;
 use lifeboat_proto::limits::ALIVE_EVERY;
 use lifeboat_proto::status::{ErrorClass, Failure};
@@ -57,11 +57,12 @@ impl v1::control_service_server::ControlService for Control {
                 };
                 blocking(look).await?;
                 let connected = context.dispatch.connect(host, hello);
-                let (id, orders) = connected.map_err(|error| failure::of_twin(&error))?;
-                tracing::info!(%host, "an agent follows");
+                let (id, orders) = connected.map_err(|error| context.refuse_twin(host, &error))?;
+                let name = context.host_name(host);
+                tracing::info!(host = name, "agent connected");
                 let ended = follow(&context, id, reports, orders, &down).await;
                 context.dispatch.disconnect(id);
-                tracing::info!(%host, "an agent has gone");
+                tracing::info!(host = name, "agent disconnected");
                 ended
             };
             if let Err(status) = followed.await {
@@ -69,6 +70,17 @@ impl v1::control_service_server::ControlService for Control {
             }
         });
         Ok(Response::new(ReceiverStream::new(stream)))
+    }
+
+    async fn report_failure(
+        &self,
+        request: Request<v1::ReportFailureRequest>,
+    ) -> Result<Response<v1::ReportFailureResponse>, Status> {
+        let host = self.0.host(&request, Verb::BackUp)?;
+        let failed = BackupFailure::try_from(request.into_inner())?;
+        let context = self.0.clone();
+        blocking(move || context.record_failure(host, &failed)).await?;
+        Ok(Response::new(v1::ReportFailureResponse {}))
     }
 
     async fn renew(&self, request: Request<v1::RenewRequest>) -> Result<Response<v1::RenewResponse>, Status> {

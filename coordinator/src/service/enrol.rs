@@ -35,7 +35,11 @@ impl v1::enrol_service_server::EnrolService for Enrolment {
         self.0.allow(&request, Verb::Enrol, Object::Repository)?;
         let enrol = Enrol::try_from(request.into_inner())?;
         let context = self.0.clone();
-        let enrolled = blocking(move || context.enrol(&enrol)).await?;
+        let answer = move || {
+            let (name, token) = (enrol.host_name.as_str(), enrol.token_number);
+            context.enrol(&enrol).inspect_err(|failure| context.refuse_enrolment(name, token, failure))
+        };
+        let enrolled = blocking(answer).await?;
         Ok(Response::new(enrolled.into()))
     }
 }
@@ -130,7 +134,7 @@ impl Context {
         let by = Principal::Token(enrol.token_number);
         let acts = [event, certificate_issued(host, &certificate)?].map(|event| self.act(by, "enrol", name, event));
         self.coordinator.record(acts.to_vec()).map_err(|error| failure::of_fact(&error))?;
-        tracing::info!(%host, name, "a host was enrolled");
+        tracing::info!(number = %host, host = name, "host enrolled");
         self.enrolled(host, &certificate, token)
     }
 

@@ -1,17 +1,22 @@
 //! Hosts and snapshots, as operators see them: the catalog, what stands in manifests in clear, and who is connected.
 
+mod status;
+
 use super::Context;
 use super::failure;
 use crate::catalog::{Catalog, Host, Snapshot};
 use crate::dispatch::Past;
+use crate::dispatch::board::JobView;
 use crate::index::Harm;
+use crate::job::JobState;
 use crate::store::{ByteRange, ObjectName};
 use lifeboat_format::id::{HostId, SnapshotId, SnapshotNumber};
-use lifeboat_format::journal::event::JobOutcome;
-use lifeboat_format::manifest::{Clear, Manifest, Outcome};
+use lifeboat_format::manifest::{Clear, Manifest};
 use lifeboat_proto::convert::SourceSetName;
+use lifeboat_proto::convert::control::Offer;
 use lifeboat_proto::status::{ErrorClass, Failure};
 use lifeboat_proto::v1;
+use status::{Facts, LastAttempt};
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -38,7 +43,7 @@ impl Context {
         self.coordinator.shared.store.get(name, ByteRange::Whole).map_err(|error| failure::of_store(&error))
     }
 
-    fn clear(&self, id: &SnapshotId) -> Option<Arc<Clear>> {
+    pub(super) fn clear(&self, id: &SnapshotId) -> Option<Arc<Clear>> {
         let lock = || self.manifests.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(clear) = lock().get(id) {
             return Some(clear.clone());
@@ -64,61 +69,86 @@ impl Context {
 
     fn host_row(&self, number: HostId, row: &Host, past: &dyn Past) -> v1::Host {
         let connection = self.dispatch.connection(number);
-        let mut names: BTreeSet<String> = self.catalog(|catalog| {
-            let begun = catalog.source_sets(number).map(|(name, _)| name.to_owned());
-            // Of a set that the policy no longer has, and that never had a whole snapshot, there is nothing to say.
-            begun.filter(|name| connection.is_none() || is_whole_once(catalog, number, name)).collect()
-        });
-        let offered = connection.iter().flat_map(|(hello, _)| &hello.source_sets);
-        names.extend(offered.map(ToString::to_string));
+        let seen = self.dispatch.seen(number);
+        let known = connection.as_ref().map(|(hello, _)| &hello.offer).or(seen.as_ref().map(|seen| &seen.offer));
+        let heard = connection.as_ref().map(|(_, heard)| *heard).or(seen.as_ref().map(|seen| seen.heard));
+        let refused = self.dispatch.refused(number);
         v1::Host {
             number: number.get(),
             name: row.enrolled.name.clone(),
             site: row.enrolled.site.clone(),
             enrolled_ns: row.enrolled_ns,
             connected: connection.is_some(),
-            last_seen_ns: connection.as_ref().map_or(0, |(_, heard)| nanoseconds(*heard)),
-            agent_version: connection.map(|(hello, _)| hello.agent_version).unwrap_or_default(),
-            source_sets: names.into_iter().map(|name| self.set_row(number, name, past)).collect(),
+            last_seen_ns: heard.map_or_else(|| self.last_act(number), nanoseconds),
+            agent_version: connection.as_ref().map(|(hello, _)| hello.agent_version.clone()).unwrap_or_default(),
+            source_sets: self.set_names(number, known).map(|name| self.set_row(number, name, known, past)).collect(),
             fingerprint: row.enrolled.signing_key.fingerprint().to_string(),
             certificate_ends_ns: row.certificate_ends_ns.unwrap_or(0),
             box_recipient: row.enrolled.box_recipient.to_string(),
             clock_ahead_seconds: self.dispatch.clock_ahead(number).map_or(0, |ahead| ahead.as_secs()),
+            policy_problem: known.map(|offer| offer.policy_problem.clone()).unwrap_or_default(),
+            refused_agents: refused.map_or(0, |refused| refused.count),
+            agent_refused_ns: refused.map_or(0, |refused| nanoseconds(refused.last)),
         }
     }
 
-    fn set_row(&self, host: HostId, name: String, past: &dyn Past) -> v1::HostSourceSet {
-        let (set, last) = self.catalog(|catalog| {
-            let set = catalog.source_set(host, &name).cloned().unwrap_or_default();
-            let last = set.last.as_ref().and_then(|(_, _, number)| Some((*number, catalog.snapshot(*number)?.clone())));
-            (set, last)
+    /// When a host last committed a snapshot; 0: never.
+    fn last_act(&self, host: HostId) -> i64 {
+        self.catalog(|catalog| {
+            let last = catalog.source_sets(host).filter_map(|(_, set)| catalog.snapshot(set.last.as_ref()?.2));
+            last.map(|snapshot| snapshot.committed_ns).max().unwrap_or(0)
+        })
+    }
+
+    /// The source sets to list: those that the policy has, and those of which there are whole snapshots. Where it is not
+    /// known what the policy has, because it is invalid or its agent was not connected yet, also all others.
+    fn set_names(&self, host: HostId, offer: Option<&Offer>) -> impl Iterator<Item = String> + use<> {
+        let valid = offer.filter(|offer| offer.policy_problem.is_empty());
+        let mut names: BTreeSet<String> = self.catalog(|catalog| {
+            let begun = catalog.source_sets(host).map(|(name, _)| name.to_owned());
+            begun.filter(|name| valid.is_none() || has_whole_snapshot(catalog, host, name)).collect()
         });
-        let (last_attempt_ns, last_outcome, last_message) = match (set.last_failure(), &last) {
-            (Some(job), _) => (job.ended_ns, v1::Outcome::Failed, job.message.clone()),
-            (None, Some((_, snapshot))) => {
-                let remark = set.last_remark();
-                // All was read, and yet not all went well: a hook after the backup failed.
-                let has_failure = remark.is_some_and(|job| job.outcome == JobOutcome::Committed(Outcome::Gaps));
-                let outcome = match outcome(snapshot) {
-                    v1::Outcome::Complete if has_failure => v1::Outcome::Gaps,
-                    outcome => outcome,
-                };
-                (snapshot.committed_ns, outcome, remark.map(|job| job.message.clone()).unwrap_or_default())
-            }
-            (None, None) => Default::default(),
-        };
+        names.extend(offer.iter().flat_map(|offer| &offer.source_sets).map(ToString::to_string));
+        names.into_iter()
+    }
+
+    fn set_row(&self, host: HostId, name: String, offer: Option<&Offer>, past: &dyn Past) -> v1::HostSourceSet {
+        let (set, last, backup) = self.catalog(|catalog| {
+            let set = catalog.source_set(host, &name).cloned().unwrap_or_default();
+            let last = set.last.as_ref().and_then(|(_, _, number)| catalog.snapshot(*number)).cloned();
+            let backup = catalog.last_to_compare(host, &name).map(|(number, snapshot)| (number, snapshot.clone()));
+            (set, last, backup)
+        });
+        let attempt = status::last_attempt(&set, last.as_ref());
         let known: Option<SourceSetName> = name.parse().ok();
-        let next = known.as_ref().and_then(|name| self.dispatch.next_due(past, host, name));
         let job = known.as_ref().and_then(|name| self.dispatch.open_job(host, name));
+        let is_running = |job: &JobView| matches!(job.state, JobState::Running(_));
+        let policy_valid = offer.is_none_or(|offer| offer.policy_problem.is_empty());
+        let facts = Facts {
+            attempt: attempt.as_ref().map(|attempt| attempt.outcome),
+            backup: backup.as_ref().map(|(_, snapshot)| status::outcome(snapshot)),
+            in_policy: offer.map(|offer| offer.source_sets.iter().any(|offered| offered.as_str() == name)),
+            policy_valid,
+            due: known.as_ref().and_then(|name| self.dispatch.next_due(past, host, name)),
+            progressed: job.as_ref().filter(|job| is_running(job)).map(|job| job.progressed),
+            now: self.now(),
+        };
+        let state = status::state(&facts);
+        // A set that the policy does not have is never due.
+        let due = facts.due.filter(|_| state != v1::SetState::NotInPolicy);
+        let LastAttempt { outcome, ended_ns, message } = attempt.unwrap_or_else(LastAttempt::none);
         v1::HostSourceSet {
             name,
-            last: last.map(|(number, snapshot)| self.snapshot_info(number, &snapshot)),
-            last_outcome: last_outcome.into(),
-            last_message,
-            last_attempt_ns,
-            next_due_ns: next.map_or(0, nanoseconds),
+            last: backup.map(|(number, snapshot)| self.snapshot_info(number, &snapshot)),
+            last_outcome: outcome.into(),
+            last_message: message,
+            last_attempt_ns: ended_ns,
+            next_due_ns: due.map_or(0, nanoseconds),
+            job_state: job.as_ref().map_or(v1::JobState::Unspecified, |job| job_state(&job.state)).into(),
             running_job: job.map(|view| view.name.to_string()).unwrap_or_default(),
             snapshot_count: set.committed,
+            state: state.into(),
+            overdue: due.is_some() && facts.is_overdue(),
         }
     }
 
@@ -154,7 +184,7 @@ impl Context {
             sequence: snapshot.sequence,
             started_ns: clear.map_or(0, |clear| clear.started_ns),
             committed_ns: snapshot.committed_ns,
-            outcome: outcome(snapshot).into(),
+            outcome: status::outcome(snapshot).into(),
             suspect: snapshot.is_suspect(),
             suspect_reason: snapshot.suspect.clone().unwrap_or_default(),
             entries: counts.map_or(0, |counts| counts.entries),
@@ -178,24 +208,26 @@ impl Context {
     }
 }
 
-/// Whether a source set ever had a snapshot that is more than a checkpoint, or a backup that failed.
-fn is_whole_once(catalog: &Catalog, host: HostId, source_set: &str) -> bool {
-    catalog.source_set(host, source_set).is_some_and(|set| set.last_job.is_some())
-        || catalog.last_to_compare(host, source_set).is_some()
+/// Whether a source set has a snapshot that is more than a checkpoint; it may be suspect.
+fn has_whole_snapshot(catalog: &Catalog, host: HostId, source_set: &str) -> bool {
+    let own = |snapshot: &Snapshot| snapshot.host == host && snapshot.source_set == source_set;
+    catalog.snapshots().rev().any(|(_, snapshot)| own(snapshot) && !snapshot.is_checkpoint())
+}
+
+/// The state of a job, as messages name it.
+pub(super) fn job_state(state: &JobState) -> v1::JobState {
+    match state {
+        JobState::Queued(_) => v1::JobState::Queued,
+        JobState::Running(_) => v1::JobState::Running,
+        JobState::Done(_) => v1::JobState::Done,
+    }
 }
 
 fn is_called(number: HostId, row: &Host, name: &str) -> bool {
     row.enrolled.name == name || number.to_string() == name
 }
 
-fn outcome(snapshot: &Snapshot) -> v1::Outcome {
-    match snapshot.outcome {
-        Outcome::Complete => v1::Outcome::Complete,
-        Outcome::Gaps => v1::Outcome::Gaps,
-        Outcome::Checkpoint => v1::Outcome::Checkpoint,
-    }
-}
-
-fn nanoseconds(time: jiff::Timestamp) -> i64 {
+/// As messages carry it.
+pub(super) fn nanoseconds(time: jiff::Timestamp) -> i64 {
     i64::try_from(time.as_nanosecond()).unwrap_or(i64::MAX)
 }

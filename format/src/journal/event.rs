@@ -385,6 +385,8 @@ tagged! {
         1 => Committed(Outcome),
         /// Without one.
         2 => Failed,
+        /// Without one, because an operator cancelled it.
+        3 => Cancelled,
     }
 }
 

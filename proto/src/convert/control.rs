@@ -4,6 +4,51 @@ use super::*;
 use lifeboat_format::id::SnapshotId;
 use prost::Message;
 
+/// What a host's own policy offers for backup.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Offer {
+    /// The source sets.
+    pub source_sets: Vec<SourceSetName>,
+    /// Why the policy cannot be used; empty if it can.
+    pub policy_problem: String,
+}
+
+impl TryFrom<v1::Offer> for Offer {
+    type Error = ConvertError;
+
+    fn try_from(message: v1::Offer) -> Result<Self, ConvertError> {
+        at_most("source_sets", message.source_sets.len(), limits::SOURCE_SETS_MAX, "source sets")?;
+        Ok(Self {
+            source_sets: message.source_sets.iter().map(|name| name.parse()).collect::<Result<_, _>>()?,
+            policy_problem: shown_text("policy_problem", &message.policy_problem)?,
+        })
+    }
+}
+
+impl From<Offer> for v1::Offer {
+    fn from(offer: Offer) -> Self {
+        let source_sets = offer.source_sets.iter().map(ToString::to_string).collect();
+        Self { source_sets, policy_problem: offer.policy_problem }
+    }
+}
+
+/// A backup that failed and that no order had asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BackupFailure {
+    /// The source set.
+    pub source_set: SourceSetName,
+    /// What went wrong and what to do.
+    pub message: String,
+}
+
+impl TryFrom<v1::ReportFailureRequest> for BackupFailure {
+    type Error = ConvertError;
+
+    fn try_from(message: v1::ReportFailureRequest) -> Result<Self, ConvertError> {
+        Ok(Self { source_set: message.source_set.parse()?, message: shown_text("message", &message.message)? })
+    }
+}
+
 /// What an agent says of itself when it connects.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Hello {
@@ -12,7 +57,7 @@ pub struct Hello {
     /// Random, one a start of the agent: tells a reconnect from a second machine with the same identity.
     pub instance: [u8; 16],
     /// What the local policy offers.
-    pub source_sets: Vec<SourceSetName>,
+    pub offer: Offer,
     /// The newest journal head that it saw.
     pub last_head: Option<UncheckedHead>,
     /// The agent's clock: Unix time in nanoseconds.
@@ -83,6 +128,8 @@ pub enum Report {
     Progress(Progress),
     /// A job is over.
     Ended(JobReport),
+    /// The local policy offers something else than before.
+    Offer(Offer),
 }
 
 impl TryFrom<v1::AgentReport> for Report {
@@ -101,6 +148,7 @@ impl TryFrom<v1::AgentReport> for Report {
                 reused_bytes: progress.reused_bytes,
             }),
             Wire::Ended(ended) => Self::Ended(ended.try_into()?),
+            Wire::Offer(offer) => Self::Offer(offer.try_into()?),
         })
     }
 }
@@ -113,6 +161,7 @@ impl From<Report> for v1::AgentReport {
             Report::Alive(wall_time_ns) => Wire::Alive(v1::Alive { wall_time_ns }),
             Report::Progress(progress) => Wire::Progress(progress.into()),
             Report::Ended(ended) => Wire::Ended(ended.into()),
+            Report::Offer(offer) => Wire::Offer(offer.into()),
         };
         Self { report: Some(report) }
     }
@@ -129,11 +178,11 @@ impl TryFrom<v1::Hello> for Hello {
     type Error = ConvertError;
 
     fn try_from(message: v1::Hello) -> Result<Self, ConvertError> {
-        at_most("source_sets", message.source_sets.len(), limits::SOURCE_SETS_MAX, "source sets")?;
+        let v1::Hello { source_sets, policy_problem, .. } = message;
         Ok(Self {
             agent_version: shown_text("agent_version", &message.agent_version)?,
             instance: array("instance", &message.instance)?,
-            source_sets: message.source_sets.iter().map(|name| name.parse()).collect::<Result<_, _>>()?,
+            offer: v1::Offer { source_sets, policy_problem }.try_into()?,
             last_head: optional_head(message.last_head)?,
             wall_time_ns: message.wall_time_ns,
         })
@@ -142,12 +191,14 @@ impl TryFrom<v1::Hello> for Hello {
 
 impl From<Hello> for v1::Hello {
     fn from(hello: Hello) -> Self {
+        let v1::Offer { source_sets, policy_problem } = hello.offer.into();
         Self {
             agent_version: hello.agent_version,
             instance: Bytes::copy_from_slice(&hello.instance),
-            source_sets: hello.source_sets.iter().map(ToString::to_string).collect(),
+            source_sets,
             last_head: hello.last_head.map(Into::into),
             wall_time_ns: hello.wall_time_ns,
+            policy_problem,
         }
     }
 }
@@ -269,6 +320,18 @@ mod tests {
             restored: Some(Box::new(v1::RestoreEnded { directory: "/srv".into(), entries: 3, ..Default::default() })),
         });
         assert_eq!(Report::try_from(v1::AgentReport::from(ended.clone())), Ok(ended));
+        let offer = Offer { source_sets: vec!["mail".parse().unwrap()], policy_problem: "line 3: no such key".into() };
+        let offer = Report::Offer(offer);
+        assert_eq!(Report::try_from(v1::AgentReport::from(offer.clone())), Ok(offer));
+    }
+
+    #[test]
+    fn every_outcome_survives_the_wire_and_has_a_name_of_its_own() {
+        use Ended::{Cancelled, Checkpoint, Complete, Failed, Gaps, Suspect};
+        let all = [Complete, Gaps, Failed, Checkpoint, Suspect, Cancelled];
+        assert!(all.iter().all(|ended| Ended::try_from(v1::Outcome::from(*ended)) == Ok(*ended)));
+        let names: std::collections::BTreeSet<_> = all.iter().map(|ended| ended.name()).collect();
+        assert_eq!(names.len(), all.len());
     }
 
     #[test]

@@ -7,6 +7,7 @@ use super::{RestoreArgs, Restored, say_gaps, say_owners, summary};
 use crate::cli::job::{Ending, follow};
 use crate::cli::output::Output;
 use crate::cli::reading::{Opened, RESTORE, Wanted, blocking};
+use crate::cli::waiting::why_queued;
 use crate::cli::{Done, Global, admin, elsewhere};
 use crate::config::Config;
 use lifeboat_agent::policy::STAGING;
@@ -139,7 +140,7 @@ async fn run(
     let accepted = |job: &v1::Job, out: &mut Output| {
         let sent = job.state() != JobState::Queued;
         if !sent {
-            out.say(format_args!("{} is not connected or busy; it will be told when it is free", host.name));
+            out.say(why_queued(job));
         }
         if wait {
             return Ok(());

@@ -15,7 +15,7 @@ fn hello(instance: u8) -> Hello {
     Hello {
         agent_version: "0".into(),
         instance: [instance; 16],
-        source_sets: vec![set("system"), set("mail")],
+        offer: Offer { source_sets: vec![set("system"), set("mail")], ..Offer::default() },
         last_head: None,
         wall_time_ns: 0,
     }

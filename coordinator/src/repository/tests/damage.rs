@@ -35,7 +35,8 @@ fn inv_72_several_missing_packs_ask_for_the_disk_and_nothing_is_recorded_as_lost
     let lab = Lab::new();
     let coordinator = lab.open();
     let first = back_up(&coordinator, A, &chunks()).number;
-    let away: Vec<_> = packs(&lab).into_iter().map(|pack| (lab.objects.get(&pack, ByteRange::Whole).unwrap(), pack)).collect();
+    let away: Vec<_> =
+        packs(&lab).into_iter().map(|pack| (lab.objects.get(&pack, ByteRange::Whole).unwrap(), pack)).collect();
     away.iter().for_each(|(_, pack)| lab.objects.damage(pack, None));
     for _ in 0..2 {
         let damages = verify(&coordinator);
@@ -57,7 +58,8 @@ fn inv_72_the_same_is_found_at_a_start_and_is_over_when_they_are_back() {
     let coordinator = lab.open();
     back_up(&coordinator, A, &chunks());
     drop(coordinator);
-    let away: Vec<_> = packs(&lab).into_iter().map(|pack| (lab.objects.get(&pack, ByteRange::Whole).unwrap(), pack)).collect();
+    let away: Vec<_> =
+        packs(&lab).into_iter().map(|pack| (lab.objects.get(&pack, ByteRange::Whole).unwrap(), pack)).collect();
     away.iter().for_each(|(_, pack)| lab.objects.damage(pack, None));
     for index_lost in [false, true] {
         if index_lost {

@@ -105,7 +105,8 @@ fn inv_15_a_missing_or_cut_pack_is_found_and_its_chunks_are_asked_for_again() {
 /// A pack is named by what it holds, so the new pack would have the name of the damaged one.
 #[test]
 fn inv_15_what_is_sent_again_does_not_land_in_the_very_pack_in_which_it_was_lost() {
-    for (lose, times) in [(lose_to_bit_rot as Lose, 3), (lose_in_the_journal_only, 1), (lose_a_footer_and_the_index, 3)] {
+    for (lose, times) in [(lose_to_bit_rot as Lose, 3), (lose_in_the_journal_only, 1), (lose_a_footer_and_the_index, 3)]
+    {
         let lab = Lab::new();
         let mut coordinator = lab.open();
         back_up(&coordinator, A, &[chunk(0)]);

@@ -114,7 +114,8 @@ fn play(case: &Case, expected: &Expected) {
     let lab = Lab::new();
     let coordinator = lab.open();
     let [first, second] = HOSTS.map(|host| back_up(&coordinator, host, &content(host)).number);
-    let touched = if case.damage == Damage::Exchanged { BTreeSet::from([first, second]) } else { BTreeSet::from([first]) };
+    let touched =
+        if case.damage == Damage::Exchanged { BTreeSet::from([first, second]) } else { BTreeSet::from([first]) };
     let [pack, other] = HOSTS.map(|host| pack_of(&coordinator, case.holds, host));
     let before = inflict(&lab, case.damage, &pack, &other);
     drop(coordinator);

@@ -1,8 +1,8 @@
 //! Checks packs, record by record, and draws the conclusions: what is lost, what is there again, what cannot be read.
 
 use super::{Damage, VerifyError, VerifyProgress};
-use crate::index::rebuild::{FooterError, read_footer};
 use crate::index::Unreadable;
+use crate::index::rebuild::{FooterError, read_footer};
 use crate::repository::Coordinator;
 use crate::repository::losses::Fate;
 use crate::repository::read::shown;
@@ -162,7 +162,8 @@ impl Coordinator {
             findings.returned += returned.len() as u64;
             self.record_fate(pack, &returned, Fate::Returned)?;
         }
-        let news = self.catalog(|catalog| lost.iter().filter(|it| !catalog.is_lost(&pack, it)).copied().collect::<Vec<_>>());
+        let news =
+            self.catalog(|catalog| lost.iter().filter(|it| !catalog.is_lost(&pack, it)).copied().collect::<Vec<_>>());
         if !news.is_empty() {
             self.record_fate(pack, &news, Fate::Lost)?;
         }
@@ -228,10 +229,8 @@ impl Coordinator {
             }
             touched
         };
-        let mut damages: Vec<Damage> = what
-            .iter()
-            .map(|(pack, what)| Damage::new(ObjectName::pack(*pack), what.clone(), touched(pack)))
-            .collect();
+        let mut damages: Vec<Damage> =
+            what.iter().map(|(pack, what)| Damage::new(ObjectName::pack(*pack), what.clone(), touched(pack))).collect();
         if let Some(first) = missing.first() {
             let (count, place) = (missing.len(), self.shared.store.location(ObjectKind::Pack));
             let what = format!(
@@ -243,7 +242,9 @@ impl Coordinator {
         }
         let named: BTreeSet<SnapshotNumber> = damages.iter().flat_map(|damage| damage.snapshots.clone()).collect();
         for number in nowhere.difference(&named).filter(|_| !is_alone) {
-            let Some(id) = self.catalog(|catalog| catalog.snapshot(*number).map(|snapshot| snapshot.id)) else { continue };
+            let Some(id) = self.catalog(|catalog| catalog.snapshot(*number).map(|snapshot| snapshot.id)) else {
+                continue;
+            };
             let what = "something in its tree is in no pack of this repository".to_owned();
             damages.push(Damage::new(ObjectName::manifest(id), what, BTreeSet::from([*number])));
         }

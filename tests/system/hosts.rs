@@ -1,0 +1,203 @@
+//! What operators see of hosts and jobs: only a backup is shown as one (INV-78), and what needs attention is shown.
+
+use crate::world::{World, refused, said};
+use lifeboat_coordinator::cli::demo::lab::Side;
+use serde_json::Value;
+use std::fs;
+use std::process::{Command, Output};
+use std::time::{Duration, Instant};
+
+/// The row of a source set in `host list --json`; null if it is not listed.
+fn listed(world: &World, set: &str) -> Value {
+    world.json(&["host", "list"]).into_iter().find(|row| row["source_set"] == set).unwrap_or_default()
+}
+
+fn wait_until(what: &str, limit: Duration, is_so: impl Fn() -> bool) {
+    let begun = Instant::now();
+    while !is_so() {
+        assert!(begun.elapsed() < limit, "{what}");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
+fn policy(world: &World) -> String {
+    fs::read_to_string(world.path("agent/policy.toml")).unwrap()
+}
+
+fn set_policy(world: &World, text: &str) {
+    let path = world.path("agent/policy.toml");
+    fs::write(path.with_extension("new"), text).unwrap();
+    fs::rename(path.with_extension("new"), path).unwrap();
+}
+
+/// A policy whose hook at this point of a backup fails.
+fn with_failing_hook(world: &World, point: &str) -> String {
+    let source = world.source();
+    format!(
+        "[sources.data]\npaths = [{source:?}]\nhooks = {{ {point} = [\"no\"] }}\n\n[hooks]\nno = [\"/bin/false\"]\n"
+    )
+}
+
+fn run(world: &World, arguments: &[&str]) -> Output {
+    world.lab.try_lifeboat(arguments).unwrap()
+}
+
+/// As many files as it takes to be missed.
+fn fill(world: &World) {
+    (0..100).for_each(|file| world.write(&format!("{file}"), b"content that matters"));
+}
+
+#[test]
+fn inv_78_a_suspect_snapshot_is_never_shown_as_complete_or_as_the_last_backup() {
+    let world = World::new();
+    fill(&world);
+    world.backed_up();
+    let good = listed(&world, "data");
+    assert_eq!((good["state"].as_str(), good["last_outcome"].as_str()), (Some("complete"), Some("complete")));
+    (0..100).for_each(|file| fs::remove_file(world.source().join(file.to_string())).unwrap());
+    refused(&world.backup(), &["kept as suspect"]);
+    let suspect = listed(&world, "data");
+    assert_eq!((suspect["state"].as_str(), suspect["last_outcome"].as_str()), (Some("suspect"), Some("suspect")));
+    assert!(suspect["last_message"].as_str().unwrap().contains("shrank"), "{suspect}");
+    assert_eq!(suspect["last"], good["last"], "the last backup is the one before");
+    for command in [&["host", "list"][..], &["host", "show", "server"], &["job", "list"]] {
+        assert!(said(&run(&world, command)).contains("suspect"), "{command:?}");
+    }
+    assert_eq!(world.json(&["snapshots", "server"])[0]["outcome"], "suspect");
+    world.lab.stop(Side::Agent).unwrap();
+    let by_hand = world.lab.try_agent(&["backup", "data"]).unwrap();
+    refused(&by_hand, &["data: suspect, snapshot", "kept as suspect", "shrank"]);
+    assert_eq!(by_hand.status.code(), Some(1));
+    let status = said(&world.lab.try_agent(&["status"]).unwrap());
+    assert!(status.contains("data: suspect at") && status.contains("last backup at"), "{status}");
+}
+
+#[test]
+fn inv_78_an_enrolment_is_no_backup_and_a_failure_on_the_host_is_known() {
+    let world = World::new();
+    let (token, state) = (world.lab.path("token-2"), world.lab.path("second"));
+    fs::write(&token, world.lab.lifeboat(&["token", "create"]).unwrap().stdout).unwrap();
+    let agent = |arguments: &[&str]| {
+        let places = ["--state", &state, "--config", &state];
+        world.lab.try_agent(&[&places, arguments].concat()).unwrap()
+    };
+    assert!(agent(&["enrol", "--name", "second", "--token-file", &token]).status.success());
+    let row = || world.json(&["host", "list"]).into_iter().find(|row| row["host"] == "second").unwrap();
+    let enrolled = row();
+    assert_eq!(enrolled["state"], "never backed up", "{enrolled}");
+    assert!(enrolled["last"].is_null() && enrolled["last_outcome"].is_null(), "{enrolled}");
+    assert_eq!(enrolled["connected"], false);
+    let list = said(&run(&world, &["host", "list"]));
+    assert!(list.contains("never backed up") && list.contains("away "), "{list}");
+    let broken = "[sources.data]\npaths = [\"/etc/hostname\"]\nhooks = { before = [\"no\"] }\n\n[hooks]\nno = [\"/bin/false\"]\n";
+    fs::write(world.path("second/policy.toml"), broken).unwrap();
+    assert_eq!(agent(&["backup"]).status.code(), Some(1));
+    let failed = row();
+    assert_eq!((failed["state"].as_str(), failed["last_outcome"].as_str()), (Some("failed"), Some("failed")));
+    assert!(failed["last_message"].as_str().unwrap().contains("/bin/false"), "{failed}");
+}
+
+#[test]
+fn inv_78_a_hook_that_fails_after_the_backup_is_shown() {
+    let world = World::new();
+    set_policy(&world, &with_failing_hook(&world, "after"));
+    world.write("file", b"content");
+    let output = world.backup();
+    assert_eq!(output.status.code(), Some(3), "{}", said(&output));
+    assert!(said(&output).contains("complete with gaps") && said(&output).contains("/bin/false"), "{}", said(&output));
+    let row = listed(&world, "data");
+    assert_eq!(row["state"], "complete with gaps", "{row}");
+    assert!(row["last_message"].as_str().unwrap().contains("/bin/false") && row["last"].is_string(), "{row}");
+}
+
+#[test]
+fn a_changed_policy_is_known_within_seconds_and_a_broken_one_is_shown() {
+    let world = World::new();
+    fs::create_dir(world.path("mail")).unwrap();
+    let (before, mail) = (policy(&world), format!("\n[sources.mail]\npaths = [{:?}]\n", world.path("mail")));
+    set_policy(&world, &(before.clone() + &mail));
+    let ordered = run(&world, &["backup", "server:mail", "--wait"]);
+    assert!(ordered.status.success(), "a set that was just added: {}", said(&ordered));
+    wait_until("it is listed", Duration::from_secs(20), || listed(&world, "mail")["state"] == "complete");
+    set_policy(&world, "[sources.data]\npaths = [\"/srv\"]\nexlude = []\n");
+    wait_until("it is shown as broken", Duration::from_secs(20), || {
+        listed(&world, "data")["state"] == "policy invalid"
+    });
+    assert!(listed(&world, "mail")["policy_problem"].as_str().unwrap().contains("exlude"));
+    refused(&run(&world, &["backup", "server"]), &["policy is invalid", "exlude"]);
+    world.lab.stop(Side::Agent).unwrap();
+    world.lab.run_agent().unwrap();
+    wait_until("also after a start", Duration::from_secs(20), || {
+        let row = listed(&world, "data");
+        row["state"] == "policy invalid" && row["connected"] == true
+    });
+    set_policy(&world, &before);
+    let pid = world.lab.pid(Side::Agent).unwrap().to_string();
+    assert!(Command::new("kill").args(["-HUP", &pid]).status().unwrap().success());
+    wait_until("mended", Duration::from_secs(20), || listed(&world, "data")["state"] == "complete");
+    assert_eq!(listed(&world, "mail")["state"], "not in policy", "it has snapshots");
+    assert_eq!(world.lab.pid(Side::Agent).unwrap().to_string(), pid);
+    world.write("file", b"content");
+    world.backed_up();
+}
+
+#[test]
+fn a_waiting_order_does_not_make_a_dead_host_running_and_a_typo_leaves_nothing() {
+    let world = World::new();
+    refused(&run(&world, &["backup", "server:dtaa"]), &["server has no source set dtaa", "data"]);
+    world.lab.stop(Side::Agent).unwrap();
+    refused(&run(&world, &["backup", "server:dtaa"]), &["not connected", "data"]);
+    let begun = Instant::now();
+    let waited = run(&world, &["backup", "server:data", "--wait", "--timeout", "1s"]);
+    refused(&waited, &["server is not connected", "backup of server:data continues as job", "lifeboat job cancel"]);
+    assert!(begun.elapsed() >= Duration::from_secs(1));
+    let row = listed(&world, "data");
+    assert_eq!((row["queued"].as_bool(), row["running"].as_bool()), (Some(true), Some(false)), "{row}");
+    assert!(row["last_seen"].is_string());
+    let jobs = world.json(&["job", "list"]);
+    let job = jobs.iter().find(|job| job["state"] == "queued").unwrap();
+    assert!(job["ordered"].is_string() && job["began"].is_null(), "{job}");
+    let name = job["job"].as_str().unwrap();
+    assert!(run(&world, &["job", "cancel", name]).status.success());
+    wait_until("it is recorded", Duration::from_secs(20), || listed(&world, "data")["last_outcome"] == "cancelled");
+    let cancelled = listed(&world, "data");
+    assert_eq!(cancelled["state"], "cancelled", "{cancelled}");
+    assert!(cancelled["next"].as_str() > cancelled["last_attempt"].as_str(), "{cancelled}");
+    assert_eq!(world.json(&["host", "list"]).len(), 1, "no set of a typo");
+}
+
+/// Ctrl-C ends the waiting; the backup is queued behind a host that is away, so that it cannot end meanwhile.
+#[test]
+fn ctrl_c_says_that_the_backup_continues() {
+    let world = World::new();
+    world.lab.stop(Side::Agent).unwrap();
+    let log = world.path("waiting.log");
+    let mut command = world.lab.lifeboat_command();
+    let mut waits =
+        command.args(["backup", "server:data", "--wait"]).stderr(fs::File::create(&log).unwrap()).spawn().unwrap();
+    let text = || fs::read_to_string(&log).unwrap();
+    wait_until("it waits", Duration::from_secs(20), || text().contains("is not connected"));
+    assert!(Command::new("kill").args(["-INT", &waits.id().to_string()]).status().unwrap().success());
+    assert_eq!(waits.wait().unwrap().code(), Some(1));
+    assert!(text().contains("backup of server:data continues as job"), "{}", text());
+}
+
+#[test]
+fn failed_jobs_and_refused_enrolments_are_told_to_the_operator() {
+    let world = World::new();
+    set_policy(&world, &with_failing_hook(&world, "before"));
+    refused(&world.backup(), &["/bin/false"]);
+    let spent = world.lab.path("token");
+    let other = world.lab.path("other");
+    let enrol = ["--state", &other, "--config", &other, "enrol", "--name", "web9", "--token-file", &spent];
+    refused(&world.lab.try_agent(&enrol).unwrap(), &["token"]);
+    let list = said(&run(&world, &["host", "list"]));
+    assert!(list.contains("enrolment of web9 refused 1 time"), "{list}");
+    let log = world.lab.log(Side::Coordinator);
+    let line =
+        |word: &str| log.lines().find(|line| line.contains(word)).unwrap_or_else(|| panic!("{word}: {log}")).to_owned();
+    let failed = line("job failed");
+    assert!(failed.contains("ERROR") && failed.contains("server") && failed.contains("data"), "{failed}");
+    assert!(line("enrolment refused").contains("WARN"));
+    assert!(!log.contains('\u{1b}'), "no colours in a file");
+}
