@@ -281,6 +281,35 @@ fn again(world: &World, by: By, target: &Path, mode: &str, delete: bool, model: 
     assert_eq!(list, Vec::<String>::new(), "again {mode}, delete {delete}: {}", said(&output));
 }
 
+#[test]
+fn an_empty_target_that_exists_stays_as_it_is_where_nothing_is_to_be_changed() {
+    let world = World::new();
+    world.set_law(&format!("restore = [{:?}]", world.directory.path()));
+    fs::set_permissions(world.source(), fs::Permissions::from_mode(0o755)).unwrap();
+    make(&world.source().join("file"), "file", TIME, false);
+    set_time(&world.source(), TIME);
+    world.backed_up();
+    for by in [By::Command, By::Agent] {
+        for (mode, taken) in [("always", true), ("if-changed", true), ("if-newer", false), ("never", false)] {
+            let [there, made] = ["there", "made"].map(|name| world.path(&format!("{by:?}-{mode}-{name}")));
+            fs::create_dir(&there).unwrap();
+            fs::set_permissions(&there, fs::Permissions::from_mode(0o711)).unwrap();
+            set_time(&there, TIME + 1000);
+            for target in [&there, &made] {
+                let output = restore(&world, by, target, mode, false, &[]);
+                assert!(output.status.success(), "{by:?}, {mode}: {}", said(&output));
+            }
+            let of = |path: &Path| {
+                let metadata = fs::metadata(path).unwrap();
+                (metadata.mode() & 0o7777, metadata.mtime())
+            };
+            assert_eq!(of(&made), (0o755, TIME), "{by:?}, {mode}");
+            assert_eq!(of(&there), if taken { (0o755, TIME) } else { (0o711, TIME + 1000) }, "{by:?}, {mode}");
+            assert_eq!(fs::read(there.join("file")).unwrap(), b"content");
+        }
+    }
+}
+
 /// Names of a file that is not restored itself: the first of them is the file, and the others are links to it.
 #[test]
 fn names_of_a_file_outside_the_restore_are_there_when_they_are_restored_again() {

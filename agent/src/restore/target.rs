@@ -101,6 +101,16 @@ pub struct Before {
     mode: u16,
     uid: u32,
     default_acl: Option<Vec<u8>>,
+    /// Whether the restore has made it, so that nobody's attributes are on it.
+    #[serde(default)]
+    is_made: bool,
+}
+
+impl Before {
+    /// Whether the restore has made the directory.
+    pub fn is_made(&self) -> bool {
+        self.is_made
+    }
 }
 
 /// In which state a target may be.
@@ -145,10 +155,11 @@ impl Target {
         if std::fs::metadata(path).is_ok_and(|there| !there.is_dir()) {
             return Err(TargetError::NoDirectory { path: path.to_owned() });
         }
+        let is_made = !path.exists();
         std::fs::create_dir_all(path).map_err(|error| failed("make", error))?;
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let root = openat(CWD, path, flags, Mode::empty()).map_err(|error| failed("open", error.into()))?;
-        Self::take(root, path, expected)
+        Self::take(root, path, expected, is_made)
     }
 
     /// The same for a directory that somebody else names, below one that root has named: on the way below that no link is
@@ -160,13 +171,15 @@ impl Target {
         make.map_err(|error| failed("make", error))?;
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let mut root = openat(CWD, base, flags, Mode::empty()).map_err(|error| failed("open", error.into()))?;
+        let mut is_made = false;
         for part in below.components() {
             if own.holds(&root) {
                 return Err(TargetError::Ours { path });
             }
             let name = part.as_os_str().as_bytes();
             match mkdirat(&root, name, Mode::RWXU) {
-                Ok(()) | Err(Errno::EXIST) => {}
+                Ok(()) => is_made = true,
+                Err(Errno::EXIST) => {}
                 Err(error) => return Err(failed("make", error.into())),
             }
             let next = open_beneath(&root, name, OFlags::RDONLY | OFlags::DIRECTORY);
@@ -175,7 +188,7 @@ impl Target {
         if own.holds(&root) {
             return Err(TargetError::Ours { path });
         }
-        Self::take(root, &path, expected)
+        Self::take(root, &path, expected, is_made)
     }
 
     /// A directory below one that root has named, if it is there: to look at it.
@@ -188,7 +201,7 @@ impl Target {
         Some(root)
     }
 
-    fn take(root: OwnedFd, path: &Path, expected: Expected) -> Result<Self, TargetError> {
+    fn take(root: OwnedFd, path: &Path, expected: Expected, is_made: bool) -> Result<Self, TargetError> {
         let failed = |action, source: std::io::Error| TargetError::System { action, path: path.to_owned(), source };
         // Some file systems have no locks; there nobody is kept out.
         if flock(&root, FlockOperation::NonBlockingLockExclusive) == Err(Errno::WOULDBLOCK) {
@@ -199,18 +212,18 @@ impl Target {
             target.before = before;
             return Ok(target);
         }
-        target.look().map_err(|error| failed("look into", error.into()))?;
+        target.look(is_made).map_err(|error| failed("look into", error.into()))?;
         expected.check(&target.root, target.is_empty, path)?;
         Ok(target)
     }
 
-    fn look(&mut self) -> io::Result<()> {
+    fn look(&mut self, is_made: bool) -> io::Result<()> {
         self.is_empty = is_empty(&self.root)?;
         if self.is_empty {
             let stat = stat_open(&self.root)?;
             let mut acl = vec![0; XATTR_BYTES_MAX];
             let default_acl = fgetxattr(&self.root, DEFAULT_ACL, &mut acl).ok().map(|length| acl[..length].to_vec());
-            self.before = Some(Before { mode: stat.mode, uid: stat.uid, default_acl });
+            self.before = Some(Before { mode: stat.mode, uid: stat.uid, default_acl, is_made });
         }
         Ok(())
     }

@@ -324,12 +324,13 @@ impl Writer {
                     Overwrite::IfNewer => !is_newer && !is_entered(&stat, &attributes, &self.options.rules),
                     Overwrite::Never => true,
                 };
-                // One that was closed to others was empty, or this restore goes on.
-                let is_open = self.shared.target.before().is_none();
+                // One that was closed to others was empty, or this restore goes on; it may be of this restore's making.
+                let before = self.shared.target.before();
+                let (is_open, is_made) = (before.is_none(), before.is_some_and(|before| before.is_made()));
                 if let (false, true, Some(descriptor)) = (keeps, is_open, root.descriptor()) {
                     mark_entered(&self.options.rules, &descriptor, stat.mode, attributes.mode);
                 }
-                root.attributes = (!(keeps && is_open)).then_some(attributes);
+                root.attributes = (!keeps || is_made).then_some(attributes);
                 self.shared.made(0);
                 Ok(Step::Settled)
             }
