@@ -189,7 +189,7 @@ impl Visitor for Surveyor<'_> {
         let Some(mut entry) = self.as_restored(entry)? else { return Ok(()) };
         if let (EntryKind::HardLink { to }, Overwrite::IfNewer, Some(_)) =
             (&entry.kind, self.questions.rules.overwrite, there)
-            && let Some(first) = tree(self.reader).lookup(to)?
+            && let Some(first) = self.file_of(to)?
         {
             entry.attributes.mtime = first.attributes.mtime;
         }
@@ -245,8 +245,16 @@ impl Surveyor<'_> {
         if self.selection.has(to) || !self.outside.insert(to.clone()) {
             return Ok(Some(entry));
         }
-        let file = tree(self.reader).lookup(to)?;
+        let file = self.file_of(to)?;
         Ok(file.map(|file| Entry { path: entry.path, ..file }))
+    }
+
+    /// The file that a hard link is a name of; none if the tree is damaged there.
+    fn file_of(&self, to: &[u8]) -> Result<Option<Entry>, Failure> {
+        match tree(self.reader).lookup(to) {
+            Err(FetchError::Lost { .. } | FetchError::Format(_)) => Ok(None),
+            found => Ok(found?),
+        }
     }
 
     fn is_alike(&self, entry: &Entry, there: &Stat) -> bool {

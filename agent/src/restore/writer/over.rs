@@ -117,9 +117,13 @@ impl Writer {
         }
         match unlinkat(&place.descriptor, &*place.name, AtFlags::REMOVEDIR) {
             Ok(()) | Err(Errno::NOENT) => Ok(()),
-            Err(Errno::NOTEMPTY | Errno::EXIST) => {
-                Err("a directory that is not empty is in its place: remove it, or let --delete do it".into())
+            Err(Errno::NOTEMPTY | Errno::EXIST) => Err(match self.options.mirror {
+                None => "a directory that is not empty is in its place: remove it, or let --delete do it",
+                Some(_) => {
+                    "a directory is in its place, with content that the snapshot is not known to lack: remove it"
+                }
             }
+            .into()),
             Err(error) => Err(format!("cannot remove the directory in its place: {error}")),
         }
     }

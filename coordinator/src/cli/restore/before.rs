@@ -206,11 +206,11 @@ pub fn go_on_with_deletion(deleted: u64, kept: &KeptRow, place: &str) -> Result<
     }
     let what =
         format!("{} in {place} would be deleted, not being in the snapshot", counted(deleted, "entry", "entries"));
+    kept.lines().iter().for_each(|line| eprintln!("{line}"));
     if !io::stdin().is_terminal() {
         let failure = Failure::new(ErrorClass::Usage, what);
         return Err(failure.hint("--dry-run tells more; --yes goes on without asking"));
     }
-    kept.lines().iter().for_each(|line| eprintln!("{line}"));
     eprintln!("{what}. Go on? [y/N]");
     let mut answer = String::new();
     let read = io::stdin().lock().read_line(&mut answer);
