@@ -2,6 +2,7 @@
 
 use crate::world::{World, refused, said};
 use serde_json::Value;
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
@@ -209,6 +210,87 @@ fn inv_54_every_name_that_is_printed_leads_back_to_its_file() {
         fs::remove_dir_all(target).unwrap();
     }
     assert_eq!(cat(&format!(r"server:{source}/\xc3\xbc")), br"\xc3\xbc", "as it is on the server");
+}
+
+#[test]
+fn a_hard_link_has_the_attributes_and_the_changes_of_its_file() {
+    let world = World::new();
+    world.write("a/file", b"one");
+    fs::create_dir(world.source().join("b")).unwrap();
+    fs::hard_link(world.source().join("a/file"), world.source().join("b/link.txt")).unwrap();
+    let first = world.backed_up();
+    // In place: both names are still one file.
+    fs::write(world.source().join("a/file"), "two, and longer").unwrap();
+    world.write("a/new", b"new");
+    fs::hard_link(world.source().join("a/file"), world.source().join("b/third")).unwrap();
+    let second = world.backed_up();
+    let source = world.source().display().to_string();
+    let lines = |arguments: &[&str]| {
+        let filled: Vec<String> = arguments.iter().map(|argument| argument.replace('^', &source)).collect();
+        let output = world.lab.lifeboat(&filled.iter().map(String::as_str).collect::<Vec<_>>()).unwrap();
+        String::from_utf8(output.stdout).unwrap().lines().map(str::to_owned).collect::<Vec<_>>()
+    };
+    let row: Value = serde_json::from_str(&lines(&["ls", "server:^/b/link.txt", "--json"])[0]).unwrap();
+    let told = ["kind", "bytes", "mode"].map(|name| row[name].clone());
+    assert_eq!(told, ["hard link".into(), Value::from(15), "hrw-r--r--".into()], "{row}");
+    let long = lines(&["ls", "-l", "server:^/b"]);
+    assert!(long[0].starts_with("hrw-r--r-- root ") && long[0].contains(" 15 "), "{long:?}");
+    let versions = lines(&["versions", "server:^/b/link.txt", "--json"]);
+    assert_eq!(versions.len(), 2, "{versions:?}");
+    let changes = |path: &str| -> BTreeSet<String> {
+        let rows = lines(&["diff", &format!("server:^{path}@{first}"), "latest"]);
+        rows.iter().map(|row| row.replace(&source, "").split("  (").next().unwrap().to_owned()).collect()
+    };
+    let set = |rows: &[&str]| rows.iter().map(|row| (*row).to_owned()).collect::<BTreeSet<_>>();
+    assert_eq!(changes("/b"), set(&["M /b", "M /b/link.txt", "+ /b/third"]));
+    assert_eq!(changes(""), set(&["M /a", "M /a/file", "+ /a/new", "M /b", "M /b/link.txt", "+ /b/third"]));
+    let found = lines(&["find", "link.txt", "server", "--all", "--json"]);
+    let found: Vec<_> = found.iter().map(|row| serde_json::from_str::<Value>(row).unwrap()).collect();
+    let found: Vec<_> = found.iter().map(|row| (row["snapshot"].as_str(), row["bytes"].as_u64())).collect();
+    assert_eq!(found, [(Some(&*second), Some(15)), (Some(&*first), Some(3))]);
+}
+
+/// The set lost one of its paths: what was below that is not known to be gone.
+#[test]
+fn a_path_is_absent_only_where_the_snapshot_would_hold_it() {
+    let world = World::new();
+    for name in ["kept/file", "kept/deleted", "left/file"] {
+        world.write(name, name.as_bytes());
+    }
+    // So large that the source does not look halved without the rest.
+    world.write("kept/large", &[7; 10_000]);
+    let first = world.backed_up();
+    fs::remove_file(world.source().join("kept/deleted")).unwrap();
+    world.lab.set_sources(&format!("data = [{:?}]", world.source().join("kept"))).unwrap();
+    world.backed_up();
+    let source = world.source().display().to_string();
+    let run = |arguments: &[&str]| {
+        let filled: Vec<String> = arguments.iter().map(|argument| argument.replace('^', &source)).collect();
+        world.lab.try_lifeboat(&filled.iter().map(String::as_str).collect::<Vec<_>>()).unwrap()
+    };
+    let diff = run(&["diff", &format!("server:^@{first}"), "latest"]);
+    let text = String::from_utf8(diff.stdout).unwrap();
+    assert!(text.contains(&format!("- {source}/kept/deleted")), "{text}");
+    for name in ["left", "left/file"] {
+        assert!(text.contains(&format!("? {source}/{name}  (the later snapshot does not tell: ")), "{name}: {text}");
+    }
+    let states = |path: &str| -> Vec<[Option<bool>; 2]> {
+        let output = run(&["versions", &format!("server:^/{path}"), "--json"]);
+        let rows = String::from_utf8(output.stdout).unwrap();
+        let rows = rows.lines().map(|row| serde_json::from_str::<Value>(row).unwrap());
+        rows.map(|row| ["deleted", "unknown"].map(|name| row[name].as_bool())).collect()
+    };
+    let there = [Some(false), Some(false)];
+    assert_eq!(states("kept/deleted"), [[Some(true), Some(false)], there]);
+    assert_eq!(states("left/file"), [[Some(false), Some(true)], there]);
+    refused(&run(&["cat", "server:^/left/file"]), &["there is no", "it may have been on the server all the same"]);
+    let gone = run(&["cat", "server:^/kept/deleted"]);
+    refused(&gone, &["there is no"]);
+    assert!(!said(&gone).contains("may have been"), "{}", said(&gone));
+    let listed = run(&["ls", "server:^"]);
+    assert!(said(&listed).contains("the snapshot does not hold all of"), "{}", said(&listed));
+    let listed = run(&["ls", "server:^/kept"]);
+    assert!(!said(&listed).contains("does not hold all of"), "{}", said(&listed));
 }
 
 #[test]
