@@ -165,7 +165,7 @@ struct Level {
 
 impl Visitor for Surveyor<'_> {
     fn way(&mut self, entry: Entry) -> Result<(), Failure> {
-        self.go_into_missing(&entry.path)
+        self.go_to(&entry.path)
     }
 
     fn entry(&mut self, entry: Entry, _in_tree: Vec<u8>) -> Result<(), Failure> {
@@ -303,20 +303,23 @@ impl Surveyor<'_> {
     /// Goes to the directory of a place, and looks what is there.
     fn look(&mut self, path: &[u8]) -> Result<Option<Stat>, Failure> {
         let above = parent(path).unwrap_or_default();
-        while self.levels.len() > 1 && self.levels.last().is_some_and(|level| !is_within(above, &level.path)) {
-            self.leave()?;
-        }
-        self.go_into_missing(above)?;
+        self.go_to(above)?;
         let Some(mut level) = self.levels.pop_if(|level| level.path == above) else { return Ok(None) };
         let met = self.meet(&mut level, name(path));
         self.levels.push(level);
         met
     }
 
-    /// Goes into the directories on the way to `path` that the tree has no entries of.
-    fn go_into_missing(&mut self, path: &[u8]) -> Result<(), Failure> {
-        let missing: Vec<&[u8]> = ways(path).filter(|way| self.levels.iter().all(|level| level.path != *way)).collect();
-        for way in missing {
+    /// Goes to a directory, and into those on the way that the tree has no entries of.
+    fn go_to(&mut self, path: &[u8]) -> Result<(), Failure> {
+        while self.levels.len() > 1 && self.levels.last().is_some_and(|level| !is_within(path, &level.path)) {
+            self.leave()?;
+        }
+        let here = self.levels.last().map_or(0, |level| level.path.len());
+        if here == path.len() {
+            return Ok(());
+        }
+        for way in ways(path).filter(|way| way.len() > here) {
             let there = self.look(way)?;
             let opened = there.filter(Stat::is_directory).and_then(|_| self.open(way));
             self.survey.made += u64::from(opened.is_none());
