@@ -175,7 +175,7 @@ fn incomplete(coverage: &Coverage, directory: &[u8], completeness: Completeness)
 /// Why a list of a directory may lack something; none if it is complete.
 pub fn incomplete_list(coverage: &Coverage, directory: &[u8], completeness: Completeness) -> Option<Reason> {
     let is_here = |gap: &Vec<u8>| is_within(directory, gap) || parent(gap) == Some(directory);
-    let gap = || coverage.gaps.iter().any(is_here).then_some(Reason::Gap);
+    let gap = || (coverage.touches_gap(directory) && coverage.gaps.iter().any(is_here)).then_some(Reason::Gap);
     incomplete(coverage, directory, completeness).or_else(gap)
 }
 

@@ -141,13 +141,16 @@ struct Comparison<'a> {
     after: &'a Opened,
     /// Files that changed, by a hash of their paths, and what of them did: so did their hard links.
     changed: HashMap<[u8; 32], Vec<&'static str>>,
+    /// The last path that the earlier snapshot does not have, and the last one of the later one, with why it may have been
+    /// there: what is below it is answered alike.
+    absent: [Option<(Vec<u8>, Option<Reason>)>; 2],
     /// Hard links that have a row already, by a hash of their paths.
     shown_links: HashSet<[u8; 32]>,
 }
 
 impl<'a> Comparison<'a> {
     fn new(before: &'a Opened, after: &'a Opened) -> Self {
-        Self { before, after, changed: HashMap::new(), shown_links: HashSet::new() }
+        Self { before, after, changed: HashMap::new(), absent: [None, None], shown_links: HashSet::new() }
     }
 
     /// The change in a line, if it lies below the path that was asked for, and is one to whom restores: that a small file
@@ -174,11 +177,23 @@ impl<'a> Comparison<'a> {
             return Ok(None);
         }
         let unknown = match change {
-            "added" => self.before.unknown_absence(&path)?.map(|reason| ("earlier", reason)),
-            "removed" => self.after.unknown_absence(&path)?.map(|reason| ("later", reason)),
+            "added" => self.unknown_absence(0, &path)?.map(|reason| ("earlier", reason)),
+            "removed" => self.unknown_absence(1, &path)?.map(|reason| ("later", reason)),
             _ => None,
         };
         Ok(Some(ChangeRow::new(change, &path, what, unknown)))
+    }
+
+    /// Why a path that one of the two does not have may have been there.
+    fn unknown_absence(&mut self, which: usize, path: &[u8]) -> Result<Option<Reason>, Failure> {
+        if let Some((above, reason)) = &self.absent[which]
+            && is_within(path, above)
+        {
+            return Ok(*reason);
+        }
+        let reason = [self.before, self.after][which].unknown_absence(path)?;
+        self.absent[which] = Some((path.to_vec(), reason));
+        Ok(reason)
     }
 
     /// The hard links of files that changed.
