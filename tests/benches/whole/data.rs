@@ -44,10 +44,10 @@ pub fn many_files(root: &Path, count: u64, in_each: u64) -> io::Result<()> {
     Ok(())
 }
 
-/// A file of bytes that do not compress.
-pub fn large_file(path: &Path, bytes: u64) -> io::Result<()> {
+/// A file of bytes that do not compress, others for each seed from 1 on.
+pub fn large_file(path: &Path, bytes: u64, seed: u64) -> io::Result<()> {
     let mut file = io::BufWriter::with_capacity(1 << 20, fs::File::create(path)?);
-    let mut numbers = Seeded::new(17);
+    let mut numbers = Seeded::new(seed);
     for _ in 0..bytes / 8 {
         file.write_all(&numbers.number().to_le_bytes())?;
     }

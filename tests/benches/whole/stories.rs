@@ -1,6 +1,7 @@
 //! The benchmarks, one a function.
 
 use crate::data;
+use crate::fleet;
 use crate::figures::{Median, ROUNDS, mib, ratio, row, seconds};
 use crate::measure::Took;
 use crate::peers::{BackupTook, Failure, Lifeboat, Restic, cp_a, tar_zstd};
@@ -22,7 +23,7 @@ pub struct Story {
 }
 
 /// All benchmarks, in the order in which they run.
-pub const ALL: [Story; 7] = [
+pub const ALL: [Story; 9] = [
     Story { name: "memory", about: "memory does not grow with the number of files", tell: memory },
     Story { name: "unchanged", about: "a second backup of a million unchanged files", tell: unchanged },
     Story { name: "system", about: "first backup and restore of /usr", tell: system },
@@ -30,6 +31,8 @@ pub const ALL: [Story; 7] = [
     Story { name: "hosts", about: "five similar server roots", tell: hosts },
     Story { name: "million", about: "finding, mounting, dumping and restoring a million files", tell: million },
     Story { name: "changed", about: "a file of 8 GB of which 1 % was changed in place comes back", tell: changed },
+    Story { name: "fleet", about: "sixty servers send at once to a disk whose syncs take 4 s", tell: fleet::fleet },
+    Story { name: "readers", about: "three hundred restores at once beside a long dump", tell: fleet::readers },
 ];
 
 fn memory(place: &Path) -> Result<(), Failure> {
@@ -284,7 +287,7 @@ fn changed(_: &Path) -> Result<(), Failure> {
     let place = tempfile::Builder::new().prefix("lifeboat-bench-").tempdir()?;
     let source = place.path().join("source");
     fs::create_dir(&source)?;
-    data::large_file(&source.join("database"), BYTES)?;
+    data::large_file(&source.join("database"), BYTES, 17)?;
     let lifeboat = Lifeboat::start(&place.path().join("lab"), &source)?;
     lifeboat.backup()?;
     let first = lifeboat.newest()?;

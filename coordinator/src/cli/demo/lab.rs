@@ -184,8 +184,13 @@ impl Lab {
 
     /// Starts the coordinator and waits until it answers.
     pub fn serve(&self) -> Result<(), LabError> {
+        self.serve_with(&[])
+    }
+
+    /// Starts the coordinator with these variables in its environment, and waits until it answers.
+    pub fn serve_with(&self, environment: &[(&str, &Path)]) -> Result<(), LabError> {
         let mut command = self.command(&self.programs.lifeboat);
-        command.arg("serve");
+        command.arg("serve").envs(environment.iter().copied());
         self.start(Side::Coordinator, command)?;
         self.wait_until(Side::Coordinator, |lab| lab.lifeboat(&["host", "list"]).is_ok())
     }
