@@ -42,7 +42,7 @@ use jobs::Jobs;
 use lifeboat_format::envelope::{Envelope, Recipient};
 use lifeboat_format::id::{HostId, RepositoryId, Scope, SnapshotId, SnapshotNumber};
 use lifeboat_format::key::ScopeKeys;
-use lifeboat_format::manifest::{Clear, Counts, Manifest, Outcome, RootRef, SealedPart};
+use lifeboat_format::manifest::{Clear, Counts, Manifest, Outcome, Part, RootRef, SealedPart};
 use lifeboat_format::sign::SigningKey;
 use lifeboat_format::tree::{NodeRef, Totals};
 use std::path::PathBuf;
@@ -198,8 +198,9 @@ fn pass(plan: &Plan, around: &Surroundings<'_>, trust_last_tree: bool) -> Result
     let local = LocalTreeWriter::create(&plan.local_tree)
         .map_err(|error| BackupError::local("cannot write the local tree in the agent's state directory", error))?;
     let mut grower = Grower::new(&sealery, around.progress, known, local);
-    let scan = Scan::new(&plan.roots, plan.rules.clone(), &plan.scratch)
+    let mut scan = Scan::new(&plan.roots, plan.rules.clone(), &plan.scratch)
         .map_err(|error| BackupError::local("cannot begin to walk the source", error))?;
+    scan.count_apart(plan.local_tree.last_parts());
     let links = HardLinks::new(&plan.scratch).map_err(|error| {
         BackupError::local(format!("cannot make a temporary file in {}", plan.scratch.display()), error)
     })?;
@@ -218,11 +219,16 @@ fn pass(plan: &Plan, around: &Surroundings<'_>, trust_last_tree: bool) -> Result
             leg::Ended::More | leg::Ended::Stopped => Outcome::Checkpoint,
         };
         let counts = counts(&totals, around.progress, &gaps);
-        let clear = clear(plan, around, run.as_ref(), &root, outcome, counts, started_ns);
+        let parts = part_list(plan, &jobs);
+        let clear = Clear { parts, ..clear(plan, around, run.as_ref(), &root, outcome, counts, started_ns) };
         match commit(plan, run.as_ref(), &clear, &root, &gaps)? {
             Committed::Refused(refused) => return Ok(Growth::Refused(refused)),
             Committed::Stands { snapshot, number, suspect } => match ended {
                 leg::Ended::Whole => {
+                    let paths = jobs.parts(plan.roots.len()).map(|(path, _)| path);
+                    if let Err(error) = plan.local_tree.keep_parts(paths) {
+                        tracing::warn!(%error, "cannot keep which file systems the source set has");
+                    }
                     drop(jobs);
                     grower.keep()?;
                     return Ok(Growth::Whole(Report {
@@ -266,6 +272,15 @@ fn counts(totals: &Totals, progress: &Progress, gaps: &Gaps) -> Counts {
         sent_bytes: progress.sent_bytes.load(Ordering::Relaxed),
         gaps: gaps.count(),
     }
+}
+
+/// The parts of the source set as a manifest has them: by what names each of them in every snapshot.
+fn part_list(plan: &Plan, jobs: &Jobs<'_>) -> Vec<Part> {
+    let named = |(path, part): (&[u8], Part)| Part { id: plan.author.keys.boundary_hash(path), ..part };
+    let mut parts: Vec<_> = jobs.parts(plan.roots.len()).map(named).collect();
+    parts.sort_unstable_by_key(|part| part.id);
+    parts.dedup_by_key(|part| part.id);
+    parts
 }
 
 fn clear(

@@ -18,6 +18,7 @@ pub use reader::{LastTree, OldLeaf};
 pub use record::LeafRecord;
 pub use writer::LocalTreeWriter;
 
+use lifeboat_format::tree::check_path;
 use std::path::{Path, PathBuf};
 
 /// Where the trees of one source set lie.
@@ -25,12 +26,26 @@ use std::path::{Path, PathBuf};
 pub struct LocalTreeFiles {
     whole: PathBuf,
     partial: PathBuf,
+    parts: PathBuf,
 }
 
 impl LocalTreeFiles {
     /// The files of `source_set` in `directory`, which must exist.
     pub fn new(directory: &Path, source_set: &str) -> Self {
         let file = |kind: &str| directory.join(format!("{source_set}.{kind}"));
-        Self { whole: file("tree"), partial: file("partial") }
+        Self { whole: file("tree"), partial: file("partial"), parts: file("parts") }
+    }
+
+    /// The topmost paths of the parts of the last snapshot, as paths of the tree. A hint, as everything here: without it,
+    /// a disk that is not mounted any more is noticed only if it is a source path.
+    pub fn last_parts(&self) -> Vec<Vec<u8>> {
+        let bytes = std::fs::read(&self.parts).unwrap_or_default();
+        let paths = bytes.split(|byte| *byte == 0).filter(|path| !path.is_empty());
+        paths.filter(|path| check_path(path).is_ok()).map(<[u8]>::to_vec).collect()
+    }
+
+    /// Keeps these paths for the next backup.
+    pub fn keep_parts<'p>(&self, paths: impl Iterator<Item = &'p [u8]>) -> std::io::Result<()> {
+        std::fs::write(&self.parts, paths.collect::<Vec<_>>().join(&0))
     }
 }

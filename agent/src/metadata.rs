@@ -40,6 +40,16 @@ impl MetadataReader {
     pub fn attributes(&mut self, held: &Held, stat: &Stat) -> (Attributes, Vec<Unread>) {
         let mut unread = Vec::new();
         let attributes = Attributes {
+            xattrs: xattrs::read(held, &mut unread),
+            flags: flags::read(held, stat, &mut unread),
+            ..self.bare(stat)
+        };
+        (attributes, unread)
+    }
+
+    /// What `statx` alone shows of an entry's attributes.
+    pub fn bare(&mut self, stat: &Stat) -> Attributes {
+        Attributes {
             mode: stat.mode,
             uid: stat.uid,
             gid: stat.gid,
@@ -47,10 +57,8 @@ impl MetadataReader {
             group: self.names.group(stat.gid),
             mtime: stat.mtime,
             btime: stat.btime,
-            xattrs: xattrs::read(held, &mut unread),
-            flags: flags::read(held, stat, &mut unread),
-        };
-        (attributes, unread)
+            ..Attributes::default()
+        }
     }
 }
 
@@ -64,10 +72,15 @@ pub fn flags_of(held: &Held, stat: &Stat) -> u32 {
     flags::read(held, stat, &mut Vec::new())
 }
 
-/// What kind of entry a thing without content of its own is; None for a regular file.
-pub fn kind_without_content(held: &Held, stat: &Stat) -> Result<Option<EntryKind>, GapReason> {
+/// What kind of entry a thing without content of its own is; None for a regular file. `completeness` is that of a
+/// directory.
+pub fn kind_without_content(
+    held: &Held,
+    stat: &Stat,
+    completeness: Completeness,
+) -> Result<Option<EntryKind>, GapReason> {
     Ok(Some(match stat.kind {
-        FileType::Directory => EntryKind::Directory(Completeness::COMPLETE),
+        FileType::Directory => EntryKind::Directory(completeness),
         FileType::Symlink => EntryKind::Symlink { target: target(held)? },
         FileType::Fifo => EntryKind::Fifo,
         FileType::Socket => EntryKind::Socket,

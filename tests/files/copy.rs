@@ -94,7 +94,7 @@ impl Copier {
 
     fn other(&mut self, found: &Scanned<'_>, path: Vec<u8>) -> Result<(), GapReason> {
         let held = Held::open(&found.directory, found.name, &found.stat)?;
-        let kind = kind_without_content(&held, &found.stat)?.unwrap();
+        let kind = kind_without_content(&held, &found.stat, found.completeness)?.unwrap();
         let attributes = self.attributes(&held, &found.stat);
         assert!(matches!(self.writer.add(Entry { path, kind, attributes }), Step::Settled));
         Ok(())

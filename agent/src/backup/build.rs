@@ -146,19 +146,32 @@ impl<'a> Worker<'a> {
                         && let Err(error) = entry.check()
                     {
                         self.gaps.add(&member.path, error.to_string());
-                        return Ok(None);
+                        return Ok(self.bare_directory(member));
                     }
                     return Ok(Some(Draft { member, entry, small, first: None }));
                 }
                 Err(ReadError::Gap(GapReason::Changed)) if reads_left > 0 => {}
                 Err(ReadError::Gap(reason)) => {
                     self.gaps.add(&member.path, reason.to_string());
-                    return Ok(None);
+                    return Ok(self.bare_directory(member));
                 }
                 Err(ReadError::Backup(error)) => return Err(error),
             }
         }
         Ok(None)
+    }
+
+    /// The entry of a directory that could not be read itself, with what `statx` shows of it: without an entry, nothing
+    /// below it could be restored. None for anything else.
+    fn bare_directory(&mut self, mut member: Member) -> Option<Draft> {
+        if !member.stat.is_directory() {
+            return None;
+        }
+        member.signature.racy = true;
+        let kind = EntryKind::Directory(member.completeness);
+        let attributes = self.metadata.bare(&member.stat);
+        let entry = Entry { path: member.path.clone(), kind, attributes };
+        entry.check().is_ok().then_some(Draft { member, entry, small: None, first: None })
     }
 
     /// Takes hold of an entry, and of everything it is. The second part says whether it held still meanwhile.
@@ -168,7 +181,7 @@ impl<'a> Worker<'a> {
             let held = Held::open(&member.directory, &member.name, &member.stat)?;
             let stat = stat_open(&held).map_err(|error| GapReason::of("look at it", error))?;
             member.signature = Signature::of(&stat, read_start);
-            let kind = kind_without_content(&held, &stat)?.ok_or(GapReason::Replaced)?;
+            let kind = kind_without_content(&held, &stat, member.completeness)?.ok_or(GapReason::Replaced)?;
             return Ok(((self.entry(member, &held, &stat, kind), None), Ok(())));
         }
         let file = open_file(&member.directory, &member.name, &member.stat)?;

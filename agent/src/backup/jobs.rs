@@ -10,7 +10,9 @@ use crate::local_tree::{LastTree, OldLeaf};
 use crate::metadata::NameCache;
 use crate::walk::{FirstName, HardLinks, Item, Scan, Scanned, Signature, Stat, is_unchanged};
 use lifeboat_format::key::ScopeKeys;
-use lifeboat_format::tree::{Body, Entry, EntryKind, LeafCutter, Time};
+use lifeboat_format::manifest::Part;
+use lifeboat_format::tree::{Body, Completeness, Entry, EntryKind, LeafCutter, Time};
+use rustix::fs::FileType;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
@@ -64,6 +66,8 @@ pub struct Member {
     pub stat: Stat,
     /// By what the next backup will know it.
     pub signature: Signature,
+    /// Whether all children of a directory follow.
+    pub completeness: Completeness,
     /// What is known of it.
     pub known: Known,
     /// Whether the last tree has it with other names of owner or group.
@@ -82,6 +86,27 @@ pub enum Known {
     New,
 }
 
+/// What was found in each part of the source set, by its number.
+#[derive(Debug, Default)]
+struct PartCounts(Vec<Part>);
+
+const EMPTY_PART: Part = Part { id: 0, entries: 0, files: 0, bytes: 0 };
+
+impl PartCounts {
+    fn add(&mut self, scanned: &Scanned<'_>) {
+        let Some(at) = scanned.part else { return };
+        if self.0.len() <= at {
+            self.0.resize(at + 1, EMPTY_PART);
+        }
+        let part = &mut self.0[at];
+        part.entries += 1;
+        if scanned.stat.kind == FileType::RegularFile {
+            part.files += 1;
+            part.bytes = part.bytes.saturating_add(scanned.stat.bytes);
+        }
+    }
+}
+
 /// The walk, beside the last tree.
 pub struct Jobs<'a> {
     scan: Scan,
@@ -96,6 +121,7 @@ pub struct Jobs<'a> {
     progress: &'a Progress,
     gaps: &'a Gaps,
     number: u64,
+    counts: PartCounts,
 }
 
 impl<'a> Jobs<'a> {
@@ -123,7 +149,18 @@ impl<'a> Jobs<'a> {
             progress,
             gaps,
             number: 0,
+            counts: PartCounts::default(),
         }
+    }
+
+    /// The topmost path of each part of the source set, and what was found in it: the first `sources` are source paths,
+    /// which count although nothing was found.
+    pub fn parts(&self, sources: usize) -> impl Iterator<Item = (&[u8], Part)> {
+        let counted = self.scan.parts().iter().enumerate().filter_map(move |(at, path)| {
+            let part = self.counts.0.get(at).copied().unwrap_or(EMPTY_PART);
+            (at < sources || part.entries > 0).then_some((path.as_slice(), part))
+        });
+        counted
     }
 
     /// The next job, or none at the end of the source.
@@ -161,6 +198,7 @@ impl<'a> Jobs<'a> {
                     Progress::add(&self.progress.entries, 1);
                     let cannot_write =
                         |error| BackupError::local("cannot write names of hard links to a temporary file", error);
+                    self.counts.add(&scanned);
                     let first =
                         self.links.first_name(&scanned.stat, scanned.path, self.number).map_err(cannot_write)?;
                     let member = examine(scanned, read_start, first, &mut self.last, self.trust_last_tree);
@@ -192,6 +230,7 @@ fn examine(
     let known = match (last.find(scanned.path), first) {
         (Some((entry, old)), first)
             if is_unchanged(&old, &signature)
+                && completeness_of(&entry) == scanned.completeness
                 && first_of(&entry) == first.as_ref().map(|first| first.path.as_slice())
                 && (trust_last_tree || !has_list(&entry)) =>
         {
@@ -206,6 +245,7 @@ fn examine(
         directory: scanned.directory,
         stat: scanned.stat,
         signature,
+        completeness: scanned.completeness,
         known,
         is_renamed: false,
     }
@@ -216,6 +256,14 @@ fn first_of(entry: &Entry) -> Option<&[u8]> {
     match &entry.kind {
         EntryKind::HardLink { to } => Some(to),
         _ => None,
+    }
+}
+
+/// What the entry of a directory says about its children; complete for anything else.
+fn completeness_of(entry: &Entry) -> Completeness {
+    match entry.kind {
+        EntryKind::Directory(completeness) => completeness,
+        _ => Completeness::COMPLETE,
     }
 }
 

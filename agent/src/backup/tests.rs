@@ -565,3 +565,47 @@ fn inv_17_a_hard_link_whose_first_name_vanished_is_read_as_the_file() {
         }
     }
 }
+
+#[test]
+fn inv_71_completeness_follows_the_rules_although_no_file_changed() {
+    let lab = Lab::new();
+    lab.write("a/keep", b"kept");
+    lab.write("b/left.tmp", b"left out by one rule");
+    let incomplete = || {
+        let entries = lab.entries().into_iter();
+        let named = entries.filter(|entry| matches!(entry.kind, EntryKind::Directory(found) if !found.is_complete()));
+        named.map(|entry| entry.path.last().copied().map(char::from)).collect::<Vec<_>>()
+    };
+    lab.backup();
+    assert_eq!(incomplete(), []);
+    let mut plan = lab.plan(1);
+    plan.rules = Rules::new(&["*.tmp".to_owned()], &[]).unwrap();
+    plan.rules.skip_pseudo = false;
+    lab.backup_with(&plan).unwrap();
+    assert_eq!(incomplete(), [Some('b')]);
+    lab.backup();
+    assert_eq!(incomplete(), [], "and back again");
+}
+
+#[test]
+fn inv_17_each_source_path_is_counted_apart_also_when_nothing_is_left_in_it() {
+    let lab = Lab::new();
+    (0..20).for_each(|number| lab.write(&format!("one/{number}"), b"1"));
+    lab.write("two/file", b"22");
+    let mut plan = lab.plan(1);
+    plan.roots = ["one", "two", "three"].map(|name| lab.source().join(name)).to_vec();
+    let counted = |path: &str| {
+        let path = crate::walk::tree_path(&lab.source().join(path)).unwrap();
+        let id = plan.author.keys.boundary_hash(&path);
+        let kept = lab.coordinator.kept();
+        let parts = &kept.snapshots.last().unwrap().0.clear().parts;
+        parts.iter().find(|part| part.id == id).map(|part| (part.entries, part.files, part.bytes))
+    };
+    lab.backup_with(&plan).unwrap();
+    assert_eq!(["one", "two", "three"].map(counted), [Some((21, 20, 20)), Some((2, 1, 2)), Some((0, 0, 0))]);
+    lab.backup_with(&plan).unwrap();
+    assert_eq!(counted("one"), Some((21, 20, 20)), "leaves that are kept are counted too");
+    fs::remove_dir_all(lab.source().join("two")).unwrap();
+    lab.backup_with(&plan).unwrap();
+    assert_eq!(counted("two"), Some((0, 0, 0)));
+}

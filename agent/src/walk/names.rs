@@ -127,6 +127,23 @@ impl Names {
         }
     }
 
+    /// Whether `found` takes any of the names, before the first one is read.
+    pub fn any(&self, spool: &Spool, mut found: impl FnMut(&[u8]) -> bool) -> io::Result<bool> {
+        match &self.source {
+            Source::Memory { list, .. } => Ok((0..list.starts.len()).filter_map(|at| list.get(at)).any(found)),
+            Source::Spool(run) => {
+                let mut run = Run::new(run.rest.clone());
+                let mut name = Vec::new();
+                while run.next(spool, &mut name)? {
+                    if found(&name) {
+                        return Ok(true);
+                    }
+                }
+                Ok(false)
+            }
+        }
+    }
+
     /// Gives back what can be read again; to be called before the walk goes deeper.
     pub fn rest(&mut self) {
         if let Source::Spool(run) = &mut self.source {

@@ -71,6 +71,23 @@ impl Rules {
             || self.patterns.matches(path, stat.is_directory())
     }
 
+    /// Whether no rule looks at names or flags.
+    pub fn take_every_name(&self) -> bool {
+        self.never.is_empty() && self.patterns.is_empty() && !self.skip_nodump
+    }
+
+    /// Like [`Rules::excludes`], of an entry that is only looked at where its name does not decide.
+    pub fn leaves_out(&self, path: &[u8], look: impl FnOnce() -> Option<Stat>) -> bool {
+        if self.never.iter().any(|never| is_within(path, never)) {
+            return true;
+        }
+        let by_name = [false, true].map(|is_directory| self.patterns.matches(path, is_directory));
+        match by_name {
+            [file, directory] if file == directory && (file || !self.skip_nodump) => file,
+            _ => look().is_some_and(|stat| self.excludes(path, &stat)),
+        }
+    }
+
     /// Whether the content of such a file system is left out where it is mounted.
     pub fn skips(&self, kind: FileSystemKind) -> bool {
         match kind {

@@ -8,9 +8,11 @@ use super::rules::Rules;
 use super::spool::Spool;
 use super::stat::{Stat, stat_at, stat_open};
 use super::{Gap, GapReason};
+use lifeboat_format::manifest::PARTS_MAX;
+use lifeboat_format::tree::Completeness;
 use rustix::fs::{CWD, OFlags};
 use rustix::io::Errno;
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -58,6 +60,10 @@ pub struct Scanned<'a> {
     pub directory: Arc<OwnedFd>,
     /// Its name in that directory; `.` for the root.
     pub name: &'a [u8],
+    /// Whether all children of a directory follow; complete for anything else.
+    pub completeness: Completeness,
+    /// The part of the source set that it belongs to: see [`Scan::parts`]. None on the way to a source path.
+    pub part: Option<usize>,
 }
 
 /// A walk over the roots of a source set.
@@ -74,9 +80,10 @@ pub struct Scan {
     name: Vec<u8>,
     /// The root directory, until the walk has begun.
     start: Option<Arc<OwnedFd>>,
-    /// The entry that was found last, if it is a directory to go on in.
-    to_enter: Option<Stat>,
     gaps: VecDeque<Gap>,
+    /// The topmost paths of the parts of the source set.
+    parts: Vec<Vec<u8>>,
+    part_at: HashMap<Vec<u8>, usize>,
 }
 
 /// A directory that the walk is in.
@@ -89,6 +96,7 @@ struct Level {
     names: Names,
     /// Whether everything in it is backed up, and not only what leads to a root.
     whole: bool,
+    part: Option<usize>,
 }
 
 impl Scan {
@@ -104,7 +112,8 @@ impl Scan {
         budget: Budget,
     ) -> Result<Self, ScanError> {
         let root = |path: &PathBuf| tree_path(path).ok_or_else(|| ScanError::Root { path: path.clone() });
-        let plan = Plan::new(roots.iter().map(root).collect::<Result<_, _>>()?);
+        let parts: Vec<Vec<u8>> = roots.iter().map(root).collect::<Result<_, _>>()?;
+        let plan = Plan::new(parts.clone());
         let cannot_open = |path: &Path, source| ScanError::Open { path: path.to_owned(), source };
         let top = Path::new("/");
         let start = open_directory(CWD, b"/", OFlags::PATH).map_err(|error| cannot_open(top, error.into()))?;
@@ -117,8 +126,36 @@ impl Scan {
             path: Vec::new(),
             name: b".".to_vec(),
             start: Some(Arc::new(start)),
-            to_enter: None,
             gaps: VecDeque::new(),
+            part_at: parts.iter().enumerate().map(|(at, path)| (path.clone(), at)).collect(),
+            parts,
+        })
+    }
+
+    /// Counts what lies below these paths apart, although they may be no source paths, and no other file system is
+    /// mounted there any more. To be called before the walk begins.
+    pub fn count_apart(&mut self, paths: impl IntoIterator<Item = Vec<u8>>) {
+        paths.into_iter().for_each(|path| {
+            self.part_named(&path);
+        });
+    }
+
+    /// The topmost path of each part that was met so far: of each source path, and of each other file system that lies
+    /// below one and is entered. What lies in one of them and not in another further down belongs to it.
+    pub fn parts(&self) -> &[Vec<u8>] {
+        &self.parts
+    }
+
+    /// The number of the part that begins here, a new one if there is room.
+    fn part_named(&mut self, path: &[u8]) -> Option<usize> {
+        if let Some(part) = self.part_at.get(path) {
+            return Some(*part);
+        }
+        let next = self.parts.len();
+        (next < PARTS_MAX).then(|| {
+            self.parts.push(path.to_vec());
+            self.part_at.insert(path.to_vec(), next);
+            next
         })
     }
 
@@ -126,12 +163,16 @@ impl Scan {
     #[allow(clippy::should_implement_trait)] // An item borrows from the walk, which no `Iterator` can say.
     pub fn next(&mut self) -> Option<Item<'_>> {
         let step = match self.start.take() {
-            Some(root) => self.look(root),
+            Some(root) => match self.look(&root) {
+                Ok(stat) => self.visit(stat, root),
+                Err(gap) => Step::Gap(gap),
+            },
             None => self.step()?,
         };
         Some(match step {
-            Step::Entry(stat, directory) => {
-                Item::Entry(Scanned { path: &self.path, stat, directory, name: &self.name })
+            Step::Entry(stat, directory, found) => {
+                let Found { completeness, part } = found;
+                Item::Entry(Scanned { path: &self.path, stat, directory, name: &self.name, completeness, part })
             }
             Step::Gap(gap) => Item::Gap(gap),
         })
@@ -147,16 +188,11 @@ impl Scan {
             if let Some(gap) = self.gaps.pop_front() {
                 return Some(Step::Gap(gap));
             }
-            if let Some(stat) = self.to_enter.take() {
-                if let Err(reason) = self.enter(stat) {
-                    return Some(self.gap(reason));
-                }
-                continue;
-            }
             let Some(directory) = self.next_name()? else { continue };
-            match self.look(directory) {
-                Step::Entry(stat, _) if self.rules.excludes(&self.path, &stat) => self.to_enter = None,
-                found => return Some(found),
+            match self.look(&directory) {
+                Ok(stat) if self.rules.excludes(&self.path, &stat) => {}
+                Ok(stat) => return Some(self.visit(stat, directory)),
+                Err(gap) => return Some(Step::Gap(gap)),
             }
         }
     }
@@ -183,17 +219,27 @@ impl Scan {
     }
 
     /// Looks at the entry that `path` and `name` stand for.
-    fn look(&mut self, directory: Arc<OwnedFd>) -> Step {
-        let stat = match stat_at(&directory, &self.name) {
-            Ok(stat) => stat,
-            Err(error) => return self.gap(GapReason::of("look at it", error)),
-        };
+    fn look(&self, directory: &OwnedFd) -> Result<Stat, Gap> {
+        let look = stat_at(directory, &self.name);
+        look.map_err(|error| Gap { path: self.path.clone(), reason: GapReason::of("look at it", error) })
+    }
+
+    /// Takes the entry the walk is at. A directory is entered first: whether its entry is complete depends on the names
+    /// in it.
+    fn visit(&mut self, stat: Stat, directory: Arc<OwnedFd>) -> Step {
+        let above = self.levels.last().and_then(|level| level.part);
         if stat.is_directory() {
-            self.to_enter = Some(stat);
-        } else if !self.is_whole() {
+            let found = self.enter(stat).unwrap_or_else(|reason| {
+                self.gaps.push_back(Gap { path: self.path.clone(), reason });
+                Found { completeness: Completeness::UNREADABLE, part: above }
+            });
+            return Step::Entry(stat, directory, found);
+        }
+        if !self.is_whole() {
             self.gaps.push_back(Gap { path: self.path.clone(), reason: GapReason::LinkToRoot });
         }
-        Step::Entry(stat, directory)
+        let part = above.or_else(|| self.part_at.get(&self.path).copied());
+        Step::Entry(stat, directory, Found { completeness: Completeness::COMPLETE, part })
     }
 
     /// Whether the entry the walk is at is a root or within one.
@@ -202,35 +248,81 @@ impl Scan {
     }
 
     /// Enters the directory the walk is at, unless nothing of its content is to be kept.
-    fn enter(&mut self, stat: Stat) -> Result<(), GapReason> {
+    fn enter(&mut self, stat: Stat) -> Result<Found, GapReason> {
         let unreadable = |error: Errno| GapReason::of("read the directory", error);
         if let Some(above) = self.levels.last_mut() {
             above.names.rest();
         }
         let is_root = self.plan.is_root(&self.path);
-        let mut whole = self.is_whole() && (is_root || !self.is_skipped_file_system(&stat).map_err(unreadable)?);
+        let mut completeness = match self.is_whole() {
+            false => Completeness::ANCESTOR,
+            true if is_root || !self.is_skipped_file_system(&stat).map_err(unreadable)? => Completeness::COMPLETE,
+            true => Completeness::OTHER_FILE_SYSTEM,
+        };
+        let part = self.part_of(&stat, is_root, completeness.is_complete());
         let mut directory = None;
-        if whole {
+        if completeness.is_complete() {
             let opened = self.open(OFlags::RDONLY).map_err(unreadable)?;
-            whole = is_root || !self.rules.skips_as_cache(&opened);
+            if !is_root && self.rules.skips_as_cache(&opened) {
+                completeness = Completeness::CACHE;
+            }
             directory = Some(opened);
         }
+        let whole = completeness.is_complete();
         let names = if let (true, Some(directory)) = (whole, &directory) {
             self.reader.read(directory, &mut self.spool)
         } else {
             let towards = self.plan.names_towards_roots(&self.path);
             if towards.is_empty() {
-                return Ok(());
+                return Ok(Found { completeness, part });
             }
             self.reader.take(&towards, &mut self.spool)
         };
         let names = names.map_err(|error| GapReason::of("read the directory", error))?;
+        if let (true, Some(directory)) = (whole, &directory) {
+            let is_left_out = self.leaves_out_any(&names, directory);
+            match is_left_out.map_err(|error| GapReason::of("read back its sorted names", error))? {
+                true => completeness |= Completeness::EXCLUDED,
+                false => {}
+            }
+        }
         let directory = match directory {
             Some(directory) => directory,
             None => self.open(OFlags::PATH).map_err(unreadable)?,
         };
-        self.push(Level { directory: Some(Arc::new(directory)), stat, path_bytes: self.path.len(), names, whole });
-        Ok(())
+        let path_bytes = self.path.len();
+        self.push(Level { directory: Some(Arc::new(directory)), stat, path_bytes, names, whole, part });
+        Ok(Found { completeness, part })
+    }
+
+    /// The part that a directory belongs to: one of its own if it is a source path, if another file system begins there
+    /// that is entered, or if it was such a place before.
+    fn part_of(&mut self, stat: &Stat, is_root: bool, is_entered: bool) -> Option<usize> {
+        let above = self.levels.last();
+        let begins_file_system = above.is_some_and(|above| !above.stat.is_on_file_system_of(stat));
+        let above = above.and_then(|above| above.part);
+        let is_known = self.part_at.contains_key(&self.path);
+        match is_root || (is_entered && (is_known || (begins_file_system && above.is_some()))) {
+            true => self.part_named(&self.path.clone()).or(above),
+            false => above,
+        }
+    }
+
+    /// Whether a rule leaves out any child of the directory the walk is at.
+    fn leaves_out_any(&self, names: &Names, directory: &OwnedFd) -> io::Result<bool> {
+        if self.rules.take_every_name() {
+            return Ok(false);
+        }
+        let mut path = self.path.clone();
+        if !path.is_empty() {
+            path.push(b'/');
+        }
+        let start = path.len();
+        names.any(&self.spool, |name| {
+            path.truncate(start);
+            path.extend_from_slice(name);
+            self.rules.leaves_out(&path, || stat_at(directory, name).ok())
+        })
     }
 
     fn push(&mut self, level: Level) {
@@ -247,7 +339,7 @@ impl Scan {
         else {
             return Ok(false);
         };
-        if (above.stat.device, above.stat.mount) == (stat.device, stat.mount) {
+        if above.stat.is_on_file_system_of(stat) {
             return Ok(false);
         }
         Ok(self.rules.one_file_system || self.rules.skips(FileSystemKind::at(directory, &self.name)?))
@@ -300,14 +392,17 @@ impl Scan {
         Some(found)
     }
 
-    fn gap(&self, reason: GapReason) -> Step {
-        Step::Gap(Gap { path: self.path.clone(), reason })
-    }
+}
+
+/// What a directory proved to be when it was entered.
+struct Found {
+    completeness: Completeness,
+    part: Option<usize>,
 }
 
 /// What the walk comes upon, before it is lent out.
 enum Step {
-    Entry(Stat, Arc<OwnedFd>),
+    Entry(Stat, Arc<OwnedFd>, Found),
     Gap(Gap),
 }
 

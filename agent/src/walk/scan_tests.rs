@@ -2,7 +2,7 @@
 
 use super::names::Budget;
 use super::*;
-use lifeboat_format::tree::compare_paths;
+use lifeboat_format::tree::{Completeness, compare_paths};
 use rustix::fs::{CWD, Mode, OFlags, mkdirat, openat};
 use std::fs;
 use std::os::fd::OwnedFd;
@@ -159,7 +159,8 @@ fn inv_17_what_vanishes_during_the_walk_is_a_gap() {
             Item::Gap(gap) => gaps.push((place.relative(&gap.path).unwrap(), gap.reason)),
         }
     }
-    assert!(matches!(&gaps[..], [(b, GapReason::Vanished), (c, GapReason::Vanished)] if b == b"b" && c == b"c"));
+    // The names in c were known before its entry.
+    assert!(matches!(&gaps[..], [(b, GapReason::Vanished), (d, GapReason::Vanished)] if b == b"b" && d == b"c/d"));
 }
 
 /// Makes `a/a/a/…`, `levels` deep, with a file `z` in each; longer than any path the kernel takes.
@@ -295,4 +296,89 @@ fn holes_are_found_wherever_they_are() {
     assert_eq!(pieces[1], Piece::Data { offset: middle, bytes: 4096 });
     assert_eq!(pieces[2], Piece::Hole { offset: middle + 4096, bytes: (2 << 20) - 4096 });
     assert_eq!((pieces.len(), at), (3, 3 << 20));
+}
+
+/// By path, what each directory says about its children; complete ones are left out.
+fn incomplete(place: &Place, roots: &[&str], rules: Rules) -> Vec<(String, Completeness)> {
+    let mut scan = place.scan(roots, rules);
+    let mut found = Vec::new();
+    while let Some(item) = scan.next() {
+        let Item::Entry(entry) = item else { continue };
+        if let Some(path) = place.relative(entry.path)
+            && !entry.completeness.is_complete()
+        {
+            found.push((Shown(&path).to_string(), entry.completeness));
+        }
+    }
+    found
+}
+
+#[test]
+fn inv_71_a_directory_says_whether_all_its_children_follow_and_if_not_why() {
+    let place = Place::with(&["way/root/file", "way/beside/file", "kept/a", "kept/below/x.tmp", "kept/dirs/build/x"]);
+    fs::create_dir_all(place.path("kept/cache")).unwrap();
+    fs::write(place.path("kept/cache/CACHEDIR.TAG"), "Signature: 8a477f597d28d172789f06886806bc55").unwrap();
+    fs::write(place.path("kept/build"), "a file, which build/ does not leave out").unwrap();
+    let mut without_caches = rules(&["*.tmp", "build/"]);
+    without_caches.skip_caches = true;
+    let named = |path: &str, completeness| (path.to_owned(), completeness);
+    assert_eq!(
+        incomplete(&place, &["way/root", "kept"], without_caches),
+        [
+            named("kept/below", Completeness::EXCLUDED),
+            named("kept/cache", Completeness::CACHE),
+            named("kept/dirs", Completeness::EXCLUDED),
+            named("way", Completeness::ANCESTOR),
+        ]
+    );
+    assert_eq!(incomplete(&place, &["kept"], rules(&[])), []);
+    let never = Rules::new(&[], &[place.path("kept/a")]).unwrap();
+    assert_eq!(incomplete(&place, &["kept"], never), [named("kept", Completeness::EXCLUDED)]);
+    let taken_back = rules(&["*.tmp", "!x.tmp"]);
+    assert_eq!(incomplete(&place, &["kept"], taken_back), []);
+}
+
+#[test]
+fn inv_71_names_that_lie_on_disk_are_looked_through_too() {
+    let place = Place::new();
+    for number in 0..500 {
+        fs::write(place.path(&format!("file-{number}")), "").unwrap();
+    }
+    let budget = Budget { reading_bytes: 500, held_bytes: 100 };
+    let top = place.0.path().to_owned();
+    for (pattern, expected) in [("file-499", Completeness::EXCLUDED), ("file-500", Completeness::COMPLETE)] {
+        let scratch = place.0.path().parent().unwrap();
+        let mut scan = Scan::with_budget(std::slice::from_ref(&top), rules(&[pattern]), scratch, budget).unwrap();
+        let mut entries = 0;
+        while let Some(item) = scan.next() {
+            let Item::Entry(entry) = item else { panic!("{item:?}") };
+            match place.relative(entry.path) {
+                Some(_) => entries += 1,
+                None if entry.path == &top.as_os_str().as_bytes()[1..] => assert_eq!(entry.completeness, expected),
+                None => {}
+            }
+        }
+        assert_eq!(entries, if expected.is_complete() { 500 } else { 499 });
+    }
+}
+
+#[test]
+fn each_source_path_is_a_part_and_so_is_what_was_one_before() {
+    let place = Place::with(&["a/1", "a/2", "a/disk/1", "b/inner/1", "b/2"]);
+    fs::create_dir(place.path("empty")).unwrap();
+    let mut scan = place.scan(&["a", "b", "b/inner", "empty"], rules(&[]));
+    let disk = tree_path(&place.path("a/disk")).unwrap();
+    scan.count_apart([disk.clone(), b"never/met".to_vec()]);
+    let mut counts = std::collections::BTreeMap::new();
+    while let Some(item) = scan.next() {
+        let Item::Entry(entry) = item else { panic!("{item:?}") };
+        *counts.entry(entry.part).or_insert(0) += 1;
+    }
+    // A directory counts in its own part: a with 1 and 2, b with 2, b/inner with 1, empty, a/disk with 1.
+    let of = |name: &str| {
+        let path = tree_path(&place.path(name)).unwrap();
+        counts[&scan.parts().iter().position(|part| *part == path)]
+    };
+    assert_eq!([of("a"), of("b"), of("b/inner"), of("empty"), of("a/disk")], [3, 2, 2, 1, 2]);
+    assert!(counts[&None] >= 2, "the way to the source paths");
 }

@@ -46,6 +46,11 @@ impl Stat {
         (self.device, self.inode, self.kind) == (other.device, other.inode, other.kind)
     }
 
+    /// Whether both lie on one file system, reached through one mount.
+    pub fn is_on_file_system_of(&self, other: &Self) -> bool {
+        (self.device, self.mount) == (other.device, other.mount)
+    }
+
     /// Whether it is a directory.
     pub fn is_directory(&self) -> bool {
         self.kind == FileType::Directory

@@ -3,7 +3,7 @@
 //! Every pack that the run waits for is made an object and indexed; what the root reaches is checked again; manifest
 //! and batch are put; then the catalog changes, homes are set, and the agent is told: in this order (INV-2).
 
-use super::decide::{Sizes, suspicion};
+use super::decide::{Sizes, part_suspicion, suspicion};
 use super::upload::{Refused, UploadError};
 use super::validate::Verdict;
 use super::{Ending, Phase, RunError, RunRef};
@@ -313,6 +313,7 @@ impl Coordinator {
             let counts = manifest.clear().counts;
             Sizes { entries: counts.entries, content_bytes: counts.content_bytes }
         };
-        Ok(suspicion(Some(sizes(&before)), sizes(manifest)))
+        let as_whole = suspicion(Some(sizes(&before)), sizes(manifest));
+        Ok(as_whole.or_else(|| part_suspicion(&before.clear().parts, &clear.parts)))
     }
 }

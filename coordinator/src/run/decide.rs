@@ -6,6 +6,7 @@ use crate::catalog::Snapshot;
 use crate::index::{ChunkRow, NodeRow};
 use crate::spool::{Offer, OpenBody, offer};
 use lifeboat_format::id::{Digest, HostId, SnapshotNumber};
+use lifeboat_format::manifest::Part;
 
 /// What becomes of uploaded bytes of a chunk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -107,6 +108,27 @@ pub fn suspicion(before: Option<Sizes>, now: Sizes) -> Option<String> {
         .or_else(|| shrunk("bytes in files", before.content_bytes, now.content_bytes))
 }
 
+/// A part with fewer entries may well lose half of them on an ordinary day.
+const PART_ENTRIES_MIN: u64 = 10;
+
+/// Why a snapshot is suspect because of one part of its source set: a source path, or a file system below one, that
+/// lost half of its entries since the last snapshot that was not suspect. A part that is no longer there at all was
+/// taken out of the policy, or its mount point was removed: that is no accident.
+pub fn part_suspicion(before: &[Part], now: &[Part]) -> Option<String> {
+    let halved = |before: &&Part| {
+        let now = now.iter().find(|part| part.id == before.id);
+        before.entries >= PART_ENTRIES_MIN && now.is_some_and(|now| now.entries < before.entries.div_ceil(2))
+    };
+    let shrunk = before.iter().find(halved)?;
+    let left = now.iter().find(|part| part.id == shrunk.id).map_or(0, |part| part.entries);
+    Some(format!(
+        "one of the {} source paths and file systems of the source set shrank from {} to {left} entries since the last \
+         backup that counts; is everything mounted?",
+        now.len(),
+        shrunk.entries
+    ))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -151,6 +173,21 @@ mod tests {
         for now in [sizes(0, 0), sizes(4, 100), sizes(10, 49), sizes(10, 0)] {
             assert!(suspicion(Some(sizes(10, 100)), now).is_some(), "{now:?}");
         }
+    }
+
+    #[test]
+    fn inv_17_one_part_that_is_emptied_or_halved_among_others_is_suspect() {
+        let part = |id, entries| Part { id, entries, files: entries, bytes: 0 };
+        let before = [part(1, 1000), part(2, 300), part(3, 9)];
+        let reason = |now: &[Part]| part_suspicion(&before, now);
+        assert_eq!(reason(&before), None);
+        assert_eq!(reason(&[part(1, 500), part(2, 150), part(3, 0)]), None, "half is there, and a small part may empty");
+        assert_eq!(reason(&[part(1, 1000), part(3, 9)]), None, "a part that is no longer configured");
+        assert_eq!(reason(&[part(1, 1000), part(2, 301), part(4, 5)]), None, "a new part");
+        assert!(reason(&[part(1, 1000), part(2, 1), part(3, 9)]).unwrap().contains("from 300 to 1 entries"));
+        assert!(reason(&[part(1, 1000), part(2, 149), part(3, 9)]).unwrap().contains("from 300 to 149 entries"));
+        assert!(reason(&[part(1, 1000), part(2, 0), part(3, 9)]).is_some());
+        assert_eq!(part_suspicion(&[], &before), None);
     }
 
     proptest! {
