@@ -234,7 +234,7 @@ impl Coordinator {
         if let Some(first) = missing.first() {
             let (count, place) = (missing.len(), self.shared.store.location(ObjectKind::Pack));
             let what = format!(
-                "it is missing, as are {count} packs in {place}: is the right disk mounted there? Nothing was recorded as \
+                "it is missing, one of {count} packs missing in {place}: is the right disk mounted there? Nothing was recorded as \
                  lost"
             );
             let snapshots = missing.iter().flat_map(touched).collect();
