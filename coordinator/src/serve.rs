@@ -73,6 +73,7 @@ pub fn open(config: &Config, anew: bool, report: &mut dyn FnMut(Progress)) -> Re
     let mut settings = repository::Config::new(vault.repository, index);
     settings.index_memory.block_cache_bytes = (config.index_cache_mib as usize) << 20;
     settings.runs_max = config.backups_at_once as usize;
+    settings.walks_trees = !read_only;
     let coordinator = Coordinator::open(settings, parts, report).map_err(|error| of_open(&error))?;
     if coordinator.catalog(|catalog| catalog.trust_file()) != Some((trust.trust().number, trust.digest())) {
         let problem = "the newest trust file is not the one that the journal names; restore both from one copy";

@@ -68,7 +68,8 @@ impl Index {
     pub fn set_unreadable(&self, pack: PackId, unreadable: Unreadable) -> Result<bool, IndexError> {
         let number = self.register_pack(pack)?;
         let mut packs = self.packs_mut();
-        if packs.unreadable.get(&number) == Some(&unreadable) {
+        let is_alike = |known: &Unreadable| std::mem::discriminant(known) == std::mem::discriminant(&unreadable);
+        if packs.unreadable.get(&number).is_some_and(is_alike) {
             return Ok(false);
         }
         self.put_meta(&unreadable_key(number), &unreadable.encode())?;
@@ -98,7 +99,7 @@ impl Index {
         packs.unreadable.iter().map(|(number, unreadable)| Ok((name(number)?, unreadable.clone()))).collect()
     }
 
-    /// Whether a place is in a pack that can be read, as far as is known.
+    /// Whether a pack can be read, as far as is known.
     pub fn is_readable(&self, pack: PackNumber) -> bool {
         !self.packs().unreadable.contains_key(&pack)
     }

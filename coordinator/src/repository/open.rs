@@ -38,6 +38,8 @@ pub struct Config {
     pub under_way_bytes: usize,
     /// So many runs may be at work at once: each takes up to 5 MiB of memory. Others wait.
     pub runs_max: usize,
+    /// Whether a start walks the trees of snapshots where that is needed: for backups, not to list and restore.
+    pub walks_trees: bool,
     /// So long a commit waits to share its pack, while other runs send.
     pub share_wait: Duration,
 }
@@ -52,6 +54,7 @@ impl Config {
             pack_bytes: 64 << 20,
             under_way_bytes: 32 << 20,
             runs_max: 48,
+            walks_trees: true,
             share_wait: Duration::from_secs(2),
         }
     }
@@ -144,8 +147,10 @@ impl Coordinator {
         let journal = Mutex::new(journal);
         let (surveying, rechecked) = (Mutex::new(()), Mutex::new(None));
         let coordinator = Self { shared, config, journal, spool, threads, caught_up, surveying, rechecked };
-        coordinator.recheck_unreadable()?;
-        coordinator.survey_if_needed()?;
+        if coordinator.config.walks_trees {
+            coordinator.recheck_unreadable()?;
+            coordinator.survey_if_needed()?;
+        }
         coordinator.take_over()?;
         Ok(coordinator)
     }

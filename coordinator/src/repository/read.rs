@@ -77,9 +77,9 @@ pub struct Stats {
 
 impl Coordinator {
     /// The sealed forms of a chunk or node, in the order in which a reader on behalf of `host` (whose snapshot it is)
-    /// tries them: the host's own, witnessed ones, others. Empty if there is none.
+    /// tries them: the host's own, witnessed ones, others; what cannot be read last. Empty if there is none.
     pub fn locate(&self, target: Target, host: HostId) -> Result<Vec<Found>, IndexError> {
-        Ok(match target {
+        let mut found: Vec<Found> = match target {
             Target::Chunk(id) => self.shared.index.chunk(&id)?.map_or(Vec::new(), |row| {
                 let bodies = row.preferred(host).into_iter();
                 bodies.map(|body| Found { target, place: body.place, digest: body.digest }).collect()
@@ -89,7 +89,10 @@ impl Coordinator {
                 let places = self.shared.index.node(&id)?.map_or(Vec::new(), |row| row.places);
                 places.into_iter().map(|place| Found { target, place, digest }).collect()
             }
-        })
+        };
+        // A failing disk answers slowly: what lies in packs that cannot be read comes last.
+        found.sort_by_key(|found| !self.shared.index.is_readable(found.place.pack));
+        Ok(found)
     }
 
     /// The sealed bytes at a place, checked. What cannot be read is read a second time before that is believed; then
