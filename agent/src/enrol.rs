@@ -22,6 +22,7 @@ use crate::identity::{Identity, ScopeSecret};
 use crate::policy;
 use crate::state::{HeadKeeper, StateDir, StateLock, Verdict};
 use lifeboat_format::FormatError;
+use lifeboat_format::sign::Purpose;
 use lifeboat_format::token::{HostKeys, Token, WrappedSecret};
 use lifeboat_format::trust::TrustFile;
 use lifeboat_proto::convert::enrol::{Enrol, Enrolled, Wrapped, trust_file};
@@ -53,9 +54,10 @@ pub async fn enrol(places: &Places, line: &str, name: &HostName) -> Result<Repor
     let address: Address = token.address().parse().map_err(|error: ConnectError| error.explain())?;
     let state = StateDir::create(&places.state)?;
     let lock = state.lock()?;
-    refuse_second(&state)?;
+    let before = identity_before(&state, name)?;
     let trust = fetch_trust(&address, &token).await?;
-    let pending = Pending::take_up(&state, &token, name)?;
+    refuse_other_repository(before.as_ref(), &trust, &state)?;
+    let pending = Pending::take_up(&state, &token, name, before.map(|identity| identity.keys))?;
     let answer = send(&address, &trust, &token, name, &pending).await?;
     let secrets = unwrap_secrets(&token, &trust, &answer.secrets)?;
     let identity = Identity {
@@ -75,16 +77,31 @@ fn mistyped(error: FormatError) -> AgentError {
         .hint("copy the whole line that `lifeboat token create` printed; it begins with lifeboat-1.")
 }
 
-fn refuse_second(state: &StateDir) -> Result<(), AgentError> {
+/// The identity of a server that is enrolled already: it enrols again with the same keys and stays the same host.
+fn identity_before(state: &StateDir, name: &HostName) -> Result<Option<Identity>, AgentError> {
     if !Identity::exists(state)? {
-        return Ok(());
+        return Ok(None);
     }
     let identity = Identity::load(state)?;
+    if identity.name == name.as_str() {
+        return Ok(Some(identity));
+    }
     let message = format!("this server is enrolled already, as host {} ({})", identity.host, identity.name);
     Err(AgentError::new(ErrorClass::Refused, message).hint(format!(
-        "`lifeboat-agent status` shows it; to begin anew as another host, move {:?} away first",
+        "to enrol the same host again: `lifeboat-agent enrol`; to make this server another host, move {:?} away first",
         state.path()
     )))
+}
+
+fn refuse_other_repository(before: Option<&Identity>, trust: &TrustFile, state: &StateDir) -> Result<(), AgentError> {
+    match before {
+        Some(identity) if identity.repository != trust.trust().repository => {
+            let message = format!("this server is enrolled already, with another repository, at {}", identity.address);
+            Err(AgentError::new(ErrorClass::Refused, message)
+                .hint(format!("to leave that repository, move {:?} away first", state.path())))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Fetches the trust file from whoever answers, and takes it only if it is the one that the token names.
@@ -132,6 +149,7 @@ fn request(token: &Token, name: &HostName, pending: &Pending) -> Enrol {
         box_recipient: &box_recipient,
         csr_der: &pending.csr_der,
     };
+    let keys_mac = token.wrap().mac_key().mac(&keys);
     Enrol {
         token_number: token.number(),
         auth: *token.auth().expose(),
@@ -139,7 +157,8 @@ fn request(token: &Token, name: &HostName, pending: &Pending) -> Enrol {
         signing_key: *signing_key.as_bytes(),
         box_recipient: box_recipient.to_string(),
         csr_der: pending.csr_der.clone().into(),
-        keys_mac: token.wrap().mac_key().mac(&keys),
+        keys_mac,
+        signature: *pending.keys.signing.sign(Purpose::Enrolment, &keys_mac).as_bytes(),
     }
 }
 

@@ -266,11 +266,15 @@ impl StateError {
                     .to_owned()
             }
             Self::Exposed { path, .. } => format!(
-                "if nobody else read it: chmod go= {}; if in doubt: move the directory away and enrol again, with new keys",
+                "if nobody else read it: chmod go= {}; if in doubt: move the directory away and enrol with new keys, with a token of `lifeboat token create --replace HOST`",
                 path.display()
             ),
             Self::OtherUser { .. } => "run it as root: sudo lifeboat-agent …".to_owned(),
-            Self::Damaged { .. } => "restore the file, or enrol this host again".to_owned(),
+            Self::Damaged { .. } => {
+                "restore the file; or move the state directory away and enrol this server in its own place: `lifeboat token \
+                 create --replace HOST` on the coordinator, then `lifeboat-agent enrol` here"
+                    .to_owned()
+            }
             Self::Io { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
                 "run it as root: sudo lifeboat-agent …".to_owned()
             }

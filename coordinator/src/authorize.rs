@@ -35,17 +35,21 @@ pub enum Standing {
     Retired,
     /// Was revoked.
     Revoked,
+    /// Another server was enrolled in its place: this certificate is the old one's.
+    Replaced,
     /// The repository does not know it: it was rolled back, or the certificate is a forgery.
     Unknown,
 }
 
 impl Standing {
-    /// From what the catalog says (nothing: no such host), and whether the certificate still holds.
-    pub fn of(state: Option<HostState>, certificate_holds: bool) -> Self {
+    /// From what the catalog says (nothing: no such host), whether the certificate was issued since the host was last
+    /// enrolled, and whether it is valid now.
+    pub fn of(state: Option<HostState>, is_issued: bool, certificate_holds: bool) -> Self {
         match state {
             None => Self::Unknown,
             Some(HostState::Revoked) => Self::Revoked,
             Some(HostState::Retired) => Self::Retired,
+            Some(HostState::Active) if !is_issued => Self::Replaced,
             Some(HostState::Active) if certificate_holds => Self::Active,
             Some(HostState::Active) => Self::Expired,
         }
@@ -140,6 +144,8 @@ pub enum Reason {
     Retired,
     /// The host was revoked.
     Revoked,
+    /// Another server was enrolled in the host's place.
+    Replaced,
     /// No such host in this repository.
     UnknownHost,
     /// It belongs to somebody else.
@@ -159,6 +165,10 @@ impl fmt::Display for Reason {
             }
             Self::Retired => "this host was retired",
             Self::Revoked => "this host was revoked",
+            Self::Replaced => {
+                "another server was enrolled in the place of this host; to back this one up, move its state directory away \
+                 and enrol it under another name"
+            }
             Self::UnknownHost => {
                 "this repository does not know this host: it was rolled back, or is another one; if that is meant, \
                  enrol the server anew"
@@ -198,6 +208,7 @@ fn limits(standing: Standing, verb: Verb) -> Option<Reason> {
         Standing::Expired => (verb != Verb::Renew).then_some(Reason::Expired),
         Standing::Retired => Some(Reason::Retired),
         Standing::Revoked => Some(Reason::Revoked),
+        Standing::Replaced => Some(Reason::Replaced),
         Standing::Unknown => Some(Reason::UnknownHost),
     }
 }
@@ -259,7 +270,7 @@ mod tests {
 
     /// A line a principal, a column a verb in the order of `VERBS`, a letter an object in the order of `OBJECTS`:
     /// `+` is allowed.
-    const TABLE: [(Principal, &str); 7] = [
+    const TABLE: [(Principal, &str); 8] = [
         (
             Principal::Stranger,
             "++++++ ++++++ ...... ...... ...... ...... ...... ...... ...... ...... ...... ...... ......",
@@ -278,6 +289,10 @@ mod tests {
         ),
         (
             host(Standing::Revoked),
+            "++++++ ...... ...... ...... ...... ...... ...... ...... ...... ...... ...... ...... ......",
+        ),
+        (
+            host(Standing::Replaced),
             "++++++ ...... ...... ...... ...... ...... ...... ...... ...... ...... ...... ...... ......",
         ),
         (
@@ -320,9 +335,10 @@ mod tests {
     #[test]
     fn a_revoked_host_stays_revoked_whatever_its_certificate_says() {
         for holds in [true, false] {
-            assert_eq!(Standing::of(Some(HostState::Revoked), holds), Standing::Revoked);
-            assert_eq!(Standing::of(None, holds), Standing::Unknown);
+            assert_eq!(Standing::of(Some(HostState::Revoked), true, holds), Standing::Revoked);
+            assert_eq!(Standing::of(None, true, holds), Standing::Unknown);
+            assert_eq!(Standing::of(Some(HostState::Active), false, holds), Standing::Replaced);
         }
-        assert_eq!(Standing::of(Some(HostState::Active), false), Standing::Expired);
+        assert_eq!(Standing::of(Some(HostState::Active), true, false), Standing::Expired);
     }
 }

@@ -6,7 +6,7 @@
 //! request only the public key is taken, never a name or an extension.
 
 use jiff::{SignedDuration, Timestamp};
-use lifeboat_format::id::{HostId, RepositoryId};
+use lifeboat_format::id::{Digest, HostId, RepositoryId};
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateSigningRequestParams, DnType, ExtendedKeyUsagePurpose, IsCa,
     Issuer, KeyPair, KeyUsagePurpose, PublicKeyData, SerialNumber,
@@ -196,6 +196,8 @@ pub struct HostCertificate {
     pub begins: Timestamp,
     /// When it ends.
     pub ends: Timestamp,
+    /// The BLAKE3 of its DER, as the journal names it.
+    pub fingerprint: Digest,
 }
 
 /// Reads a host's certificate whose signature was checked already.
@@ -208,7 +210,8 @@ pub fn read_host(certificate: &CertificateDer<'_>) -> Result<HostCertificate, Pk
         return Err(PkiError::NotAHost);
     }
     let begins = moment(parsed.validity().not_before.timestamp())?;
-    Ok(HostCertificate { host: HostId::new(number), begins, ends: end_of(&parsed)? })
+    let fingerprint = Digest::of(certificate);
+    Ok(HostCertificate { host: HostId::new(number), begins, ends: end_of(&parsed)?, fingerprint })
 }
 
 /// When a certificate of ours ends.
@@ -259,7 +262,7 @@ mod tests {
         let certificate = issue_host(&issuing, HostId::new(7), request.der(), now()).unwrap();
         let read = read_host(&certificate).unwrap();
         let (begins, ends) = (now() - BACKDATED, now() + CERTIFICATE_LIFE);
-        assert_eq!(read, HostCertificate { host: HostId::new(7), begins, ends });
+        assert_eq!(read, HostCertificate { host: HostId::new(7), begins, ends, fingerprint: Digest::of(&certificate) });
         let (_, parsed) = x509_parser::parse_x509_certificate(&certificate).unwrap();
         assert!(parsed.subject_alternative_name().unwrap().is_none());
         assert!(!parsed.is_ca());

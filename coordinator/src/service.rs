@@ -27,6 +27,7 @@ use crate::catalog::Catalog;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::dispatch::{self, Dispatch};
+use crate::pki::HostCertificate;
 use crate::repository::Coordinator;
 use crate::server::peer::Peer;
 use crate::vault::Vault;
@@ -122,12 +123,21 @@ impl Context {
             Some(Peer::Local) => Principal::LocalRoot,
             Some(Peer::Network(Some(certificate))) => {
                 let state = self.catalog(|catalog| catalog.host(certificate.host).map(|host| host.state));
+                let is_issued = self.is_issued(certificate);
                 let holds = (certificate.begins..certificate.ends).contains(&self.now());
-                let standing = authorize::Standing::of(state, holds);
+                let standing = authorize::Standing::of(state, is_issued, holds);
                 Principal::Host { host: certificate.host, standing }
             }
             Some(Peer::Network(None)) | None => Principal::Stranger,
         }
+    }
+
+    /// Whether a certificate was issued since its host was last enrolled.
+    fn is_issued(&self, certificate: &HostCertificate) -> bool {
+        self.catalog(|catalog| {
+            let host = catalog.host(certificate.host);
+            host.is_some_and(|host| host.certificates.contains(&certificate.fingerprint))
+        })
     }
 
     /// Whether the caller may; a refusal is counted, and recorded later.

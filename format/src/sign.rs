@@ -26,6 +26,8 @@ pub enum Purpose {
     GrantOrder,
     /// An operator says what is restored by an order, and how.
     RestoreTerms,
+    /// A server shows that it has the key with which it enrols.
+    Enrolment,
     /// Whoever can open a snapshot hands its opened root to one target.
     Grant,
 }
@@ -40,6 +42,7 @@ impl Purpose {
             Self::TrustFile => "lifeboat 1 trust file",
             Self::GrantOrder => "lifeboat 1 order for a grant",
             Self::RestoreTerms => "lifeboat 1 terms of a restore",
+            Self::Enrolment => "lifeboat 1 enrolment",
             Self::Grant => "lifeboat 1 grant",
         }
     }
@@ -224,12 +227,14 @@ pub(crate) fn random<const N: usize>() -> Result<Zeroizing<[u8; N]>, FormatError
 mod tests {
     use super::*;
 
-    const ALL: [Purpose; 6] = [
+    const ALL: [Purpose; 8] = [
         Purpose::Manifest,
         Purpose::JournalHead,
         Purpose::Pack,
         Purpose::TrustFile,
         Purpose::GrantOrder,
+        Purpose::RestoreTerms,
+        Purpose::Enrolment,
         Purpose::Grant,
     ];
 

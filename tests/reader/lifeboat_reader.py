@@ -521,6 +521,7 @@ EVENTS = {
     33: [U64, TEXT],
     34: [U32, U64, DIGEST],
     35: [U64, DIGEST],
+    36: [U64, U32],
 }
 OPTIONAL_EVENTS = {0, 8, 22, 23, 24, 25, 26, 27, 28, 29, 32, 33}
 NECESSARY = 0x80  # In an event's kind: a reader that does not know it must not go on.
@@ -551,7 +552,8 @@ class Journal:
     the event on, the one that an event names. `trust_files` are all, by number."""
 
     def __init__(self, batches, trust_files):
-        self.hosts = {}  # number: (name, signing key)
+        self.hosts = {}  # number: (name, signing key), as of its last enrolment
+        self.keys = {}  # host number: [(sequence of its enrolment, signing key)], rising
         self.snapshots = {}  # snapshot number: snapshot id
         self.committed = {}  # snapshot id: when, in nanoseconds since 1970
         self.suspects = {}  # snapshot id: why it is suspect
@@ -590,6 +592,7 @@ class Journal:
             need(self.in_force and self.in_force.digest == values[1], f"trust file {values[0]}: not the journal's")
         elif kind == 6:
             self.hosts[values[0]] = values[1], values[4]
+            self.keys.setdefault(values[0], []).append((sequence, values[4]))
         elif kind == 13:
             self.snapshots[sequence], self.committed[values[0]] = values[0], time
             if values[6] is not None:
@@ -1079,7 +1082,8 @@ class Repository:
 
     def check_manifests(self):
         """Only what the journal names is a snapshot; each is there, and signed by its host."""
-        named = set(self.journal.snapshots.values())
+        numbers = {id: number for number, id in self.journal.snapshots.items()}
+        named = set(numbers)
         self.manifests = {id: manifest for id, manifest in self.manifests.items() if id in named}
         for id in named:
             need(id in self.manifests, f"manifest {id.hex()}: the journal names it, and it is not there")
@@ -1088,8 +1092,10 @@ class Repository:
             need(manifest.repository == self.trust.repository, f"{what}: of another repository")
             need(manifest.host in self.journal.hosts, f"{what}: of a host that was never enrolled")
             message, signature = manifest.data[:-SIGNATURE_BYTES], manifest.data[-SIGNATURE_BYTES:]
-            key = self.journal.hosts[manifest.host][1]
-            need(is_signed(b"lifeboat 1 manifest", message, signature, [key]), f"{what}: not signed by its host")
+            # A host that was enrolled again signs with the key that it had when the snapshot was committed.
+            keys = [key for sequence, key in self.journal.keys[manifest.host] if sequence < numbers[manifest.id]]
+            need(keys, f"{what}: committed before its host was enrolled")
+            need(is_signed(b"lifeboat 1 manifest", message, signature, keys[-1:]), f"{what}: not signed by its host")
 
     def open_keys(self):
         """By scope: the keys that its key objects hold. A trust file says which secret is the right one."""

@@ -1,7 +1,8 @@
 //! What operators see of hosts and jobs: only a backup is shown as one (INV-78), and what needs attention is shown.
 
-use crate::world::{World, refused, said};
+use crate::world::{World, noise, refused, said, snapshot_of};
 use lifeboat_coordinator::cli::demo::lab::Side;
+use lifeboat_tests::second_reader;
 use serde_json::Value;
 use std::fs;
 use std::process::{Command, Output};
@@ -200,4 +201,73 @@ fn failed_jobs_and_refused_enrolments_are_told_to_the_operator() {
     assert!(failed.contains("ERROR") && failed.contains("server") && failed.contains("data"), "{failed}");
     assert!(line("enrolment refused").contains("WARN"));
     assert!(!log.contains('\u{1b}'), "no colours in a file");
+}
+
+/// Creates a token, and enrols with it a server whose state is in this directory.
+fn enrol(world: &World, state: &str, name: &str, token_arguments: &[&str]) -> Output {
+    let (token, state) = (world.lab.path("token-again"), world.lab.path(state));
+    let created = world.lab.lifeboat(&[&["token", "create"], token_arguments].concat()).unwrap();
+    fs::write(&token, created.stdout).unwrap();
+    let arguments = ["--state", &state, "--config", &state, "enrol", "--name", name, "--token-file", &token];
+    world.lab.try_agent(&arguments).unwrap()
+}
+
+fn back_up_from(world: &World, state: &str) -> Output {
+    let state = world.lab.path(state);
+    world.lab.try_agent(&["--state", &state, "--config", &state, "backup", "data", "--json"]).unwrap()
+}
+
+#[test]
+fn inv_50_a_server_that_enrols_again_with_its_keys_stays_the_same_host() {
+    let world = World::new();
+    world.write("file", b"content");
+    let first = world.backed_up();
+    world.lab.stop(Side::Agent).unwrap();
+    refused(&enrol(&world, "agent", "other", &[]), &["enrolled already, as host 1 (server)"]);
+    let again = enrol(&world, "agent", "server", &[]);
+    assert!(again.status.success() && said(&again).contains("this server is host 1 (server)"), "{}", said(&again));
+    world.lab.run_agent().unwrap();
+    world.assert_restores(&first, &world.source(), "first");
+    world.write("file", b"more content");
+    let second = world.backed_up();
+    assert_eq!(world.json(&["host", "list"]).len(), 1);
+    world.assert_restores(&second, &world.source(), "second");
+}
+
+#[test]
+fn inv_51_a_replacement_keeps_number_and_snapshots_and_the_old_machine_is_refused() {
+    let world = World::new();
+    world.write("file", &noise(7, 2_000_000));
+    let before = world.backed_up();
+    refused(&enrol(&world, "new", "server", &[]), &["already exists", "lifeboat token create --replace server"]);
+    refused(&run(&world, &["token", "create", "--replace", "nobody"]), &["nobody"]);
+    let replaced = enrol(&world, "new", "server", &["--replace", "server"]);
+    assert!(
+        replaced.status.success() && said(&replaced).contains("this server is host 1 (server)"),
+        "{}",
+        said(&replaced)
+    );
+    let refusal = "another server was enrolled in the place of this host";
+    wait_until("the old machine is cut off", Duration::from_secs(20), || world.lab.log(Side::Agent).contains(refusal));
+    assert_eq!(listed(&world, "data")["connected"], false);
+    world.lab.stop(Side::Agent).unwrap();
+    refused(&back_up_from(&world, "agent"), &[refusal]);
+    fs::copy(world.path("agent/policy.toml"), world.path("new/policy.toml")).unwrap();
+    let output = back_up_from(&world, "new");
+    assert!(output.status.success(), "{}", said(&output));
+    let sent = crate::world::summary_of(&output)["sent_bytes"].as_u64().unwrap();
+    assert!(sent < 1_000_000, "what the host had sent before is not sent again: {sent}");
+    let hosts = world.json(&["host", "list"]);
+    assert!(hosts.iter().all(|row| row["number"] == 1 && row["host"] == "server"), "{hosts:?}");
+    for snapshot in [before, snapshot_of(&output).unwrap()] {
+        world.assert_restores(&snapshot, &world.source(), "restored");
+    }
+    let verified = run(&world, &["repository", "verify"]);
+    assert!(verified.status.success(), "each manifest under the key of its time: {}", said(&verified));
+    let read = second_reader::run(&world.lab.repository(), &world.path("recovery-kit"), &[]);
+    assert!(read.status.success(), "the second reader finds the same: {}", said(&read));
+    world.lab.stop(Side::Coordinator).unwrap();
+    world.lab.serve().unwrap();
+    refused(&back_up_from(&world, "agent"), &[refusal]);
+    assert!(back_up_from(&world, "new").status.success(), "also after a restart");
 }

@@ -5,7 +5,9 @@ use crate::enrol::proof::{Proof, prove};
 use crate::enrol::{self, service};
 use crate::error::AgentError;
 use crate::host::Places;
+use crate::identity::Identity;
 use crate::policy::ByteSize;
+use crate::state::StateDir;
 use lifeboat_proto::convert::HostName;
 use lifeboat_proto::status::ErrorClass;
 use serde_json::json;
@@ -20,13 +22,16 @@ const TOKEN_BYTES_MAX: u64 = 8192;
 
 /// Enrol this server with the coordinator that created the token
 ///
+/// A server that was enrolled before, and whose certificate has expired, stays the same host. A new or reinstalled server
+/// takes the place of a host with a token from `lifeboat token create --replace HOST`.
+///
 /// The token is read from a file or from standard input, never from the command line, where others could see it.
 #[derive(clap::Args)]
 pub struct EnrolArgs {
     /// Read the token from this file instead of standard input
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
-    /// Name of the host [default: this server's host name]
+    /// Name of the host [default: its name if it was enrolled before, else this server's host name]
     #[arg(long)]
     name: Option<String>,
     /// Install and start the service (systemd)
@@ -36,7 +41,7 @@ pub struct EnrolArgs {
 
 /// Reads the token, enrols, and says what comes next.
 pub fn enrol(args: EnrolArgs, places: &Places, out: &Output) -> Result<Done, AgentError> {
-    let name = host_name(args.name)?;
+    let name = host_name(args.name.or_else(|| name_before(places)))?;
     let token = read_token(args.token_file)?;
     let runtime = runtime()?;
     let report = runtime.block_on(enrol::enrol(places, &token, &name))?;
@@ -75,6 +80,12 @@ pub fn enrol(args: EnrolArgs, places: &Places, out: &Output) -> Result<Done, Age
         ),
     )?;
     proof.map(|_| Done::Complete)
+}
+
+/// The name of a server that is enrolled already; none if it is not, or if its state cannot be read.
+fn name_before(places: &Places) -> Option<String> {
+    let state = StateDir::open(&places.state).ok()?;
+    Identity::load(&state).ok().map(|identity| identity.name)
 }
 
 fn host_name(given: Option<String>) -> Result<HostName, AgentError> {

@@ -95,7 +95,10 @@ fn explain_tls(error: &TlsError, who: &str, own_ends: Option<SystemTime>) -> Fai
             own_ends.map_or_else(|| "an unknown time".to_owned(), to_the_second),
             to_the_second(SystemTime::now())
         ))
-        .hint("if both clocks are right, this host was away for more than two months: enrol it again with a new token"),
+        .hint(
+            "if both clocks are right, this host was away for more than two months: enrol it again with a new token \
+             (`lifeboat token create` on the coordinator, `lifeboat-agent enrol` here); it stays the same host",
+        ),
         TlsError::AlertReceived(alert) => refused(format!("{who} does not accept this host's certificate ({alert:?})"))
             .hint("the coordinator may have been set up anew: if it was, enrol this host again with a new token"),
         TlsError::InvalidMessage(_) => Failure::new(ErrorClass::Unreachable, format!("{who} does not speak TLS"))

@@ -32,8 +32,14 @@ pub struct Pending {
 }
 
 impl Pending {
-    /// The keys of an earlier attempt with the same token and name, else new ones, on disk.
-    pub fn take_up(state: &StateDir, token: &Token, name: &HostName) -> Result<Self, AgentError> {
+    /// The keys of an earlier attempt with the same token and name, else new ones, on disk. A host that enrols again keeps
+    /// its own keys, `before`, and gets a new TLS key only.
+    pub fn take_up(
+        state: &StateDir,
+        token: &Token,
+        name: &HostName,
+        before: Option<HostKeys>,
+    ) -> Result<Self, AgentError> {
         let purpose = purpose(token, name);
         if let Some(bytes) = state.read_secret(FILE)?
             && let Ok(Some(pending)) = Self::decode(&bytes, &purpose)
@@ -43,7 +49,7 @@ impl Pending {
         let no_key = |error: &dyn std::error::Error| {
             AgentError::new(ErrorClass::Internal, format!("cannot make keys for this host: {error}"))
         };
-        let keys = HostKeys::generate().map_err(|error| no_key(&error))?;
+        let keys = before.map_or_else(HostKeys::generate, Ok).map_err(|error| no_key(&error))?;
         let tls = TlsKey::generate().map_err(|error| no_key(&error))?;
         let csr_der = tls.request(name.as_str()).map_err(|error| no_key(&error))?;
         let pending = Self { keys, tls, csr_der };
@@ -99,12 +105,15 @@ mod tests {
         let token = |number| Token::generate("backup.example:7420", Digest::of(b"trust"), number).unwrap();
         let (token, other) = (token(1), token(2));
         let (web, mail) = ("web-1".parse().unwrap(), "mail-1".parse().unwrap());
-        let first = Pending::take_up(&state, &token, &web).unwrap();
-        let again = Pending::take_up(&state, &token, &web).unwrap();
+        let first = Pending::take_up(&state, &token, &web, None).unwrap();
+        let again = Pending::take_up(&state, &token, &web, None).unwrap();
         let key = |pending: &Pending| pending.keys.signing.verifying_key();
         assert_eq!((key(&first), &first.csr_der), (key(&again), &again.csr_der));
-        let renamed = Pending::take_up(&state, &token, &mail).unwrap();
+        let renamed = Pending::take_up(&state, &token, &mail, None).unwrap();
         assert_ne!(key(&first), key(&renamed));
-        assert_ne!(key(&renamed), key(&Pending::take_up(&state, &other, &mail).unwrap()));
+        assert_ne!(key(&renamed), key(&Pending::take_up(&state, &other, &mail, None).unwrap()));
+        let returning = Pending::take_up(&state, &token, &web, Some(first.keys.clone())).unwrap();
+        assert_eq!(key(&first), key(&returning), "a host that enrols again keeps its keys");
+        assert_ne!(first.csr_der, returning.csr_der, "but not its TLS key");
     }
 }

@@ -3,7 +3,7 @@
 use super::tables::EndedJob;
 use super::{Catalog, CatalogError, GrantMade, Host, ScopeMade, Snapshot, Token};
 use lifeboat_format::id::{HostId, SnapshotNumber};
-use lifeboat_format::journal::event::{HostEnrolled, HostState, SnapshotCommitted, SnapshotState};
+use lifeboat_format::journal::event::{HostEnrolled, SnapshotCommitted, SnapshotState};
 use lifeboat_format::journal::{Event, Record};
 
 impl Catalog {
@@ -50,13 +50,17 @@ impl Catalog {
             }
             Event::TokenCreated(token) => {
                 let number = token.number;
-                let token = Token { record: token.clone(), used_by: Vec::new() };
+                let token = Token { record: token.clone(), used_by: Vec::new(), replaces: None };
                 unused(self.tokens.insert(number, token).is_some(), "token", number)?;
             }
-            Event::HostEnrolled(host) => self.enrol(host, time_ns)?,
+            Event::TokenReplaces { token, host } => {
+                self.host_mut(*host)?;
+                self.tokens.get_mut(token).ok_or(format!("there is no token {token}"))?.replaces = Some(*host);
+            }
+            Event::HostEnrolled(host) => self.enrol(record.sequence, host, time_ns)?,
             Event::HostState { host, state } => self.host_mut(*host)?.state = *state,
-            Event::CertificateIssued { host, ends_ns, .. } => {
-                self.host_mut(*host)?.certificate_ends_ns = Some(*ends_ns);
+            Event::CertificateIssued { host, fingerprint, ends_ns } => {
+                self.host_mut(*host)?.add_certificate(*fingerprint, *ends_ns);
             }
             Event::PacksAdded { packs } => {
                 for added in packs {
@@ -115,11 +119,21 @@ impl Catalog {
         Ok(())
     }
 
-    fn enrol(&mut self, host: &HostEnrolled, time_ns: i64) -> Result<(), String> {
+    /// A host that is there already is enrolled again only with its own keys, or with a token that replaces it.
+    fn enrol(&mut self, sequence: u64, host: &HostEnrolled, time_ns: i64) -> Result<(), String> {
         let number = host.host;
-        let row =
-            Host { enrolled: host.clone(), enrolled_ns: time_ns, state: HostState::Active, certificate_ends_ns: None };
-        unused(self.hosts.insert(number, row).is_some() || number == HostId::WITNESSED, "host", number)?;
+        let replaces = self.tokens.get(&host.token).and_then(|token| token.replaces);
+        let row = match self.hosts.get(&number) {
+            _ if number == HostId::WITNESSED => return Err(format!("host {number} is not one")),
+            None => Host::new(host.clone(), time_ns),
+            Some(before) => {
+                let has_keys = before.enrolled.signing_key == host.signing_key
+                    && before.enrolled.box_recipient == host.box_recipient;
+                unused(!has_keys && replaces != Some(number), "host", number)?;
+                before.enrolled_again(host.clone(), time_ns, sequence)
+            }
+        };
+        self.hosts.insert(number, row);
         if let Some(token) = self.tokens.get_mut(&host.token) {
             token.used_by.push(number);
         }

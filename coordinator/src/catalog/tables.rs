@@ -1,9 +1,11 @@
 //! The rows of the catalog's tables.
 
-use lifeboat_format::id::{HostId, SnapshotId, SnapshotNumber};
+use lifeboat_format::id::{Digest, HostId, SnapshotId, SnapshotNumber};
 use lifeboat_format::journal::event::{GrantTarget, HostEnrolled, HostState, JobOutcome, SnapshotState};
 use lifeboat_format::manifest::{Outcome, RootRef};
+use lifeboat_format::sign::VerifyingKey;
 use lifeboat_format::token::TokenRecord;
+use std::collections::VecDeque;
 
 /// An enrolled host.
 #[derive(Clone, Debug)]
@@ -16,6 +18,54 @@ pub struct Host {
     pub state: HostState,
     /// When its newest certificate ends; none before the first.
     pub certificate_ends_ns: Option<i64>,
+    /// The newest certificates since it was last enrolled, by their fingerprints: only these are valid.
+    pub certificates: VecDeque<Digest>,
+    /// The signing keys that it had before it was enrolled again, oldest first.
+    pub former_keys: Vec<FormerKey>,
+}
+
+/// A signing key that a host no longer has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FormerKey {
+    /// The key.
+    pub key: VerifyingKey,
+    /// The record of the enrolment that ended it: snapshots with smaller numbers are signed with it.
+    pub until: u64,
+}
+
+/// Certificates of one host that are kept. A host has a few at a time; the oldest makes way.
+const CERTIFICATES_MAX: usize = 64;
+
+impl Host {
+    /// A host that was just enrolled.
+    pub fn new(enrolled: HostEnrolled, enrolled_ns: i64) -> Self {
+        let (state, certificates) = (HostState::Active, VecDeque::new());
+        Self { enrolled, enrolled_ns, state, certificate_ends_ns: None, certificates, former_keys: Vec::new() }
+    }
+
+    /// The same host, enrolled again with this record.
+    pub fn enrolled_again(&self, enrolled: HostEnrolled, enrolled_ns: i64, record: u64) -> Self {
+        let mut former_keys = self.former_keys.clone();
+        if enrolled.signing_key != self.enrolled.signing_key {
+            former_keys.push(FormerKey { key: self.enrolled.signing_key, until: record });
+        }
+        Self { former_keys, ..Self::new(enrolled, enrolled_ns) }
+    }
+
+    /// A certificate was issued to it.
+    pub fn add_certificate(&mut self, fingerprint: Digest, ends_ns: i64) {
+        if self.certificates.len() == CERTIFICATES_MAX {
+            self.certificates.pop_front();
+        }
+        self.certificates.push_back(fingerprint);
+        self.certificate_ends_ns = Some(ends_ns);
+    }
+
+    /// The key that signed its snapshot of this number.
+    pub fn signing_key_at(&self, snapshot: SnapshotNumber) -> VerifyingKey {
+        let former = self.former_keys.iter().find(|former| snapshot.get() < former.until);
+        former.map_or(self.enrolled.signing_key, |former| former.key)
+    }
 }
 
 /// A token, and how often it was used.
@@ -25,6 +75,8 @@ pub struct Token {
     pub record: TokenRecord,
     /// The hosts that came with it.
     pub used_by: Vec<HostId>,
+    /// The host whose place the server takes that enrols with it.
+    pub replaces: Option<HostId>,
 }
 
 /// A snapshot, as the journal knows it.
@@ -128,4 +180,45 @@ pub struct GrantMade {
     pub expires_ns: i64,
     /// Whether it was shown for reading.
     pub opened: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use lifeboat_format::envelope::Identity;
+    use lifeboat_format::sign::SigningKey;
+
+    fn enrolled(seed: u8) -> HostEnrolled {
+        HostEnrolled {
+            host: HostId::new(1),
+            name: "web1".into(),
+            site: String::new(),
+            group: "all".into(),
+            signing_key: SigningKey::from_seed(&[seed; 32]).verifying_key(),
+            box_recipient: Identity::generate().recipient(),
+            tls_key: Digest::of(&[seed]),
+            token: 1,
+        }
+    }
+
+    #[test]
+    fn a_snapshot_is_checked_with_the_key_of_its_time() {
+        let mut first = Host::new(enrolled(1), 0);
+        first.add_certificate(Digest::of(b"old"), 9);
+        let same = first.enrolled_again(enrolled(1), 1, 50);
+        let replaced = same.enrolled_again(enrolled(2), 2, 100).enrolled_again(enrolled(3), 3, 200);
+        let key = |number| replaced.signing_key_at(SnapshotNumber::new(number));
+        assert_eq!([key(40), key(60), key(99)], [enrolled(1).signing_key; 3]);
+        assert_eq!([key(101), key(199)], [enrolled(2).signing_key; 2]);
+        assert_eq!(key(201), enrolled(3).signing_key);
+        assert!(replaced.certificates.is_empty(), "those of the machines before are no longer valid");
+    }
+
+    #[test]
+    fn the_certificates_of_a_host_are_kept_within_bounds() {
+        let mut host = Host::new(enrolled(1), 0);
+        (0..1000_u32).for_each(|number| host.add_certificate(Digest::of(&number.to_le_bytes()), 9));
+        assert_eq!(host.certificates.len(), CERTIFICATES_MAX);
+        assert!(host.certificates.contains(&Digest::of(&999_u32.to_le_bytes())));
+    }
 }

@@ -31,6 +31,10 @@ pub struct CreateArgs {
     /// How many servers may enrol with it
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1000))]
     uses: u32,
+    /// Host whose place the server takes, by name or number: the server gets its name, number and snapshots, and the old
+    /// machine is refused from then on
+    #[arg(long, value_name = "HOST", default_value = "", hide_default_value = true, conflicts_with_all = ["site", "name", "uses"])]
+    replace: String,
 }
 
 #[derive(Serialize)]
@@ -54,14 +58,19 @@ async fn create(args: CreateArgs, global: &Global, out: &mut Output) -> Result<D
         let failure = Failure::new(ErrorClass::Usage, "a token is valid for at least one second and at most a week");
         return Err(failure.hint("give --expires 1week or less; `--uses N` enrols several servers with one token"));
     }
-    let request = v1::CreateTokenRequest { site: args.site, name_pattern: args.name, expires_seconds, uses: args.uses };
+    let CreateArgs { site, name: name_pattern, uses, replace, .. } = args;
+    let name_option =
+        if replace.is_empty() || replace.parse::<u32>().is_ok() { String::new() } else { format!(" --name {replace}") };
+    let request = v1::CreateTokenRequest { site, name_pattern, expires_seconds, uses, replace };
     let made = admin::connect(&config).await?.create_token(request).await?.into_inner();
     let expires = from_ns(made.expires_ns);
     let made = Made { token: made.token, expires: expires.map(|time| time.to_string()) };
     out.value(&made, |made| made.token.clone())?;
     if !out.is_json() {
         let until = moment(expires);
-        out.say(format_args!("Valid until {until}. Paste it on the server: lifeboat-agent enrol --service"));
+        out.say(format_args!(
+            "Valid until {until}. Paste it on the server: lifeboat-agent enrol --service{name_option}"
+        ));
     }
     Ok(Done::Whole)
 }

@@ -112,7 +112,7 @@ impl Coordinator {
                 damages.push(Damage::new(object, what, BTreeSet::from([number])));
             }
         };
-        let key = self.catalog(|catalog| catalog.host(host).map(|host| host.enrolled.signing_key));
+        let key = self.catalog(|catalog| catalog.host(host).map(|host| host.signing_key_at(number)));
         check(ObjectName::manifest(id), &|bytes| {
             if Digest::of(bytes).as_bytes() != id.as_bytes() {
                 return Err("it does not match its name".into());

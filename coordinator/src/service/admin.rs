@@ -83,9 +83,15 @@ impl v1::admin_service_server::AdminService for Administration {
         request: Request<v1::CreateTokenRequest>,
     ) -> Result<Response<v1::CreateTokenResponse>, Status> {
         self.0.allow(&request, Verb::CreateToken, Object::Repository)?;
-        let terms = token_terms(request.into_inner(), self.0.clock.now_ns())?;
+        let asked = request.into_inner();
+        let replaced = if asked.replace.is_empty() { None } else { Some(self.0.find_host(&asked.replace)?) };
+        let terms = token_terms(asked, self.0.clock.now_ns())?;
         let (context, expires_ns) = (self.0.clone(), terms.expires_ns);
-        let token = blocking(move || context.create_token(terms)).await?;
+        let token = blocking(move || match replaced {
+            Some(host) => context.create_token(context.terms_to_replace(host, terms)?, Some(host)),
+            None => context.create_token(terms, None),
+        });
+        let token = token.await?;
         Ok(Response::new(v1::CreateTokenResponse { token, expires_ns }))
     }
 
@@ -223,6 +229,17 @@ fn read_pack(text: &str) -> Result<Option<PackId>, ConvertError> {
 }
 
 impl Context {
+    /// The terms of a token for the server that takes the place of a host: under its name, and once.
+    fn terms_to_replace(&self, host: HostId, terms: TokenTerms) -> Result<TokenTerms, Failure> {
+        if !terms.site.is_empty() || !terms.name_pattern.is_empty() || terms.uses != 1 {
+            let problem = "a token that replaces a host has the host's name and site, and is for one server";
+            return Err(Failure::new(ErrorClass::Usage, problem));
+        }
+        let row = self.catalog(|catalog| catalog.host(host).map(|row| row.enrolled.clone()));
+        let row = row.ok_or_else(|| Failure::new(ErrorClass::NotFound, format!("there is no host {host}")))?;
+        Ok(TokenTerms { site: row.site, name_pattern: row.name, group: row.group, ..terms })
+    }
+
     fn order_backups(&self, command: &v1::BackupCommand) -> Result<Vec<watch::Receiver<JobView>>, Failure> {
         let host = self.find_host(&command.host)?;
         let mut jobs = Vec::new();

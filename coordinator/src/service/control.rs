@@ -1,9 +1,10 @@
 //! `ControlService`: orders down, reports up; and new certificates.
 
 use super::{Context, blocking, failure};
-use crate::authorize::Verb;
+use crate::authorize::{Reason, Verb};
 use crate::dispatch::board::{Down, StreamId};
-use crate::pki;
+use crate::pki::{self, HostCertificate};
+use crate::server::peer::Peer;
 use lifeboat_format::id::Digest;
 use lifeboat_format::journal::{Event, Principal};
 use lifeboat_proto::convert::ConvertError;
@@ -12,7 +13,7 @@ use lifeboat_proto::convert::enrol::renewal;
 use lifeboat_proto::limits::ALIVE_EVERY;
 use lifeboat_proto::status::{ErrorClass, Failure};
 use lifeboat_proto::v1;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -38,6 +39,7 @@ impl v1::control_service_server::ControlService for Control {
         request: Request<Streaming<v1::AgentReport>>,
     ) -> Result<Response<Self::FollowStream>, Status> {
         let host = self.0.host(&request, Verb::Follow)?;
+        let certificate = certificate_of(&request);
         let mut reports = request.into_inner();
         let (down, stream) = mpsc::channel(ORDERS_WAITING);
         let context = self.0.clone();
@@ -58,6 +60,11 @@ impl v1::control_service_server::ControlService for Control {
                 blocking(look).await?;
                 let connected = context.dispatch.connect(host, hello);
                 let (id, orders) = connected.map_err(|error| context.refuse_twin(host, &error))?;
+                // Another server may have been enrolled in its place since it was let in.
+                if !certificate.is_some_and(|certificate| context.is_issued(&certificate)) {
+                    context.dispatch.disconnect(id);
+                    return Err(replaced().into());
+                }
                 let name = context.host_name(host);
                 tracing::info!(host = name, "agent connected");
                 let ended = follow(&context, id, reports, orders, &down).await;
@@ -85,9 +92,15 @@ impl v1::control_service_server::ControlService for Control {
 
     async fn renew(&self, request: Request<v1::RenewRequest>) -> Result<Response<v1::RenewResponse>, Status> {
         let host = self.0.host(&request, Verb::Renew)?;
+        let shown = certificate_of(&request);
         let csr = renewal(request.into_inner())?;
         let context = self.0.clone();
         let certificate = blocking(move || {
+            // No enrolment comes in between: a machine that was replaced gets no new certificate.
+            let _facts = context.facts.lock().unwrap_or_else(PoisonError::into_inner);
+            if !shown.is_some_and(|shown| context.is_issued(&shown)) {
+                return Err(replaced());
+            }
             let issued = pki::issue_host(&context.vault.issuing, host, &csr, context.now());
             let certificate = issued.map_err(|error| failure::of_pki(&error))?;
             let event = certificate_issued(host, &certificate)?;
@@ -96,6 +109,18 @@ impl v1::control_service_server::ControlService for Control {
         });
         Ok(Response::new(v1::RenewResponse { certificate_der: certificate.await?.to_vec().into() }))
     }
+}
+
+/// The certificate that the caller has shown.
+fn certificate_of<T>(request: &Request<T>) -> Option<HostCertificate> {
+    match request.extensions().get::<Peer>() {
+        Some(Peer::Network(certificate)) => certificate.clone(),
+        _ => None,
+    }
+}
+
+fn replaced() -> Failure {
+    Failure::new(ErrorClass::Refused, Reason::Replaced.to_string())
 }
 
 /// The record of a certificate.

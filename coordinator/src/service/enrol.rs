@@ -3,14 +3,14 @@
 use super::control::certificate_issued;
 use super::{Context, blocking, failure, unchecked};
 use crate::authorize::{Object, Verb};
-use crate::catalog::{Host, Token};
+use crate::catalog::{Catalog, Host, Token};
 use crate::pki;
 use lifeboat_format::FormatError;
 use lifeboat_format::envelope::Recipient;
 use lifeboat_format::id::{Digest, HostId};
-use lifeboat_format::journal::event::HostEnrolled;
+use lifeboat_format::journal::event::{HostEnrolled, HostState};
 use lifeboat_format::journal::{Event, Principal};
-use lifeboat_format::sign::VerifyingKey;
+use lifeboat_format::sign::{Purpose, Signature, VerifyingKey};
 use lifeboat_format::token::{HostKeys, TokenAuth};
 use lifeboat_proto::convert::ConvertError;
 use lifeboat_proto::convert::enrol::{Enrol, Enrolled, Wrapped};
@@ -52,7 +52,7 @@ fn no_token() -> Failure {
 
 impl Context {
     /// Checks the token, then the host's keys under it, and makes a host of them (INV-50). The same keys with the same
-    /// token get the same host again.
+    /// token get the same answer again.
     fn enrol(&self, enrol: &Enrol) -> Result<Enrolled, Failure> {
         let wrong =
             |field| move |error: FormatError| Failure::from(ConvertError::new(field, format!("is wrong: {error}")));
@@ -73,6 +73,8 @@ impl Context {
         };
         let mac_key = token.record.open_mac_key(&self.vault.restore).map_err(|_| no_token())?;
         mac_key.check(&keys, &enrol.keys_mac).map_err(|_| no_token())?;
+        let signature = Signature::from_bytes(enrol.signature);
+        signing_key.verify(Purpose::Enrolment, &enrol.keys_mac, &signature).map_err(|_| no_token())?;
         match self.enrolled_before(&token, enrol, &signing_key) {
             Some((host, row)) => self.answer_again(host, &row, &token, enrol),
             None => self.enrol_new(&token, enrol, signing_key, recipient),
@@ -115,11 +117,8 @@ impl Context {
             let problem = format!("this token is for hosts called {}, not for {name}", terms.name_pattern);
             return Err(Failure::new(ErrorClass::Refused, problem));
         }
-        if self.find_host(name).is_ok() {
-            let failure = Failure::new(ErrorClass::Refused, format!("there is a host called {name} already"));
-            return Err(failure.hint("enrol under another name: `lifeboat-agent enrol --name NAME`"));
-        }
-        let host = self.catalog(|catalog| catalog.next_host());
+        let keys = (&signing_key, &box_recipient);
+        let (host, is_new) = self.catalog(|catalog| place_of(catalog, token, name, keys))?;
         let certificate = self.issue(host, enrol)?;
         let event = Event::HostEnrolled(HostEnrolled {
             host,
@@ -134,7 +133,13 @@ impl Context {
         let by = Principal::Token(enrol.token_number);
         let acts = [event, certificate_issued(host, &certificate)?].map(|event| self.act(by, "enrol", name, event));
         self.coordinator.record(acts.to_vec()).map_err(|error| failure::of_fact(&error))?;
-        tracing::info!(number = %host, host = name, "host enrolled");
+        if is_new {
+            tracing::info!(number = %host, host = name, "host enrolled");
+        } else {
+            // Who is connected as this host has a certificate that is no longer valid.
+            self.dispatch.remove_connection(host);
+            tracing::warn!(number = %host, host = name, token = enrol.token_number, "host enrolled again; its former certificates are no longer valid");
+        }
         self.enrolled(host, &certificate, token)
     }
 
@@ -156,6 +161,38 @@ impl Context {
             secrets: secrets.collect(),
             head: unchecked(&head),
         })
+    }
+}
+
+/// The number that a server gets which enrols under this name with these keys, and whether it is a new one. A name that is
+/// taken is given to its own host, which shows its keys, or by the operator's word to the server that replaces it.
+fn place_of(
+    catalog: &Catalog,
+    token: &Token,
+    name: &str,
+    keys: (&VerifyingKey, &Recipient),
+) -> Result<(HostId, bool), Failure> {
+    if let Some(host) = token.replaces {
+        return Ok((host, false));
+    }
+    let Some((host, row)) = catalog.hosts().filter(|(_, row)| row.enrolled.name == name).last() else {
+        if catalog.hosts().any(|(number, _)| number.to_string() == name) {
+            let failure = Failure::new(ErrorClass::Refused, format!("{name} is the number of a host"));
+            return Err(failure.hint("enrol under another name: `lifeboat-agent enrol --name NAME`"));
+        }
+        return Ok((catalog.next_host(), true));
+    };
+    match (&row.enrolled.signing_key, &row.enrolled.box_recipient) == keys {
+        true if row.state == HostState::Active => Ok((host, false)),
+        true => Err(Failure::new(ErrorClass::Refused, format!("host {name} was retired or revoked"))),
+        false => {
+            let failure =
+                Failure::new(ErrorClass::Refused, format!("a host named {name} already exists, with other keys"));
+            Err(failure.hint(format!(
+                "if this server takes its place, create a token for that on the coordinator: `lifeboat token create \
+                 --replace {name}`; if it is another server, enrol it under another name: `lifeboat-agent enrol --name NAME`"
+            )))
+        }
     }
 }
 

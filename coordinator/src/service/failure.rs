@@ -61,7 +61,8 @@ pub fn of_fact(error: &FactError) -> Failure {
 /// Of an agent whose host follows already, from elsewhere.
 pub fn of_twin(error: &Twin) -> Failure {
     Failure::of(ErrorClass::Refused, error).hint(
-        "stop one of the two, and enrol it with a token of its own; if this server crashed a moment ago, try again in a \
+        "stop one of the two, move its state directory (/var/lib/lifeboat-agent) away, and enrol it with a token of its own, \
+         under another name; if this server crashed a moment ago, try again in a \
          minute",
     )
 }

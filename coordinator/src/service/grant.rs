@@ -10,7 +10,7 @@ use crate::store::{ObjectKind, ObjectName};
 use lifeboat_format::FormatError;
 use lifeboat_format::envelope::Envelope;
 use lifeboat_format::grant::{Coverage, Grant, GrantClear, GrantKeys, SignedOrder};
-use lifeboat_format::id::{Scope, SnapshotId};
+use lifeboat_format::id::{HostId, Scope, SnapshotId};
 use lifeboat_format::journal::event::GrantedSnapshot;
 use lifeboat_format::journal::{Event, Principal};
 use lifeboat_format::key::{GroupSecret, OpenKeys, ScopeKeys};
@@ -122,14 +122,21 @@ impl Context {
     }
 
     /// Makes a token; its line leaves here and is kept nowhere.
-    pub(super) fn create_token(&self, terms: TokenTerms) -> Result<String, Failure> {
+    pub(super) fn create_token(&self, terms: TokenTerms, replaces: Option<HostId>) -> Result<String, Failure> {
         let secrets = self.group_secrets(|_, group| group == terms.group)?;
         let _facts = self.facts.lock().unwrap_or_else(PoisonError::into_inner);
         let number = self.catalog(|catalog| catalog.next_token());
         let token = Token::generate(&self.config.address, self.trust.digest(), number).map_err(damaged)?;
         let custodians = &self.trust.trust().restore_recipients;
         let record = TokenRecord::make(&token, terms, &secrets, custodians).map_err(damaged)?;
-        self.record(Principal::LocalRoot, "token create", &format!("token {number}"), Event::TokenCreated(record))?;
+        let replaces = replaces.map(|host| Event::TokenReplaces { token: number, host });
+        let object = match &replaces {
+            Some(_) => format!("token {number}, to replace {}", record.terms.name_pattern),
+            None => format!("token {number}"),
+        };
+        let events = [Event::TokenCreated(record)].into_iter().chain(replaces);
+        let acts = events.map(|event| self.act(Principal::LocalRoot, "token create", &object, event)).collect();
+        self.coordinator.record(acts).map_err(|error| failure::of_fact(&error))?;
         Ok(token.expose_text().to_string())
     }
 }

@@ -10,6 +10,7 @@ use crate::dispatch::board::JobView;
 use crate::index::Harm;
 use crate::job::JobState;
 use crate::store::{ByteRange, ObjectName};
+use jiff::Timestamp;
 use lifeboat_format::id::{HostId, SnapshotId, SnapshotNumber};
 use lifeboat_format::manifest::{Clear, Manifest};
 use lifeboat_proto::convert::SourceSetName;
@@ -124,18 +125,25 @@ impl Context {
         let job = known.as_ref().and_then(|name| self.dispatch.open_job(host, name));
         let is_running = |job: &JobView| matches!(job.state, JobState::Running(_));
         let policy_valid = offer.is_none_or(|offer| offer.policy_problem.is_empty());
+        let next_due = known.as_ref().and_then(|name| self.dispatch.next_due(past, host, name));
+        // After a checkpoint the next attempt is due soon, again and again: what counts is the slot after the last backup.
+        let is_unfinished = attempt.as_ref().is_some_and(|attempt| attempt.outcome == v1::Outcome::Checkpoint);
+        let slot_missed = backup.as_ref().filter(|_| is_unfinished).map(|(_, snapshot)| {
+            let committed = Timestamp::from_nanosecond(i128::from(snapshot.committed_ns));
+            past.turns(host).first_after(committed.unwrap_or(Timestamp::UNIX_EPOCH))
+        });
         let facts = Facts {
             attempt: attempt.as_ref().map(|attempt| attempt.outcome),
             backup: backup.as_ref().map(|(_, snapshot)| status::outcome(snapshot)),
             in_policy: offer.map(|offer| offer.source_sets.iter().any(|offered| offered.as_str() == name)),
             policy_valid,
-            due: known.as_ref().and_then(|name| self.dispatch.next_due(past, host, name)),
+            due: slot_missed.into_iter().chain(next_due).min(),
             progressed: job.as_ref().filter(|job| is_running(job)).map(|job| job.progressed),
             now: self.now(),
         };
         let state = status::state(&facts);
         // A set that the policy does not have is never due.
-        let due = facts.due.filter(|_| state != v1::SetState::NotInPolicy);
+        let due = next_due.filter(|_| state != v1::SetState::NotInPolicy);
         let LastAttempt { outcome, ended_ns, message } = attempt.unwrap_or_else(LastAttempt::none);
         v1::HostSourceSet {
             name,

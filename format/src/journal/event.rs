@@ -47,7 +47,7 @@ skippable! {
         },
         /// A token may be used.
         5 needed => TokenCreated(TokenRecord),
-        /// A host takes part.
+        /// A host takes part. If the number is known, the host is enrolled again: its keys are these from here on.
         6 needed => HostEnrolled(HostEnrolled),
         /// A host's state changed.
         7 needed => HostState {
@@ -246,6 +246,13 @@ skippable! {
             number: u64,
             /// The hash of that head.
             hash: Digest,
+        },
+        /// The server that enrols with a token takes the place of a host: it gets the host's number.
+        36 needed => TokenReplaces {
+            /// The token.
+            token: u64,
+            /// The host.
+            host: HostId,
         },
     }
 }

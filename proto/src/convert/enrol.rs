@@ -20,6 +20,8 @@ pub struct Enrol {
     pub csr_der: Bytes,
     /// Over the four fields before it, under the half of the token that is never sent.
     pub keys_mac: [u8; 32],
+    /// Over the MAC, by the signing key.
+    pub signature: [u8; 64],
 }
 
 impl TryFrom<v1::EnrolRequest> for Enrol {
@@ -35,6 +37,7 @@ impl TryFrom<v1::EnrolRequest> for Enrol {
             box_recipient: message.box_recipient,
             csr_der: some_bytes("csr_der", message.csr_der, limits::CERTIFICATE_BYTES_MAX)?,
             keys_mac: array("keys_mac", &message.keys_mac)?,
+            signature: array("signature", &message.signature)?,
         })
     }
 }
@@ -49,6 +52,7 @@ impl From<Enrol> for v1::EnrolRequest {
             box_recipient: enrol.box_recipient,
             csr_der: enrol.csr_der,
             keys_mac: Bytes::copy_from_slice(&enrol.keys_mac),
+            signature: Bytes::copy_from_slice(&enrol.signature),
         }
     }
 }
