@@ -1,6 +1,6 @@
 //! Names of users and groups, and back, remembered: to ask costs a search through `/etc/passwd`, or the network.
 
-use lifeboat_format::tree::Attributes;
+use lifeboat_format::tree::{Attributes, LABEL_BYTES_MAX};
 use nix::unistd::{Gid, Group, Uid, User};
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -46,16 +46,21 @@ impl NameCache {
     fn known_user(&mut self, uid: u32) -> &Option<Vec<u8>> {
         remember(&mut self.users, uid, |uid| {
             let user = User::from_uid(Uid::from_raw(*uid)).ok()?;
-            Some(user.map(|user| user.name.into_bytes()).unwrap_or_default())
+            Some(kept(user.map(|user| user.name.into_bytes())))
         })
     }
 
     fn known_group(&mut self, gid: u32) -> &Option<Vec<u8>> {
         remember(&mut self.groups, gid, |gid| {
             let group = Group::from_gid(Gid::from_raw(*gid)).ok()?;
-            Some(group.map(|group| group.name.into_bytes()).unwrap_or_default())
+            Some(kept(group.map(|group| group.name.into_bytes())))
         })
     }
+}
+
+/// A name that a snapshot can hold; empty for none.
+fn kept(name: Option<Vec<u8>>) -> Vec<u8> {
+    name.filter(|name| name.len() <= LABEL_BYTES_MAX).unwrap_or_default()
 }
 
 /// Names to the numbers that they have on this host.

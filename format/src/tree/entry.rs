@@ -231,7 +231,8 @@ impl Xattr {
         within("extended attribute's length", self.value.len() as u64, 0, XATTR_VALUE_BYTES_MAX as u64)
     }
 
-    fn weight(&self) -> usize {
+    /// What it counts towards [`XATTRS_BYTES_MAX`].
+    pub fn weight(&self) -> usize {
         XATTR_BYTES + self.name.len() + self.value.len()
     }
 }
