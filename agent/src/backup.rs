@@ -25,6 +25,7 @@ mod grow;
 mod idle;
 mod jobs;
 mod leg;
+mod proof;
 mod read;
 
 pub use bench::{Progress, Sealery};
@@ -190,7 +191,7 @@ fn begin(plan: &Plan, around: &Surroundings<'_>) -> Result<Box<dyn Run>, BackupE
 fn pass(plan: &Plan, around: &Surroundings<'_>, trust_last_tree: bool) -> Result<Growth<Report>, BackupError> {
     let started_ns = around.clock.now_ns();
     let (gaps, first_names) = (Gaps::default(), FirstNames::default());
-    plan.known_gaps.iter().for_each(|(path, reason)| gaps.add(path, reason.as_str()));
+    plan.known_gaps.iter().for_each(|(path, reason)| gaps.add(path, reason));
     let sealers = plan.budget().map_or(0, |budget| budget.sealers);
     let sealery = Sealery::new(plan.author.keys.clone(), plan.author.scope, COMPRESSION_LEVEL, sealers)?;
     let mut last = LastTree::open(&plan.local_tree);

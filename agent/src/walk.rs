@@ -14,6 +14,7 @@
 //! * An entry counts as unchanged only by the rule of [`Signature`] (INV-18).
 
 mod content;
+mod evidence;
 mod file_system;
 mod held;
 mod link_table;
@@ -29,6 +30,7 @@ mod spool;
 mod stat;
 
 pub use content::{OpenFile, Piece, open_file};
+pub use evidence::{Evidence, FileSystems};
 pub use file_system::FileSystemKind;
 pub use held::Held;
 pub use lifeboat_proto::shown::Shown;
@@ -37,7 +39,7 @@ pub(crate) use names::{Budget as NameBudget, NameReader, Names};
 pub use plan::tree_path;
 pub use rules::{Rules, RulesError};
 pub use scan::{Item, Scan, ScanError, Scanned};
-pub use signature::{Signature, is_unchanged};
+pub use signature::{Signature, is_unchanged, nanos_between};
 pub(crate) use spool::Spool;
 pub use stat::{Stat, stat_at, stat_open};
 
@@ -69,8 +71,24 @@ pub enum GapReason {
     #[error("was replaced by another file while it was backed up")]
     Replaced,
     /// Its content changed between the start and the end of reading.
-    #[error("changed while it was read")]
+    #[error("changed while it was read, so it may hold parts of different moments")]
     Changed,
+    /// It ended before the size that it states, and nothing shows that it changed.
+    #[error("ended after {read} bytes, although it states a size of {stated}")]
+    Short {
+        /// Its size.
+        stated: u64,
+        /// How much was read.
+        read: u64,
+    },
+    /// It has far more content than its size states.
+    #[error("states a size of {stated} bytes and does not end after {read}")]
+    Endless {
+        /// Its size.
+        stated: u64,
+        /// How much was read.
+        read: u64,
+    },
     /// A directory was moved away while the walk was in it.
     #[error("was moved while it was read; the rest of it was not read")]
     Moved,

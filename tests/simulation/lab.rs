@@ -285,9 +285,9 @@ fn act(event: Event) -> Act {
     Act { time_ns: START_NS, principal: Principal::LocalRoot, verb, object, decision: Decision::Done, event }
 }
 
-/// A directory in memory, where the machine has such a place; of this name, unless somebody has it.
+/// A directory on disk, for nothing proves that a file in memory is unchanged; of this name, unless somebody has it.
 fn directory(name: &str) -> TempDir {
-    let place = if Path::new("/dev/shm").is_dir() { PathBuf::from("/dev/shm") } else { std::env::temp_dir() };
+    let place = PathBuf::from(env!("CARGO_TARGET_TMPDIR"));
     let named = tempfile::Builder::new().prefix(&format!("lifeboat-{name}")).rand_bytes(0).tempdir_in(&place);
     named.or_else(|_| tempfile::tempdir_in(&place)).unwrap()
 }

@@ -69,13 +69,13 @@ fn a_hook_after_the_backup_that_fails_shows_everywhere() {
     let output = hooked.world.backup();
     assert_eq!(output.status.code(), Some(3), "{}", said(&output));
     let ended = values(&output).pop().unwrap();
-    assert_eq!(ended["outcome"], "with gaps");
+    assert_eq!(ended["outcome"], "complete with gaps");
     assert!(ended["snapshot"].is_string());
     for message in [&ended["message"], &hooked.world.json(&["host", "list"])[0]["last_message"]] {
         let message = message.as_str().unwrap();
         assert!(message.contains("hook after failed") && message.contains("the database is down"), "{message}");
     }
-    assert_eq!(hooked.world.json(&["host", "list"])[0]["last_outcome"], "with gaps");
+    assert_eq!(hooked.world.json(&["host", "list"])[0]["last_outcome"], "complete with gaps");
     let policy = hooked.world.path("agent/policy.toml");
     let text = fs::read_to_string(&policy).unwrap();
     fs::write(&policy, text.replace("exit 7", "exit 0")).unwrap();

@@ -9,6 +9,7 @@ mod damage;
 mod disks;
 mod dump;
 mod finding;
+mod foreign;
 mod half_way;
 mod hooks;
 mod hosts;

@@ -2,30 +2,33 @@
 //!
 //! Small files that are new or changed are bundled (`plan_bundles` decides), unchanged ones keep the reference they had,
 //! larger ones are cut by themselves. What cannot be read becomes a gap and the entry is left out: a short or empty
-//! file in its place would be a lie.
+//! file in its place would be a lie. Each entry is checked before it enters a leaf, so that no file of a user, whatever its
+//! attributes, can make a leaf that the coordinator refuses.
 
 use super::bench::{Progress, Window};
 use super::first_names::FirstNames;
 use super::grow::BuiltLeaf;
 use super::jobs::{Known, Member, time};
-use super::read::{self, Content, ReadError};
+use super::proof::{Proof, proof};
+use super::read::{self, Content, Motion, ReadError};
 use super::{BackupError, Gaps, Surroundings};
 use crate::local_tree::LeafRecord;
 use crate::metadata::{MetadataReader, Unread, kind_without_content};
-use crate::walk::{FirstName, GapReason, Held, Signature, Stat, open_file, stat_open};
+use crate::walk::{FirstName, GapReason, Held, Signature, nanos_between, open_file, stat_open};
+use lifeboat_format::FormatError;
 use lifeboat_format::id::ChunkId;
 use lifeboat_format::key::ScopeKeys;
 use lifeboat_format::tree::{
     Attributes, Body, ChunkRef, Entry, EntryKind, Extent, FileContent, Leaf, NODE_METADATA_BYTES_MAX, Node,
-    SmallContent, SmallFile, plan_bundles,
+    SmallContent, SmallFile, Xattr, plan_bundles,
 };
 use rustix::fs::FileType;
 use std::collections::HashSet;
 
 /// How much of attributes one leaf holds before it is divided.
 const LEAF_BYTES: usize = NODE_METADATA_BYTES_MAX;
-/// How often a file is read before it is kept as it is.
-const READS_MAX: usize = 3;
+/// Extended attributes that a worker collects; above this it sends what it has of the job.
+const XATTRS_HELD_MAX: usize = 1 << 20;
 
 /// One worker: what it needs beside its jobs.
 pub struct Worker<'a> {
@@ -47,8 +50,15 @@ struct Draft {
     first: Option<FirstName>,
 }
 
-/// An entry that was read now, and the content of a small file.
-type Fresh = (Entry, Option<Vec<u8>>);
+/// An entry as it was read once.
+struct Fresh {
+    entry: Entry,
+    small: Option<Vec<u8>>,
+    /// Attributes that it is kept without.
+    unread: Vec<Unread>,
+    /// None if it held still.
+    motion: Option<Motion>,
+}
 
 impl<'a> Worker<'a> {
     /// A worker with an empty window.
@@ -61,18 +71,49 @@ impl<'a> Worker<'a> {
         self.job = job;
         let lost = self.lost_chunks(&members)?;
         let mut drafts = Vec::with_capacity(members.len());
+        let mut leaves = Vec::with_capacity(1);
+        let (mut held, mut is_heavy) = (0, false);
         for member in members {
-            drafts.push(self.draft(member, &lost)?);
+            let draft = self.draft(member, &lost)?;
+            held += draft.as_ref().map_or(0, Draft::xattr_bytes);
+            drafts.push(draft);
+            if held > XATTRS_HELD_MAX {
+                (held, is_heavy) = (0, true);
+                self.finish(std::mem::take(&mut drafts), is_heavy, &mut leaves)?;
+            }
         }
+        self.finish(drafts, is_heavy, &mut leaves)?;
+        Ok(leaves)
+    }
+
+    /// Sends the leaves of some drafts. Of entries with very large attributes the local tree keeps nothing: it would hold
+    /// them all in memory, so the next backup reads them again.
+    fn finish(
+        &mut self,
+        mut drafts: Vec<Option<Draft>>,
+        is_heavy: bool,
+        leaves: &mut Vec<BuiltLeaf>,
+    ) -> Result<(), BackupError> {
+        self.link_proven(&mut drafts);
         self.bundle(&mut drafts)?;
         if self.read_widowed(&mut drafts)? {
             self.bundle(&mut drafts)?;
         }
-        let mut leaves = Vec::with_capacity(1);
-        for part in split(drafts.into_iter().flatten().collect()) {
-            leaves.push(self.send(part)?);
+        let mut whole = Vec::with_capacity(drafts.len());
+        for draft in drafts.into_iter().flatten() {
+            match draft.entry.check() {
+                Ok(()) => whole.push(draft),
+                Err(error) => self.gaps.add(&draft.member.path, error),
+            }
         }
-        Ok(leaves)
+        for part in split(whole) {
+            let mut leaf = self.send(part)?;
+            if is_heavy {
+                leaf.record.entries = Vec::new();
+            }
+            leaves.push(leaf);
+        }
+        Ok(())
     }
 
     /// Chunks of unchanged files that the coordinator does not vouch for any more.
@@ -97,12 +138,35 @@ impl<'a> Worker<'a> {
                 };
                 Ok(Some(Draft { member, entry, small: None, first }))
             }
+            Known::HardLink(first) if !member.evidence.inodes => {
+                let draft = self.fresh(member)?;
+                Ok(draft.map(|draft| Draft { first: Some(first), ..draft }))
+            }
             Known::HardLink(first) => {
                 let kind = EntryKind::HardLink { to: first.path.clone() };
                 let entry = Entry { path: member.path.clone(), kind, attributes: Attributes::default() };
                 Ok(Some(Draft { member, entry, small: None, first: Some(first) }))
             }
             Known::Unchanged(_) | Known::New => self.fresh(member),
+        }
+    }
+
+    /// Makes links of those entries that were read because their inode number proves nothing, and are their first name's
+    /// file by content. The others are files.
+    fn link_proven(&self, drafts: &mut [Option<Draft>]) {
+        for draft in drafts.iter_mut().flatten() {
+            let Some(first) = &draft.first else { continue };
+            if draft.is_link() {
+                continue;
+            }
+            match self.first_names.is_same(first, draft.proof(), self.job) {
+                true => {
+                    draft.entry.kind = EntryKind::HardLink { to: first.path.clone() };
+                    draft.entry.attributes = Attributes::default();
+                    draft.small = None;
+                }
+                false => draft.first = None,
+            }
         }
     }
 
@@ -125,40 +189,43 @@ impl<'a> Worker<'a> {
     fn fresh(&mut self, member: Member) -> Result<Option<Draft>, BackupError> {
         let several = (member.stat.links > 1).then(|| member.path.clone());
         let draft = self.read_until_still(member)?;
-        if let (None, Some(path)) = (&draft, several) {
-            self.first_names.lose(&path);
+        match (&draft, several) {
+            (None, Some(path)) => self.first_names.lose(&path),
+            (Some(draft), Some(path)) if !draft.member.evidence.inodes => self.first_names.prove(&path, draft.proof()),
+            _ => {}
         }
         Ok(draft)
     }
 
-    /// Reads an entry until it holds still.
+    /// Reads an entry until it holds still, or is not likely to.
     fn read_until_still(&mut self, mut member: Member) -> Result<Option<Draft>, BackupError> {
-        for reads_left in (0..READS_MAX).rev() {
+        let mut reads = 0;
+        let fresh = loop {
+            reads += 1;
             match self.read_once(&mut member) {
-                Ok((_, Err(GapReason::Changed))) if reads_left > 0 => {}
-                Ok((draft, held_still)) => {
-                    if let Err(reason) = held_still {
-                        self.gaps.add(&member.path, reason.to_string());
-                        member.signature.racy = true;
-                    }
-                    let (entry, small) = draft;
-                    if small.is_none()
-                        && let Err(error) = entry.check()
-                    {
-                        self.gaps.add(&member.path, error.to_string());
-                        return Ok(self.bare_directory(member));
-                    }
-                    return Ok(Some(Draft { member, entry, small, first: None }));
-                }
-                Err(ReadError::Gap(GapReason::Changed)) if reads_left > 0 => {}
+                Ok(fresh) if fresh.motion.is_some_and(|motion| motion.is_worth_another_read(reads)) => {}
+                Ok(fresh) => break fresh,
                 Err(ReadError::Gap(reason)) => {
-                    self.gaps.add(&member.path, reason.to_string());
+                    self.gaps.add(&member.path, reason);
                     return Ok(self.bare_directory(member));
                 }
                 Err(ReadError::Backup(error)) => return Err(error),
             }
+        };
+        let Fresh { entry, small, unread, motion } = fresh;
+        let mut draft = Draft { member, entry, small, first: None };
+        if let Err(error) = draft.check() {
+            self.gaps.add(&draft.member.path, error);
+            return Ok(self.bare_directory(draft.member));
         }
-        Ok(None)
+        if let Some(motion) = motion {
+            self.gaps.add_kept(&draft.member.path, motion.reason());
+            draft.member.signature.racy = true;
+        }
+        for Unread { attribute, source } in unread {
+            self.gaps.add_kept(&draft.member.path, format_args!("without its {attribute}: {source}"));
+        }
+        Ok(Some(draft))
     }
 
     /// The entry of a directory that could not be read itself, with what `statx` shows of it: without an entry, nothing
@@ -174,36 +241,44 @@ impl<'a> Worker<'a> {
         entry.check().is_ok().then_some(Draft { member, entry, small: None, first: None })
     }
 
-    /// Takes hold of an entry, and of everything it is. The second part says whether it held still meanwhile.
-    fn read_once(&mut self, member: &mut Member) -> Result<(Fresh, Result<(), GapReason>), ReadError> {
-        let read_start = time(self.around.clock.now_ns());
+    /// Takes hold of an entry, and of everything it is.
+    fn read_once(&mut self, member: &mut Member) -> Result<Fresh, ReadError> {
+        let start_ns = self.around.clock.now_ns();
         if member.stat.kind != FileType::RegularFile {
             let held = Held::open(&member.directory, &member.name, &member.stat)?;
             let stat = stat_open(&held).map_err(|error| GapReason::of("look at it", error))?;
-            member.signature = Signature::of(&stat, read_start);
+            member.signature = Signature::of(&stat, time(start_ns), member.evidence);
             let kind = kind_without_content(&held, &stat, member.completeness)?.ok_or(GapReason::Replaced)?;
-            return Ok(((self.entry(member, &held, &stat, kind), None), Ok(())));
+            let (attributes, unread) = self.metadata.attributes(&held, &stat);
+            let entry = Entry { path: member.path.clone(), kind, attributes };
+            return Ok(Fresh { entry, small: None, unread, motion: None });
         }
         let file = open_file(&member.directory, &member.name, &member.stat)?;
-        member.signature = Signature::of(file.stat(), read_start);
-        let bytes = file.stat().bytes;
-        let (body, small) = match read::read(&mut self.window, &file, self.around)? {
+        member.signature = Signature::of(file.stat(), time(start_ns), member.evidence);
+        let read = read::read(&mut self.window, &file, member.evidence.sizes, self.around)?;
+        let (body, small) = match read.content {
             Content::Small(content) => (Body::Empty, Some(content)),
             Content::Cut(body) => (body, None),
         };
-        Progress::add(&self.around.progress.read_bytes, usize::try_from(bytes).unwrap_or(usize::MAX));
-        let kind = EntryKind::File(FileContent { bytes, body });
-        let entry = self.entry(member, file.held(), file.stat(), kind);
-        Ok(((entry, small), file.check_unchanged()))
-    }
-
-    /// An entry with its attributes; those that cannot be read are gaps.
-    fn entry(&mut self, member: &Member, held: &Held, stat: &Stat, kind: EntryKind) -> Entry {
-        let (attributes, unread) = self.metadata.attributes(held, stat);
-        for Unread { attribute, source } in unread {
-            self.gaps.add(&member.path, format!("its {attribute} cannot be read: {source}"));
-        }
-        Entry { path: member.path.clone(), kind, attributes }
+        Progress::add(&self.around.progress.read_bytes, usize::try_from(read.bytes).unwrap_or(usize::MAX));
+        let kind = EntryKind::File(FileContent { bytes: read.bytes, body });
+        let (attributes, unread) = self.metadata.attributes(file.held(), file.stat());
+        let is_short = read.is_short && !member.evidence.has_no_sizes;
+        let motion = match file.check_unchanged() {
+            Ok(()) if !is_short => None,
+            still @ (Ok(()) | Err(GapReason::Changed)) => {
+                let (now, change) = (time(self.around.clock.now_ns()), file.last_change()?);
+                Some(Motion {
+                    bytes: read.bytes,
+                    took_ns: nanos_between(time(start_ns), now),
+                    still_ns: nanos_between(change, now),
+                    stated: still.is_ok().then_some(file.stat().bytes),
+                })
+            }
+            Err(reason) => return Err(reason.into()),
+        };
+        let entry = Entry { path: member.path.clone(), kind, attributes };
+        Ok(Fresh { entry, small, unread, motion })
     }
 
     /// Bundles the small files that were read, and whatever else of the leaf must be bundled anew.
@@ -268,6 +343,31 @@ impl<'a> Worker<'a> {
             _ => Vec::new(),
         };
         Ok(BuiltLeaf { record: LeafRecord { node: reference, totals, entries }, last_path, receipts })
+    }
+}
+
+impl Draft {
+    /// Whether a leaf may hold it. Where the content of a small file is, is decided later.
+    fn check(&mut self) -> Result<(), FormatError> {
+        if self.small.is_none() {
+            return self.entry.check();
+        }
+        let kind = std::mem::replace(&mut self.entry.kind, EntryKind::Fifo);
+        let checked = self.entry.check();
+        self.entry.kind = kind;
+        checked
+    }
+
+    fn is_link(&self) -> bool {
+        matches!(self.entry.kind, EntryKind::HardLink { .. })
+    }
+
+    fn proof(&self) -> Proof {
+        proof(&self.entry, self.small.as_deref())
+    }
+
+    fn xattr_bytes(&self) -> usize {
+        self.entry.attributes.xattrs.iter().map(Xattr::weight).sum()
     }
 }
 

@@ -3,13 +3,18 @@
 //! A later name is a link to the first one and is not read. But the first one is read by a worker, perhaps at this very
 //! moment, and may turn out unreadable or gone; then the later name is the file. So who comes upon a later name asks
 //! here, and waits until the leaf of the first name is done. Jobs are taken in order, so this never waits in a circle.
+//!
+//! Where a number is no proof that both are one file, the first name leaves a [`Proof`] here for the later ones.
 
+use super::proof::Proof;
 use crate::walk::FirstName;
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 /// Lost first names that are remembered, by a hash of their path. If there are more, each later name is read as a file.
 const LOST_MAX: usize = 100_000;
+/// Proofs that are remembered. If there are more, later names are kept as files of their own.
+const PROOFS_MAX: usize = 100_000;
 
 /// Shared by the workers of one pass.
 #[derive(Debug, Default)]
@@ -25,6 +30,7 @@ struct State {
     /// And these after it.
     finished: BTreeSet<u64>,
     lost: HashSet<[u8; 16]>,
+    proofs: HashMap<[u8; 16], Proof>,
 }
 
 /// A job that is being done; dropped, it is finished, however it ended.
@@ -46,6 +52,20 @@ impl FirstNames {
         if state.lost.len() <= LOST_MAX {
             state.lost.insert(short_hash(path));
         }
+    }
+
+    /// What later names of this entry have to match.
+    pub fn prove(&self, path: &[u8], proof: Proof) {
+        let mut state = self.state();
+        if state.proofs.len() < PROOFS_MAX {
+            state.proofs.insert(short_hash(path), proof);
+        }
+    }
+
+    /// Whether an entry with this proof, found within the job `own`, is the file of the first name. Waits until that is
+    /// known.
+    pub fn is_same(&self, first: &FirstName, proof: Proof, own: u64) -> bool {
+        !self.is_lost(first, own) && self.state().proofs.get(&short_hash(&first.path)) == Some(&proof)
     }
 
     /// Whether this first name is not in the tree, asked from within the job `own`. Waits until that is known.
@@ -121,6 +141,17 @@ mod tests {
         assert_eq!((state.next, state.finished.len()), (3, 0));
         drop(state);
         assert!(!names.is_lost(&FirstName { path: b"other".to_vec(), job: 0 }, 9));
+    }
+
+    #[test]
+    fn a_later_name_is_a_link_only_to_a_first_one_of_the_same_proof() {
+        let names = FirstNames::default();
+        names.prove(b"first", [1; 16]);
+        assert!(names.is_same(&first(0), [1; 16], 0));
+        assert!(!names.is_same(&first(0), [2; 16], 0));
+        assert!(!names.is_same(&FirstName { path: b"other".to_vec(), job: 0 }, [1; 16], 0));
+        names.lose(b"first");
+        assert!(!names.is_same(&first(0), [1; 16], 0));
     }
 
     #[test]

@@ -8,10 +8,10 @@ use super::{BackupError, Gaps, Surroundings};
 use crate::clock::Clock;
 use crate::local_tree::{LastTree, OldLeaf};
 use crate::metadata::NameCache;
-use crate::walk::{FirstName, HardLinks, Item, Scan, Scanned, Signature, Stat, is_unchanged};
+use crate::walk::{Evidence, FileSystems, FirstName, HardLinks, Item, Scan, Scanned, Signature, Stat, is_unchanged};
 use lifeboat_format::key::ScopeKeys;
 use lifeboat_format::manifest::Part;
-use lifeboat_format::tree::{Body, Completeness, Entry, EntryKind, LeafCutter, Time};
+use lifeboat_format::tree::{Body, Completeness, Entry, EntryKind, LeafCutter, Time, Xattr};
 use rustix::fs::FileType;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -30,7 +30,7 @@ pub struct LeafJob {
 /// What the entries of a job take.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Holds {
-    /// How long their paths are together.
+    /// How long their paths are together, and what else is known of them by the last tree.
     pub path_bytes: usize,
     /// How many directories are open for them.
     pub directories: usize,
@@ -38,7 +38,7 @@ pub struct Holds {
 
 impl Holds {
     fn of(members: &[Member]) -> Self {
-        let path_bytes = members.iter().map(|member| member.path.len()).sum();
+        let path_bytes = members.iter().map(|member| member.path.len() + known_bytes(&member.known)).sum();
         let directories = members.chunk_by(|a, b| Arc::ptr_eq(&a.directory, &b.directory)).count();
         Self { path_bytes, directories }
     }
@@ -64,6 +64,8 @@ pub struct Member {
     pub directory: Arc<OwnedFd>,
     /// What `statx` said.
     pub stat: Stat,
+    /// What that proves.
+    pub evidence: Evidence,
     /// By what the next backup will know it.
     pub signature: Signature,
     /// Whether all children of a directory follow.
@@ -113,6 +115,7 @@ pub struct Jobs<'a> {
     last: LastTree,
     links: HardLinks,
     names: NameCache,
+    file_systems: FileSystems,
     cutter: LeafCutter<'a>,
     /// An entry that begins the next leaf.
     held: Option<Member>,
@@ -142,6 +145,7 @@ impl<'a> Jobs<'a> {
             last,
             links,
             names: NameCache::default(),
+            file_systems: FileSystems::new(),
             cutter,
             held: None,
             trust_last_tree,
@@ -201,7 +205,9 @@ impl<'a> Jobs<'a> {
                     self.counts.add(&scanned);
                     let first =
                         self.links.first_name(&scanned.stat, scanned.path, self.number).map_err(cannot_write)?;
-                    let member = examine(scanned, read_start, first, &mut self.last, self.trust_last_tree);
+                    let evidence = self.file_systems.evidence(&scanned.directory, scanned.name, &scanned.stat);
+                    let seen = (scanned, evidence, read_start);
+                    let member = examine(seen, first, &mut self.last, self.trust_last_tree);
                     return Ok(Some(self.with_names(member)));
                 }
             }
@@ -220,13 +226,12 @@ impl<'a> Jobs<'a> {
 }
 
 fn examine(
-    scanned: Scanned<'_>,
-    read_start: Time,
+    (scanned, evidence, read_start): (Scanned<'_>, Evidence, Time),
     first: Option<FirstName>,
     last: &mut LastTree,
     trust_last_tree: bool,
 ) -> Member {
-    let signature = Signature::of(&scanned.stat, read_start);
+    let signature = Signature::of(&scanned.stat, read_start, evidence);
     let known = match (last.find(scanned.path), first) {
         (Some((entry, old)), first)
             if is_unchanged(&old, &signature)
@@ -244,10 +249,19 @@ fn examine(
         name: scanned.name.to_vec(),
         directory: scanned.directory,
         stat: scanned.stat,
+        evidence,
         signature,
         completeness: scanned.completeness,
         known,
         is_renamed: false,
+    }
+}
+
+/// What the extended attributes take that the last tree has of an entry.
+fn known_bytes(known: &Known) -> usize {
+    match known {
+        Known::Unchanged(entry) => entry.attributes.xattrs.iter().map(Xattr::weight).sum(),
+        Known::HardLink(_) | Known::New => 0,
     }
 }
 

@@ -1,7 +1,7 @@
 //! Reads the content of one file: a small one into memory, to be bundled, a larger one through the window.
 //!
-//! A file that changes while it is read is read again, three times in all. What is then still not whole is kept as it
-//! was read, and flagged (INV-17).
+//! A file that changes while it is read is read again where that is likely to help ([`Motion`]). What is then still not
+//! whole is kept as it was read, and named (INV-17).
 
 use super::bench::Window;
 use super::{BackupError, Surroundings};
@@ -12,6 +12,13 @@ use std::sync::atomic::Ordering;
 
 /// How much of a large file is read at once.
 const BUFFER_BYTES: usize = 1 << 20;
+
+/// How often a file is read before it is kept as it is.
+const READS_MAX: u32 = 3;
+/// A file of so many bytes is read again without much thought.
+const CHEAP_BYTES: u64 = 1 << 20;
+/// How far a file is read beyond its size. What goes on for longer is no file that ends.
+const UNSTATED_BYTES_MAX: u64 = 64 << 30;
 
 /// Content that was read.
 pub enum Content {
@@ -41,72 +48,165 @@ impl From<BackupError> for ReadError {
     }
 }
 
-/// Reads a file that was just opened, whole.
-pub fn read(window: &mut Window<'_>, file: &OpenFile, around: &Surroundings<'_>) -> Result<Content, ReadError> {
-    let bytes = file.stat().bytes;
-    if bytes == 0 {
-        return Ok(Content::Cut(Body::Empty));
-    }
-    let whole = Piece::Data { offset: 0, bytes };
-    if bytes < SMALL_FILE_BYTES && file.piece_at(0)? == Some(whole) {
-        let mut content = vec![0; bytes as usize];
-        file.read_at(0, &mut content)?;
-        return Ok(Content::Small(content));
-    }
-    let mut extents = Extents::new(window);
-    let mut offset = 0;
-    while let Some(piece) = file.piece_at(offset)? {
-        match piece {
-            Piece::Hole { bytes, .. } => extents.push(Extent::Hole { bytes })?,
-            Piece::Data { bytes, .. } => data(&mut extents, file, offset, bytes, around)?,
-        }
-        offset += match piece {
-            Piece::Hole { bytes, .. } | Piece::Data { bytes, .. } => bytes,
-        };
-    }
-    Ok(Content::Cut(extents.finish()?.body))
+/// What was read of a file.
+pub struct Read {
+    /// Its content.
+    pub content: Content,
+    /// How long that is.
+    pub bytes: u64,
+    /// Whether it is less than the size of the file.
+    pub is_short: bool,
 }
 
-/// Cuts one run of data, through a buffer.
+/// Reads a file that was just opened, whole. Where its size may not be that of its content, it is read up to its end.
+pub fn read(
+    window: &mut Window<'_>,
+    file: &OpenFile,
+    sizes: bool,
+    around: &Surroundings<'_>,
+) -> Result<Read, ReadError> {
+    let stated = file.stat().bytes;
+    // An empty file on a disk has no blocks, or such as were set aside for later.
+    let is_sure = sizes && (stated > 0 || file.stat().allocated_bytes == 0);
+    if stated < SMALL_FILE_BYTES
+        && let Some(read) = read_small(file, stated, is_sure)?
+    {
+        return Ok(read);
+    }
+    let mut extents = Extents::new(window);
+    let mut read = 0;
+    let mut has_ended = false;
+    while !has_ended && let Some(piece) = piece_at(file, read)? {
+        match piece {
+            Piece::Hole { bytes, .. } => {
+                extents.push(Extent::Hole { bytes })?;
+                read += bytes;
+            }
+            Piece::Data { bytes, .. } => {
+                let found = data(&mut extents, file, read, Some(bytes), around)?;
+                read += found;
+                has_ended = found < bytes;
+            }
+        }
+    }
+    let is_short = read < stated;
+    if !is_sure && !is_short {
+        read += data(&mut extents, file, read, None, around)?;
+    }
+    let content = match read {
+        0 => Content::Cut(Body::Empty),
+        _ => Content::Cut(extents.finish()?.body),
+    };
+    Ok(Read { content, bytes: read, is_short })
+}
+
+/// The next piece; none where the file has ended, be it before its size.
+fn piece_at(file: &OpenFile, offset: u64) -> Result<Option<Piece>, ReadError> {
+    match file.piece_at(offset) {
+        Err(GapReason::Changed) => Ok(None),
+        piece => Ok(piece?),
+    }
+}
+
+/// Reads a small file at once; none if it has holes, or proves to be larger.
+fn read_small(file: &OpenFile, stated: u64, is_sure: bool) -> Result<Option<Read>, ReadError> {
+    let small = |content: Vec<u8>, is_short| {
+        let bytes = content.len() as u64;
+        let content = if content.is_empty() { Content::Cut(Body::Empty) } else { Content::Small(content) };
+        Ok(Some(Read { content, bytes, is_short }))
+    };
+    if is_sure && stated == 0 {
+        return small(Vec::new(), false);
+    }
+    if is_sure && piece_at(file, 0)? != Some(Piece::Data { offset: 0, bytes: stated }) {
+        return Ok(None);
+    }
+    let room = if is_sure { stated } else { SMALL_FILE_BYTES };
+    let mut content = vec![0; room as usize];
+    let found = file.read_up_to(0, &mut content)?;
+    content.truncate(found);
+    match (found as u64) < room {
+        false if !is_sure => Ok(None),
+        _ => {
+            content.shrink_to_fit();
+            small(content, (found as u64) < stated)
+        }
+    }
+}
+
+/// Cuts one run of data of this many bytes, or up to the end of the file, through a buffer; returns how many there are.
 fn data(
     extents: &mut Extents<'_, '_>,
     file: &OpenFile,
-    mut offset: u64,
-    bytes: u64,
+    start: u64,
+    bytes: Option<u64>,
     around: &Surroundings<'_>,
-) -> Result<(), ReadError> {
-    let end = offset + bytes;
+) -> Result<u64, ReadError> {
     let segmenter = Segmenter::new(extents.window.keys(), Sizes::NORMAL);
     let mut buffer = std::mem::take(&mut extents.buffer);
     buffer.clear();
-    let mut start = 0;
+    let (mut taken, mut read) = (0, 0_u64);
     loop {
-        buffer.drain(..start);
-        start = 0;
-        let more =
-            (BUFFER_BYTES - buffer.len().min(BUFFER_BYTES)).min(usize::try_from(end - offset).unwrap_or(usize::MAX));
+        buffer.drain(..taken);
+        taken = 0;
+        let room = BUFFER_BYTES - buffer.len().min(BUFFER_BYTES);
+        let wanted = bytes.map_or(room, |bytes| room.min(usize::try_from(bytes - read).unwrap_or(usize::MAX)));
         let filled = buffer.len();
-        buffer.resize(filled + more, 0);
-        file.read_at(offset, &mut buffer[filled..])?;
-        offset += more as u64;
-        while let Some(segment) = segmenter.next(&buffer[start..], offset == end) {
-            let taken = &buffer[start..start + segment.bytes()];
+        buffer.resize(filled + wanted, 0);
+        let found = file.read_up_to(start + read, &mut buffer[filled..])?;
+        buffer.truncate(filled + found);
+        read += found as u64;
+        let has_ended = found < wanted || bytes == Some(read);
+        while let Some(segment) = segmenter.next(&buffer[taken..], has_ended) {
+            let content = &buffer[taken..taken + segment.bytes()];
             let extent = match segment {
                 Segment::Zeros(bytes) => Extent::Zeros { bytes: bytes as u64 },
-                Segment::Chunk(_) => Extent::Data(extents.window.add(taken)?),
+                Segment::Chunk(_) => Extent::Data(extents.window.add(content)?),
             };
             extents.push(extent)?;
-            start += segment.bytes();
+            taken += segment.bytes();
         }
-        if offset == end {
+        if has_ended {
             break;
+        }
+        if bytes.is_none() && read > UNSTATED_BYTES_MAX {
+            return Err(GapReason::Endless { stated: start, read: start + read }.into());
         }
         if around.stop.load(Ordering::Relaxed) {
             return Err(BackupError::Stopped.into());
         }
     }
     extents.buffer = buffer;
-    Ok(())
+    Ok(read)
+}
+
+/// How a file moved that changed while it was read.
+#[derive(Debug, Clone, Copy)]
+pub struct Motion {
+    /// How much was read.
+    pub bytes: u64,
+    /// How long that took.
+    pub took_ns: i128,
+    /// How long before its end the file had last changed.
+    pub still_ns: i128,
+    /// The size that the file states, if that does not show that it changed, and yet it is not the right one.
+    pub stated: Option<u64>,
+}
+
+impl Motion {
+    /// Why there is a gap.
+    pub fn reason(&self) -> GapReason {
+        self.stated.map_or(GapReason::Changed, |stated| GapReason::Short { stated, read: self.bytes })
+    }
+
+    /// Whether a file that was read so often is read once more, in the hope that it holds still. A small one costs
+    /// nothing; a large one is read again once, and only if for half of the time of reading nothing was written.
+    pub fn is_worth_another_read(&self, reads: u32) -> bool {
+        match self.bytes {
+            ..=CHEAP_BYTES => reads < READS_MAX,
+            _ => reads < 2 && self.still_ns * 2 >= self.took_ns,
+        }
+    }
 }
 
 /// The extents of one file, as they are cut. Neighbouring zeros become one extent.
@@ -145,5 +245,25 @@ impl<'w, 'a> Extents<'w, 'a> {
         self.flush_zeros()?;
         let window = &mut *self.window;
         self.builder.finish(&mut |node| window.send_node(&node))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_large_file_that_does_not_rest_is_read_once() {
+        let motion = |bytes, still_ns| Motion { bytes, took_ns: 1000, still_ns, stated: None };
+        for (motion, reads, again) in [
+            (motion(5000, 1), 1, true),
+            (motion(5000, 1), 2, true),
+            (motion(5000, 1), 3, false),
+            (motion(60 << 20, 1), 1, false),
+            (motion(60 << 20, 500), 1, true),
+            (motion(60 << 20, 1000), 2, false),
+        ] {
+            assert_eq!(motion.is_worth_another_read(reads), again, "{motion:?} after {reads}");
+        }
     }
 }

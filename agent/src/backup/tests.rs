@@ -17,6 +17,8 @@ use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::sync::{Arc, Mutex, MutexGuard};
 
+mod reading;
+
 /// What the page-long coordinator keeps.
 #[derive(Default)]
 struct Kept {
@@ -236,6 +238,10 @@ impl Lab {
     }
 
     fn read<T>(&self, then: impl FnOnce(Vec<Entry>, &mut Source<'_>) -> T) -> T {
+        self.read_below(self.source().strip_prefix("/").unwrap().as_os_str().as_encoded_bytes(), then)
+    }
+
+    fn read_below<T>(&self, place: &[u8], then: impl FnOnce(Vec<Entry>, &mut Source<'_>) -> T) -> T {
         let kept = self.coordinator.kept();
         let keys = self.plan(0).author.keys;
         let (manifest, envelope) = kept.snapshots.last().unwrap();
@@ -243,8 +249,7 @@ impl Lab {
         let root = &manifest.clear().root;
         let root = NodeRef { id: root.id, scope: root.scope, content: part.root_content(), height: root.height };
         let mut source = Source { kept: &kept, keys: keys.open_keys(), opener: Opener::new() };
-        let place = self.source().strip_prefix("/").unwrap().as_os_str().as_encoded_bytes().to_vec();
-        let entries = TreeReader::new(&mut source, root).subtree(&place).map(Result::unwrap).collect();
+        let entries = TreeReader::new(&mut source, root).subtree(place).map(Result::unwrap).collect();
         then(entries, &mut source)
     }
 }
@@ -314,7 +319,7 @@ fn varied() -> (Lab, HashMap<String, Vec<u8>>) {
         lab.write(path, content);
     }
     // So that no change time is too young to be trusted (INV-18).
-    lab.clock.0 = Duration::from_secs(60);
+    lab.clock.0 = Duration::from_secs(600);
     (lab, files)
 }
 

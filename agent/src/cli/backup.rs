@@ -116,6 +116,10 @@ fn describe(name: &SourceSetName, made: &Made) -> String {
         1 => ", 1 gap".to_owned(),
         gaps => format!(", {gaps} gaps"),
     };
+    let gaps = match report.gaps.left_out() {
+        0 => gaps,
+        left_out => format!("{gaps}, of which {left_out} left out"),
+    };
     let outcome = made.ended().name();
     format!(
         "{name}: {outcome}, snapshot {}{gaps}\n  {} entries, {} files with {}; {} read, {} sent",
@@ -146,6 +150,7 @@ fn to_json(name: &SourceSetName, made: &Made) -> Value {
         "read_bytes": counts.read_bytes,
         "sent_bytes": counts.sent_bytes,
         "gap_count": report.gaps.count(),
+        "left_out_count": report.gaps.left_out(),
         "gaps": gap_lines(report, GAPS_NAMED_MAX),
         "notes": made.notes,
     })

@@ -121,24 +121,37 @@ impl OpenFile {
 
     /// Fills `buffer` with the bytes from `offset` on. A file that ends before counts as changed.
     pub fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<(), GapReason> {
+        match self.read_up_to(offset, buffer)? {
+            filled if filled < buffer.len() => Err(GapReason::Changed),
+            _ => Ok(()),
+        }
+    }
+
+    /// Fills `buffer` with the bytes from `offset` on, as far as the file goes, whatever its size; returns how many.
+    pub fn read_up_to(&self, offset: u64, buffer: &mut [u8]) -> Result<usize, GapReason> {
         let mut filled = 0;
         while filled < buffer.len() {
             match pread(&self.file, &mut buffer[filled..], offset + filled as u64) {
-                Ok(0) => return Err(GapReason::Changed),
+                Ok(0) => break,
                 Ok(bytes) => filled += bytes,
                 Err(Errno::INTR) => {}
                 Err(error) => return Err(GapReason::of("read it", error)),
             }
         }
-        Ok(())
+        Ok(filled)
+    }
+
+    /// When it changed last, as it is now.
+    pub fn last_change(&self) -> Result<Time, GapReason> {
+        let stat = stat_open(&self.file).map_err(|error| GapReason::of("look at it", error))?;
+        Ok(stat.mtime.max(stat.ctime))
     }
 
     /// To be asked after the last read: did the file hold still? If not, what was read is of no use.
     ///
     /// A write stamps the file before it moves its bytes. So one call that was under way when the file was opened, and
-    /// made it no longer, cannot be seen. If it had begun within the last three seconds the file is racy by its
-    /// [`Signature`](super::Signature), and the next backup reads it again; a call that takes longer may be overlooked
-    /// until the next change. A file that was written to in each tick of the clock counts as changed: nothing shows
+    /// made it no longer, cannot be seen, nor can a write to a mapped page that was changed before. If the last change that
+    /// shows is young, the file is racy by its [`Signature`](super::Signature), and the next backup reads it again. A file that was written to in each tick of the clock counts as changed: nothing shows
     /// otherwise.
     pub fn check_unchanged(&self) -> Result<(), GapReason> {
         let after = stat_open(&self.file).map_err(|error| GapReason::of("look at it", error))?;

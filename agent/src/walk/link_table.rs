@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 /// Slots of a new table.
 const SLOTS_MIN: u64 = 4096;
-const SLOT_BYTES: usize = 40;
+const SLOT_BYTES: usize = 48;
 /// How many slots are read at once while the table grows.
 const READ_SLOTS: u64 = 1024;
 
@@ -27,8 +27,8 @@ pub struct Group {
     pub job: u64,
 }
 
-/// Device and inode.
-type Key = (u64, u64);
+/// Device, inode, and what tells files with one inode number apart.
+type Key = (u64, u64, u64);
 
 /// Groups by the file that they name.
 #[derive(Debug)]
@@ -97,16 +97,16 @@ impl LinkTable {
 }
 
 /// Fibonacci hashing (Knuth, The Art of Computer Programming 3, 6.4): neighbouring inodes lie apart.
-fn hash((device, inode): Key) -> u64 {
-    (inode ^ device.rotate_left(32)).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(32)
+fn hash((device, inode, fingerprint): Key) -> u64 {
+    (inode ^ device.rotate_left(32) ^ fingerprint).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(32)
 }
 
-fn encode((device, inode): Key, group: &Group) -> [u8; SLOT_BYTES] {
+fn encode((device, inode, fingerprint): Key, group: &Group) -> [u8; SLOT_BYTES] {
     let mut bytes = [0; SLOT_BYTES];
-    let fields = [device, inode, group.path_at, group.job].map(u64::to_le_bytes);
-    bytes[..32].copy_from_slice(fields.as_flattened());
-    bytes[32..36].copy_from_slice(&group.path_bytes.to_le_bytes());
-    bytes[36..].copy_from_slice(&group.names_to_come.to_le_bytes());
+    let fields = [device, inode, fingerprint, group.path_at, group.job].map(u64::to_le_bytes);
+    bytes[..40].copy_from_slice(fields.as_flattened());
+    bytes[40..44].copy_from_slice(&group.path_bytes.to_le_bytes());
+    bytes[44..].copy_from_slice(&group.names_to_come.to_le_bytes());
     bytes
 }
 
@@ -114,9 +114,9 @@ fn encode((device, inode): Key, group: &Group) -> [u8; SLOT_BYTES] {
 fn decode(bytes: &[u8]) -> Option<(Key, Group)> {
     let long = |at: usize| bytes[at..][..8].try_into().map(u64::from_le_bytes).ok();
     let short = |at: usize| bytes[at..][..4].try_into().map(u32::from_le_bytes).ok();
-    let path_bytes = short(32).filter(|bytes| *bytes > 0)?;
-    let group = Group { path_at: long(16)?, path_bytes, names_to_come: short(36)?, job: long(24)? };
-    Some(((long(0)?, long(8)?), group))
+    let path_bytes = short(40).filter(|bytes| *bytes > 0)?;
+    let group = Group { path_at: long(24)?, path_bytes, names_to_come: short(44)?, job: long(32)? };
+    Some(((long(0)?, long(8)?, long(16)?), group))
 }
 
 #[cfg(test)]
@@ -133,7 +133,7 @@ mod tests {
         let mut seed = 7_u64;
         for at in 0..700_000_u64 {
             seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-            let key = (seed % 3, (seed >> 20) % 300_000 + 1);
+            let key = (seed % 3, (seed >> 20) % 150_000 + 1, (seed >> 40) % 2);
             let found = table.get(key).unwrap();
             assert_eq!(found, model.get(&key).copied().filter(|group| group.names_to_come > 0), "step {at}");
             let group = match found {

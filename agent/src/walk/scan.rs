@@ -391,7 +391,6 @@ impl Scan {
         }
         Some(found)
     }
-
 }
 
 /// What a directory proved to be when it was entered.

@@ -1,12 +1,8 @@
 //! By what an entry is known to be unchanged. Pure.
 
+use super::evidence::Evidence;
 use super::stat::Stat;
 use lifeboat_format::tree::Time;
-
-/// A change that is older than this left times which no later change can have. It covers the coarsest file system (FAT
-/// keeps every other second), and a write call that goes on for less than this after it has stamped the file. It does not
-/// cover a longer one: on a busy disk a call of 2 GiB, the most that one can move, may take most of a minute.
-const SETTLED_NANOS: i128 = 3_000_000_000;
 
 /// What the agent remembers of an entry to recognise it.
 ///
@@ -24,21 +20,23 @@ pub struct Signature {
     pub mtime: Time,
     /// When anything of it changed.
     pub ctime: Time,
-    /// Whether it had changed so shortly before it was read that a later change may carry the same times.
+    /// Whether a later change may carry the same times: it had changed shortly before it was read, or its file system
+    /// does not vouch for them.
     pub racy: bool,
 }
 
 impl Signature {
     /// The signature of an entry that was read from `read_start` on. The time comes from the clock of the host
     /// (`CLOCK_REALTIME`), taken before `stat` was.
-    pub fn of(stat: &Stat, read_start: Time) -> Self {
+    pub fn of(stat: &Stat, read_start: Time, evidence: Evidence) -> Self {
+        let is_settled = |time| nanos_between(time, read_start) > evidence.settled_after.as_nanos() as i128;
         Self {
             mode: stat.kind.as_raw_mode() | u32::from(stat.mode),
             bytes: stat.bytes,
             inode: stat.inode,
             mtime: stat.mtime,
             ctime: stat.ctime,
-            racy: !(is_settled(stat.mtime, read_start) && is_settled(stat.ctime, read_start)),
+            racy: !(evidence.times && is_settled(stat.mtime) && is_settled(stat.ctime)),
         }
     }
 }
@@ -50,13 +48,10 @@ pub fn is_unchanged(old: &Signature, new: &Signature) -> bool {
     !old.racy && known(old) == known(new)
 }
 
-/// Whether a change after `start` would have left a time other than `time`.
-fn is_settled(time: Time, start: Time) -> bool {
-    nanos(start) - nanos(time) > SETTLED_NANOS
-}
-
-fn nanos(time: Time) -> i128 {
-    i128::from(time.seconds) * 1_000_000_000 + i128::from(time.nanos)
+/// How many nanoseconds lie between two times; negative if `end` is the earlier one.
+pub fn nanos_between(start: Time, end: Time) -> i128 {
+    let nanos = |time: Time| i128::from(time.seconds) * 1_000_000_000 + i128::from(time.nanos);
+    nanos(end) - nanos(start)
 }
 
 #[cfg(test)]
@@ -72,26 +67,32 @@ mod tests {
     }
 
     fn signature(time: Time, start: Time) -> Signature {
+        of(time, start, Evidence::ORDINARY)
+    }
+
+    fn of(time: Time, start: Time, evidence: Evidence) -> Signature {
         let stat = Stat { mtime: time, ctime: time, ..stat_open(tempfile::tempfile().unwrap()).unwrap() };
-        Signature::of(&stat, start)
+        Signature::of(&stat, start, evidence)
     }
 
     #[test]
     fn inv_18_a_file_is_unchanged_only_after_it_had_settled() {
         let time = Time { seconds: 100, nanos: 500_000_000 };
         for (seconds, nanos, settled) in
-            [(100, 500_000_000, false), (103, 500_000_000, false), (103, 500_000_001, true)]
+            [(100, 500_000_000, false), (173, 500_000_000, false), (173, 500_000_001, true)]
         {
             let old = signature(time, Time { seconds, nanos });
             assert_eq!(is_unchanged(&old, &old), settled, "{seconds}.{nanos}");
         }
+        let foreign = of(time, Time { seconds: 1_000_000, nanos: 0 }, Evidence { times: false, ..Evidence::ORDINARY });
+        assert!(!is_unchanged(&foreign, &foreign), "a file system that does not vouch for its times");
         let future = signature(Time { seconds: 200, nanos: 1 }, Time { seconds: 100, nanos: 0 });
         assert!(!is_unchanged(&future, &future), "a clock that was set back");
     }
 
     #[test]
     fn inv_18_every_part_of_the_signature_counts() {
-        let old = signature(Time { seconds: 100, nanos: 1 }, Time { seconds: 200, nanos: 0 });
+        let old = signature(Time { seconds: 100, nanos: 1 }, Time { seconds: 1000, nanos: 0 });
         let other = Time { seconds: 100, nanos: 2 };
         for new in [
             Signature { mode: old.mode ^ 1, ..old },
@@ -114,12 +115,12 @@ mod tests {
         for round in 0..2000_u32 {
             let start = now();
             let before = stat_open(&file).unwrap();
-            let old = Signature::of(&before, start);
+            let old = Signature::of(&before, start, Evidence::ORDINARY);
             file.rewind().unwrap();
             file.write_all(&round.to_le_bytes()).unwrap();
             let after = stat_open(&file).unwrap();
             same_times += u32::from(before.ctime == after.ctime && before.bytes == after.bytes);
-            assert!(!is_unchanged(&old, &Signature::of(&after, now())), "round {round}");
+            assert!(!is_unchanged(&old, &Signature::of(&after, now(), Evidence::ORDINARY)), "round {round}");
         }
         println!("{same_times} of 2000 writes left the times as they were");
     }

@@ -41,9 +41,11 @@ pub struct Stat {
 }
 
 impl Stat {
-    /// Whether both are the same file: same device, same inode, same kind.
+    /// Whether both are the same file: same device, inode and kind, and made at the same time as far as that is known,
+    /// for a number is used again at once.
     pub fn is_same_file(&self, other: &Self) -> bool {
-        (self.device, self.inode, self.kind) == (other.device, other.inode, other.kind)
+        let made = |stat: &Self| stat.btime.filter(|_| self.btime.is_some() && other.btime.is_some());
+        (self.device, self.inode, self.kind, made(self)) == (other.device, other.inode, other.kind, made(other))
     }
 
     /// Whether both lie on one file system, reached through one mount.
@@ -94,5 +96,6 @@ fn convert(raw: &Statx) -> Stat {
 }
 
 fn time(raw: &StatxTimestamp) -> Time {
-    Time { seconds: raw.tv_sec, nanos: raw.tv_nsec }
+    // A file system in a user's program may answer anything.
+    Time { seconds: raw.tv_sec, nanos: raw.tv_nsec.min(999_999_999) }
 }

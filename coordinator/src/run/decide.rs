@@ -181,7 +181,11 @@ mod tests {
         let before = [part(1, 1000), part(2, 300), part(3, 9)];
         let reason = |now: &[Part]| part_suspicion(&before, now);
         assert_eq!(reason(&before), None);
-        assert_eq!(reason(&[part(1, 500), part(2, 150), part(3, 0)]), None, "half is there, and a small part may empty");
+        assert_eq!(
+            reason(&[part(1, 500), part(2, 150), part(3, 0)]),
+            None,
+            "half is there, and a small part may empty"
+        );
         assert_eq!(reason(&[part(1, 1000), part(3, 9)]), None, "a part that is no longer configured");
         assert_eq!(reason(&[part(1, 1000), part(2, 301), part(4, 5)]), None, "a new part");
         assert!(reason(&[part(1, 1000), part(2, 1), part(3, 9)]).unwrap().contains("from 300 to 1 entries"));

@@ -42,7 +42,10 @@ pub fn fleet(place: &Path) -> Result<(), Failure> {
     let started = Instant::now();
     let log = |number: usize| place.join(format!("agent-{number}.log"));
     let start = |(number, directory): (usize, &PathBuf)| {
-        agent(&programs, &directory.join("state")).args(["backup", "data"]).stderr(fs::File::create(log(number))?).spawn()
+        agent(&programs, &directory.join("state"))
+            .args(["backup", "data"])
+            .stderr(fs::File::create(log(number))?)
+            .spawn()
     };
     let running = agents.iter().enumerate().map(start).collect::<Result<Vec<Child>, _>>()?;
     for (number, mut agent) in running.into_iter().enumerate() {
@@ -52,7 +55,11 @@ pub fn fleet(place: &Path) -> Result<(), Failure> {
             return Err(format!("agent {number} ended with {status}: {said}").into());
         }
     }
-    row(&format!("{AGENTS} agents, syncs of 4 s: all backed up after, s"), format!("{:.0}", seconds(started.elapsed())), "");
+    row(
+        &format!("{AGENTS} agents, syncs of 4 s: all backed up after, s"),
+        format!("{:.0}", seconds(started.elapsed())),
+        "",
+    );
     row("  coordinator, peak MiB", format!("{:.1}", mib(lab.usage(Side::Coordinator).peak_bytes)), "at most 384");
     Ok(())
 }
