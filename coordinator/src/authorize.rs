@@ -85,6 +85,8 @@ pub enum Verb {
     Grant,
     /// Read everything back and check it.
     Verify,
+    /// Say that this journal counts although hosts hold heads that it does not extend.
+    AcceptHistory,
 }
 
 impl Verb {
@@ -109,6 +111,7 @@ impl Verb {
             Self::CancelJob => "cancel",
             Self::Grant => "grant",
             Self::Verify => "verify",
+            Self::AcceptHistory => "journal accept",
         }
     }
 }
@@ -231,7 +234,7 @@ fn local_root(verb: Verb, object: Object) -> Verdict {
         (Verb::CreateToken | Verb::List | Verb::OrderBackup | Verb::OrderRestore | Verb::CancelJob, _) => {
             Verdict::Allow
         }
-        (Verb::Grant | Verb::Verify | Verb::SeeTrust, _) => Verdict::Allow,
+        (Verb::Grant | Verb::Verify | Verb::SeeTrust | Verb::AcceptHistory, _) => Verdict::Allow,
         (Verb::Enrol | Verb::Renew | Verb::Follow | Verb::BackUp, _) => Verdict::Deny(Reason::NotForYou),
     }
 }
@@ -240,7 +243,7 @@ fn local_root(verb: Verb, object: Object) -> Verdict {
 mod tests {
     use super::*;
 
-    const VERBS: [Verb; 13] = [
+    const VERBS: [Verb; 14] = [
         Verb::SeeTrust,
         Verb::Enrol,
         Verb::Renew,
@@ -254,6 +257,7 @@ mod tests {
         Verb::CancelJob,
         Verb::Grant,
         Verb::Verify,
+        Verb::AcceptHistory,
     ];
 
     const ME: HostId = HostId::new(1);
@@ -273,23 +277,23 @@ mod tests {
     const TABLE: [(Principal, &str); 8] = [
         (
             Principal::Stranger,
-            "++++++ ++++++ ...... ...... ...... ...... ...... ...... ...... ...... ...... ...... ......",
+            "++++++ ++++++ ...... ...... ...... ...... ...... ...... ...... ...... ...... ...... ...... ......",
         ),
         (
             host(Standing::Active),
-            "++++++ ++++++ .+.... .+.... .+.... ...+.. ...... ...... ...... ...... ...... ...... ......",
+            "++++++ ++++++ .+.... .+.... .+.... ...+.. ...... ...... ...... ...... ...... ...... ...... ......",
         ),
         (
             host(Standing::Expired),
-            "++++++ ...... .+.... ...... ...... ...... ...... ...... ...... ...... ...... ...... ......",
+            "++++++ ...... .+.... ...... ...... ...... ...... ...... ...... ...... ...... ...... ...... ......",
         ),
         (
             host(Standing::Retired),
-            "++++++ ...... ...... ...... ...... ...... ...... ...... ...... ...... ...... ...... ......",
+            "++++++ ...... ...... ...... ...... ...... ...... ...... ...... ...... ...... ...... ...... ......",
         ),
         (
             host(Standing::Revoked),
-            "++++++ ...... ...... ...... ...... ...... ...... ...... ...... ...... ...... ...... ......",
+            "++++++ ...... ...... ...... ...... ...... ...... ...... ...... ...... ...... ...... ...... ......",
         ),
         (
             host(Standing::Replaced),
@@ -297,11 +301,11 @@ mod tests {
         ),
         (
             host(Standing::Unknown),
-            "++++++ ...... ...... ...... ...... ...... ...... ...... ...... ...... ...... ...... ......",
+            "++++++ ...... ...... ...... ...... ...... ...... ...... ...... ...... ...... ...... ...... ......",
         ),
         (
             Principal::LocalRoot,
-            "++++++ ...... ...... ...... ...... .....+ ++++++ ++++++ ++++++ ++++++ ++++++ ++++++ ++++++",
+            "++++++ ...... ...... ...... ...... .....+ ++++++ ++++++ ++++++ ++++++ ++++++ ++++++ ++++++ ++++++",
         ),
     ];
 

@@ -11,7 +11,7 @@ pub use tables::{EndedJob, GrantMade, Host, Snapshot, SourceSet, Token};
 use lifeboat_format::id::{Digest, HostId, PackId, Scope, SnapshotId, SnapshotNumber};
 use lifeboat_format::journal::event::{Custody, Holds, SnapshotState};
 use lifeboat_format::link::Target;
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 /// A record that contradicts what came before it.
 #[derive(Debug, thiserror::Error)]
@@ -40,6 +40,10 @@ pub struct Catalog {
     dead: HashSet<PackId>,
     losses: HashMap<PackId, HashSet<Target>>,
     grants: BTreeMap<u64, GrantMade>,
+    /// Heads that hosts hold and that this journal does not extend: host, batch number, hash.
+    diverged: BTreeSet<(HostId, u64, Digest)>,
+    /// Such heads that an operator gave up: batch number, hash.
+    given_up: HashSet<(u64, Digest)>,
 }
 
 /// A group's secret of one epoch.
@@ -170,6 +174,17 @@ impl Catalog {
     /// The losses that stand: of each pack the records that are lost.
     pub fn losses(&self) -> impl Iterator<Item = (PackId, &HashSet<Target>)> {
         self.losses.iter().map(|(pack, lost)| (*pack, lost))
+    }
+
+    /// Heads that hosts hold and that this journal does not extend, as long as no operator has given them up: host, batch
+    /// number, hash. While there is any, the repository may be an old copy (INV-77).
+    pub fn diverged(&self) -> impl Iterator<Item = (HostId, u64, Digest)> {
+        self.diverged.iter().copied()
+    }
+
+    /// Whether an operator gave up this head, or it is recorded as one that is not extended.
+    pub fn knows_divergence(&self, host: HostId, number: u64, hash: Digest) -> bool {
+        self.given_up.contains(&(number, hash)) || self.diverged.contains(&(host, number, hash))
     }
 
     /// A grant, by its number.

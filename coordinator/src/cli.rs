@@ -17,6 +17,7 @@ mod find;
 mod host;
 mod init;
 mod job;
+mod journal;
 mod ls;
 mod mount;
 pub mod output;
@@ -109,6 +110,9 @@ enum Command {
     Dump(dump::DumpArgs),
     Restore(restore::RestoreArgs),
     Mount(mount::MountArgs),
+    /// Continue after the repository was restored from an older copy
+    #[command(subcommand)]
+    Journal(journal::JournalCommand),
     /// Check the repository and its size
     #[command(subcommand)]
     Repository(repository::RepositoryCommand),
@@ -224,6 +228,7 @@ impl Command {
             Self::Dump(args) => dump::dump(args, global, out).await,
             Self::Mount(args) => mount::mount(args, global, out).await,
             Self::Restore(args) => restore::restore(args, global, out).await,
+            Self::Journal(command) => command.run(global, out).await,
             Self::Repository(command) => command.run(global, out).await,
             Self::Completions { shell } => print(&completions(shell)),
             Self::Man { command } => print(&manual(&command)?),

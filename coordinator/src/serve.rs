@@ -28,7 +28,6 @@ use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
-use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::watch;
@@ -203,7 +202,6 @@ fn context(config: Config, opened: Opened) -> Context {
         refusals: Refusals::default(),
         refused_enrolments: RefusedEnrolments::default(),
         manifests: Manifests::default(),
-        rolled_back: AtomicBool::new(false),
         read_only,
     }
 }

@@ -39,8 +39,8 @@ use lifeboat_proto::convert::UncheckedHead;
 use lifeboat_proto::limits::MESSAGE_BYTES_MAX;
 use lifeboat_proto::status::{ErrorClass, Failure};
 use lifeboat_proto::v1;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+
+use std::sync::{Arc, Mutex, PoisonError};
 use tonic::service::Routes;
 use tonic::{Request, Status};
 
@@ -66,8 +66,6 @@ pub struct Context {
     pub refused_enrolments: RefusedEnrolments,
     /// What manifests say in clear.
     pub manifests: Manifests,
-    /// An agent has shown a journal head that this journal does not extend (INV-53).
-    pub rolled_back: AtomicBool,
     /// The repository cannot be written: it is only listed and restored from.
     pub read_only: bool,
 }
@@ -209,18 +207,35 @@ impl Context {
     }
 
     /// Looks at the newest head that an agent saw. If this journal does not extend it, the repository was rolled back
-    /// or forked: backups go on, grants stop, until operators say which history holds (INV-53).
+    /// or forked. That is recorded: backups continue, orders and grants for hosts are refused, until an operator gives
+    /// that head up (INV-53, INV-77).
     fn look_at_head(&self, host: HostId, shown: Option<UncheckedHead>) {
         let Some(shown) = shown else { return };
         let standing =
             SignedHead::parse(&shown.head, &shown.signature).and_then(|head| self.coordinator.standing(&head));
         match standing {
             Ok(Standing::Known) => {}
-            Ok(standing) => {
-                tracing::error!(%host, ?standing, "this host has seen a journal that ours does not extend: no grants");
-                self.rolled_back.store(true, Ordering::Relaxed);
-            }
+            Ok(standing) => self.record_divergence(host, &shown, standing),
             Err(error) => tracing::warn!(%host, %error, "this host shows a journal head that nobody here signed"),
+        }
+    }
+
+    fn record_divergence(&self, host: HostId, shown: &UncheckedHead, standing: Standing) {
+        let Ok(head) = SignedHead::parse(&shown.head, &shown.signature) else { return };
+        let (number, hash) = (head.head().number, head.hash());
+        let _facts = self.facts.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.catalog(|catalog| catalog.knows_divergence(host, number, hash)) {
+            return;
+        }
+        tracing::error!(
+            %host, ?standing, number,
+            "this host's journal head is not an ancestor of ours (was the repository restored from an older copy?): \
+             restores onto servers are refused until `lifeboat journal accept`"
+        );
+        let event = Event::HistoryDiverged { host, number, hash };
+        if let Err(error) = self.record(journal::Principal::Host(host), "show head", &format!("batch {number}"), event)
+        {
+            tracing::error!(%error, "cannot record that a host's journal head is not an ancestor of ours");
         }
     }
 

@@ -18,6 +18,7 @@ mod judges;
 mod messages;
 mod mirror;
 mod mount;
+mod older_copy;
 mod ordered;
 mod overwrite;
 mod owners;

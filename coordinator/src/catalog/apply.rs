@@ -36,8 +36,6 @@ impl Catalog {
             | Event::Policy { .. }
             | Event::JournalCheckpoint { .. }
             | Event::EntropyAlarm { .. }
-            | Event::HistoryDiverged { .. }
-            | Event::HistoryAccepted { .. }
             | Event::Unknown { .. } => {}
             Event::RepositoryCreated { custody, trust_file } => {
                 self.custody = Some(*custody);
@@ -101,6 +99,13 @@ impl Catalog {
                     let made = GrantMade { snapshot, target, expires_ns, opened: false };
                     unused(self.grants.insert(number, made).is_some(), "grant", number)?;
                 }
+            }
+            Event::HistoryDiverged { host, number, hash } => {
+                self.diverged.insert((*host, *number, *hash));
+            }
+            Event::HistoryAccepted { number, hash } => {
+                self.diverged.retain(|(_, of, head)| (of, head) != (number, hash));
+                self.given_up.insert((*number, *hash));
             }
             Event::GrantOpened { grant } => {
                 self.grants.get_mut(grant).ok_or(format!("there is no grant {grant}"))?.opened = true;

@@ -63,6 +63,7 @@ struct HostRow {
     last_seen: Option<Timestamp>,
     policy_problem: Option<String>,
     refused_agents: u64,
+    diverged_batch: Option<u64>,
     clock_ahead_seconds: i64,
 }
 
@@ -154,6 +155,7 @@ fn row(host: &v1::Host, set: Option<&v1::HostSourceSet>) -> HostRow {
         last_seen: from_ns(host.last_seen_ns),
         policy_problem: some(&host.policy_problem),
         refused_agents: host.refused_agents,
+        diverged_batch: Some(host.diverged_batch).filter(|batch| *batch > 0),
         clock_ahead_seconds: host.clock_ahead_seconds,
     }
 }
@@ -171,9 +173,21 @@ fn list(listed: &v1::ListHostsResponse, out: &mut Output) -> Result<Done, Failur
     if rows.is_empty() {
         out.say("No server is enrolled yet; `lifeboat token create` creates a token for one.");
     }
+    listed.hosts.iter().filter_map(diverged).for_each(|line| out.say(line));
     listed.hosts.iter().filter_map(refused_agents).for_each(|line| out.say(line));
     listed.refused_enrolments.iter().map(refused_enrolment).for_each(|line| out.say(line));
     Ok(Done::Whole)
+}
+
+/// That a host knows a later state of the repository; none if it does not.
+fn diverged(host: &v1::Host) -> Option<String> {
+    let (name, batch) = (&host.name, host.diverged_batch);
+    (batch > 0).then(|| {
+        format!(
+            "{name}: holds the head of journal batch {batch}, which is not an ancestor of this journal: was the \
+             repository restored from an older copy? see `lifeboat journal accept`"
+        )
+    })
 }
 
 /// That agents of a clone were refused; none if there were none.
@@ -206,6 +220,7 @@ fn show(host: &v1::Host, listed: &v1::ListHostsResponse, out: &mut Output) -> Re
         ("last seen", moment(from_ns(host.last_seen_ns))),
         ("policy", host.policy_problem.clone()),
         ("clone", refused_agents(host).unwrap_or_default()),
+        ("history", diverged(host).unwrap_or_default()),
         ("fingerprint", host.fingerprint.clone()),
         ("clock", clock.unwrap_or_default()),
         ("certificate until", moment(from_ns(host.certificate_ends_ns))),

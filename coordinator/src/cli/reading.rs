@@ -247,6 +247,12 @@ impl Snapshots {
         let wanted = Wanted { snapshot, target, recipient, directory, purpose, life };
         let (signed, _) = wanted.sign(self.repository, &self.config)?;
         let granted = self.admin.grant(v1::GrantCommand { order: signed.to_bytes().into() }).await?.into_inner();
+        if granted.history_diverged {
+            eprintln!(
+                "warning: a host knows a later state of this repository, which was restored from an older copy; newer \
+                 snapshots may exist elsewhere (see `lifeboat host list`)"
+            );
+        }
         let channel = admin::channel(&self.config.socket).await?;
         let runtime = Handle::current();
         let grant = granted.grant;

@@ -12,12 +12,12 @@ use crate::repository::{Damage, VerifyProgress};
 use crate::store::ObjectKind;
 use lifeboat_format::FormatError;
 use lifeboat_format::grant::{SignedOrder, SignedTerms};
-use lifeboat_format::id::{HostId, PackId, SnapshotId};
+use lifeboat_format::id::{Digest, HostId, PackId, SnapshotId};
 use lifeboat_format::journal::event::{Custody, GrantTarget, HostState};
 use lifeboat_format::journal::{Event, Principal};
 use lifeboat_format::token::TokenTerms;
 use lifeboat_proto::convert::control::JobReport;
-use lifeboat_proto::convert::{ConvertError, JobName, SourceSetName, some_bytes};
+use lifeboat_proto::convert::{ConvertError, JobName, SourceSetName, array, some_bytes};
 use lifeboat_proto::limits::{GRANT_BYTES_MAX, POLICY_READ_EVERY, TERMS_BYTES_MAX, TOKEN_SECONDS_MAX};
 use lifeboat_proto::status::{ErrorClass, Failure};
 use lifeboat_proto::v1;
@@ -139,6 +139,46 @@ impl v1::admin_service_server::AdminService for Administration {
         let name: JobName = request.into_inner().job.parse().map_err(Status::from)?;
         let job = self.0.dispatch.follow(&name).ok_or_else(|| no_job(&name))?;
         Ok(Response::new(self.events(vec![job], true)))
+    }
+
+    async fn list_divergences(
+        &self,
+        request: Request<v1::ListDivergencesRequest>,
+    ) -> Result<Response<v1::ListDivergencesResponse>, Status> {
+        self.0.allow(&request, Verb::List, Object::Repository)?;
+        let divergences = self.0.catalog(|catalog| {
+            let name = |host| catalog.host(host).map(|row| row.enrolled.name.clone()).unwrap_or_default();
+            let shown = catalog.diverged().map(|(host, batch, hash)| v1::Divergence {
+                host: name(host),
+                batch,
+                hash: hash.as_bytes().to_vec().into(),
+            });
+            shown.collect()
+        });
+        let last_batch = self.0.coordinator.head().map_or(0, |head| head.head().number);
+        Ok(Response::new(v1::ListDivergencesResponse { divergences, last_batch }))
+    }
+
+    async fn accept_history(
+        &self,
+        request: Request<v1::AcceptHistoryRequest>,
+    ) -> Result<Response<v1::AcceptHistoryResponse>, Status> {
+        self.0.allow(&request, Verb::AcceptHistory, Object::Repository)?;
+        let mut given_up = Vec::new();
+        for divergence in request.into_inner().divergences {
+            given_up.push((divergence.batch, Digest::from_bytes(array("hash", &divergence.hash)?)));
+        }
+        let context = self.0.clone();
+        blocking(move || {
+            for (number, hash) in given_up {
+                let event = Event::HistoryAccepted { number, hash };
+                let object = format!("instead of batch {number}");
+                context.record(Principal::LocalRoot, Verb::AcceptHistory.name(), &object, event)?;
+            }
+            Ok(())
+        })
+        .await?;
+        Ok(Response::new(v1::AcceptHistoryResponse {}))
     }
 
     async fn cancel_job(

@@ -90,6 +90,9 @@ impl Context {
             policy_problem: known.map(|offer| offer.policy_problem.clone()).unwrap_or_default(),
             refused_agents: refused.map_or(0, |refused| refused.count),
             agent_refused_ns: refused.map_or(0, |refused| nanoseconds(refused.last)),
+            diverged_batch: self.catalog(|catalog| {
+                catalog.diverged().filter(|(host, ..)| *host == number).map(|(_, batch, _)| batch).max().unwrap_or(0)
+            }),
         }
     }
 

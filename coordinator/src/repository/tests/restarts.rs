@@ -6,6 +6,7 @@ use crate::journal::JournalError;
 use crate::repository::{Coordinator, OpenError};
 use crate::store::{ObjectName, Store};
 use lifeboat_format::id::Digest;
+use lifeboat_format::journal::Event;
 use std::slice::from_ref;
 
 /// Three hosts, some content shared, some in two forms.
@@ -170,4 +171,21 @@ fn each_start_moves_the_epoch_on() {
     let lab = Lab::new();
     let first = lab.open().shared.index.epoch().unwrap();
     assert_eq!(lab.open().shared.index.epoch().unwrap(), first + 1);
+}
+
+#[test]
+fn inv_77_a_history_that_parted_stays_recorded_until_it_is_given_up() {
+    let lab = Lab::new();
+    let (number, hash) = (9, Digest::of(b"the head that a host holds"));
+    let parted = |coordinator: &Coordinator| coordinator.catalog(|catalog| catalog.diverged().collect::<Vec<_>>());
+    lab.open().record(vec![act(Event::HistoryDiverged { host: A, number, hash })]).unwrap();
+    let coordinator = lab.open();
+    assert_eq!(parted(&coordinator), [(A, number, hash)], "after a restart");
+    coordinator.record(vec![act(Event::HistoryAccepted { number, hash: Digest::of(b"another one") })]).unwrap();
+    assert_eq!(parted(&coordinator).len(), 1);
+    coordinator.record(vec![act(Event::HistoryAccepted { number, hash })]).unwrap();
+    drop(coordinator);
+    let coordinator = lab.open();
+    assert_eq!(parted(&coordinator), []);
+    assert!(coordinator.catalog(|catalog| catalog.knows_divergence(A, number, hash)), "it is not recorded again");
 }
