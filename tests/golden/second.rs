@@ -24,7 +24,7 @@ fn inv_04_it_needs_neither_journal_nor_trust_file() {
 }
 
 #[test]
-fn inv_73_it_needs_one_copy_of_each_object_that_exists_twice() {
+fn it_needs_one_copy_of_each_object_that_exists_twice() {
     for gone in ["", "copies"] {
         let directory = copy_of(&golden());
         let repository = directory.path().join("repository");
