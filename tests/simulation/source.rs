@@ -14,7 +14,7 @@ use walkdir::WalkDir;
 
 /// Some four chunks.
 const LARGE_BYTES: usize = 500_000;
-const MINUTE: Duration = Duration::from_secs(60);
+const A_WHILE: Duration = Duration::from_secs(120);
 
 pub struct Source {
     path: PathBuf,
@@ -30,11 +30,11 @@ impl Source {
         Self { path: path.to_owned(), dice: Dice::new(seed), clock, written: 0 }
     }
 
-    /// So many small files, and a large one. Then a minute goes by: what is younger is not recognised as unchanged.
+    /// So many small files, and a large one. Then two minutes go by: what changed within 73 seconds is not recognised as unchanged.
     pub fn fill(&mut self, files: usize) {
         self.write("large", &self.dice.noise(LARGE_BYTES));
         (0..files).for_each(|_| self.add());
-        self.clock.advance(MINUTE);
+        self.clock.advance(A_WHILE);
     }
 
     /// Writes a file, in place if it is there.
@@ -42,7 +42,7 @@ impl Source {
         self.write_at(&self.path.join(name), content);
     }
 
-    /// So many changes, and a minute.
+    /// So many changes, and two minutes.
     pub fn change(&mut self, changes: usize) {
         for _ in 0..changes {
             match self.dice.below(20) {
@@ -57,7 +57,7 @@ impl Source {
                 _ => self.change_mode(),
             }
         }
-        self.clock.advance(MINUTE);
+        self.clock.advance(A_WHILE);
     }
 
     fn add(&mut self) {
