@@ -102,7 +102,7 @@ pub enum ProgramError {
 fn quoted(messages: &str) -> String {
     let mut lines = messages.lines().map(str::trim).filter(|line| !line.is_empty());
     let short = |line: &str| line.chars().take(LINE_CHARS).collect::<String>();
-    match (lines.next(), lines.last()) {
+    match (lines.next(), lines.next_back()) {
         (None, _) => String::new(),
         (Some(first), None) => format!(": {}", short(first)),
         (Some(first), Some(last)) => format!(": {} … {}", short(first), short(last)),

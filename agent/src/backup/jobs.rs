@@ -145,7 +145,7 @@ impl<'a> Jobs<'a> {
             last,
             links,
             names: NameCache::default(),
-            file_systems: FileSystems::new(),
+            file_systems: FileSystems::of_this_machine(),
             cutter,
             held: None,
             trust_last_tree,
@@ -160,11 +160,10 @@ impl<'a> Jobs<'a> {
     /// The topmost path of each part of the source set, and what was found in it: the first `sources` are source paths,
     /// which count although nothing was found.
     pub fn parts(&self, sources: usize) -> impl Iterator<Item = (&[u8], Part)> {
-        let counted = self.scan.parts().iter().enumerate().filter_map(move |(at, path)| {
+        self.scan.parts().iter().enumerate().filter_map(move |(at, path)| {
             let part = self.counts.0.get(at).copied().unwrap_or(EMPTY_PART);
             (at < sources || part.entries > 0).then_some((path.as_slice(), part))
-        });
-        counted
+        })
     }
 
     /// The next job, or none at the end of the source.

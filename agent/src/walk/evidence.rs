@@ -90,8 +90,8 @@ type Key = (u64, u64);
 const KNOWN_MAX: usize = 4096;
 
 impl FileSystems {
-    /// None met yet.
-    pub fn new() -> Self {
+    /// Of this machine, by its settings for writing back; none met yet.
+    pub fn of_this_machine() -> Self {
         let setting = |name: &str| fs::read_to_string(format!("/proc/sys/vm/{name}")).ok()?.trim().parse().ok();
         let centiseconds = (setting("dirty_expire_centisecs"), setting("dirty_writeback_centisecs"));
         Self { settled_after: settled_after(write_back(centiseconds)), last: None, known: HashMap::new() }
@@ -159,7 +159,7 @@ mod tests {
 
     #[test]
     fn each_file_system_is_known_by_any_of_its_files() {
-        let mut systems = FileSystems::new();
+        let mut systems = FileSystems::of_this_machine();
         let mut of = |path: &[u8]| systems.evidence(CWD, path, &stat_at(CWD, path).unwrap());
         assert!(!of(b"/proc/version").sizes && !of(b"/sys").times && !of(b"/proc").times);
         let file = tempfile::NamedTempFile::new_in(env!("CARGO_MANIFEST_DIR")).unwrap();

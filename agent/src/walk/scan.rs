@@ -281,9 +281,8 @@ impl Scan {
         let names = names.map_err(|error| GapReason::of("read the directory", error))?;
         if let (true, Some(directory)) = (whole, &directory) {
             let is_left_out = self.leaves_out_any(&names, directory);
-            match is_left_out.map_err(|error| GapReason::of("read back its sorted names", error))? {
-                true => completeness |= Completeness::EXCLUDED,
-                false => {}
+            if is_left_out.map_err(|error| GapReason::of("read back its sorted names", error))? {
+                completeness |= Completeness::EXCLUDED;
             }
         }
         let directory = match directory {

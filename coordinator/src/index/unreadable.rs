@@ -44,7 +44,9 @@ impl Unreadable {
 
     fn encode(&self) -> Vec<u8> {
         let mut why = self.why().to_owned();
-        why.truncate(why.floor_char_boundary(WHY_BYTES_MAX as usize));
+        while why.len() > WHY_BYTES_MAX as usize {
+            why.pop();
+        }
         let mut to = Encoder::new();
         to.u8(u8::from(matches!(self, Self::Records(_)))).bytes(why.as_bytes());
         to.finish()

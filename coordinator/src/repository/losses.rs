@@ -213,7 +213,7 @@ impl Coordinator {
 /// None of the places in this pack is right, or one is not.
 fn is_wrong<'p>(places: impl Iterator<Item = &'p Place>, pack: PackNumber, is_right: impl Fn(&Place) -> bool) -> bool {
     let mut in_pack = places.filter(|place| place.pack == pack).peekable();
-    in_pack.peek().is_none() || !in_pack.all(|place| is_right(place))
+    in_pack.peek().is_none() || !in_pack.all(is_right)
 }
 
 fn split_targets(targets: &[Target]) -> (Vec<ChunkId>, Vec<NodeId>) {

@@ -121,7 +121,7 @@ fn inv_17_a_gap_says_whether_the_file_is_kept_or_left_out() {
         fs::OpenOptions::new().write(true).open(&moving).unwrap().write_all_at(b"x", 0).unwrap();
         let shrinking = fs::OpenOptions::new().write(true).open(&shrinking).unwrap();
         let bytes = shrinking.metadata().unwrap().len();
-        shrinking.set_len(bytes.min(16_000_000).max(12_000_000).min(bytes - 1)).unwrap();
+        shrinking.set_len(bytes.clamp(12_000_000, 16_000_000).min(bytes - 1)).unwrap();
     };
     let mut plan = lab.plan(1);
     plan.roots.push(lab.directory.path().join("never-there"));

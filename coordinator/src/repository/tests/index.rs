@@ -28,8 +28,11 @@ fn kinds(files: &BTreeMap<String, Vec<u8>>) -> Vec<String> {
     others
 }
 
+/// The files of an index, by name.
+type IndexFiles = BTreeMap<String, Vec<u8>>;
+
 /// A repository with some history, its index as it is now and as it was before the last backup.
-fn history() -> (Lab, BTreeMap<String, Vec<u8>>, BTreeMap<String, Vec<u8>>) {
+fn history() -> (Lab, IndexFiles, IndexFiles) {
     let lab = Lab::new();
     let path = lab.index_path();
     for night in 0..3 {

@@ -151,10 +151,14 @@ impl Coordinator {
     fn conclude(&self, pack: PackId, look: Look, findings: &mut Findings) -> Result<(), VerifyError> {
         let (footer, bytes, records) = match look {
             Look::Opened { footer, bytes, records } => (footer, bytes, records),
-            Look::Missing => return Ok(findings.missing.push(pack)),
+            Look::Missing => {
+                findings.missing.push(pack);
+                return Ok(());
+            }
             Look::Unreadable(why) => {
                 self.set_unreadable(pack, Unreadable::Object(why.clone()))?;
-                return Ok(findings.what.push((pack, why)));
+                findings.what.push((pack, why));
+                return Ok(());
             }
         };
         let Records { lost, unreadable, framing, returned } = records;
