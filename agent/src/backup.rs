@@ -35,7 +35,7 @@ pub use gaps::Gaps;
 use crate::clock::Clock;
 use crate::local_tree::{LastTree, LocalTreeFiles, LocalTreeWriter};
 use crate::uplink::{Answer, Refused, Run, Uplink};
-use crate::walk::{HardLinks, Rules, Scan, tree_path};
+use crate::walk::{HardLinks, LeftOut, Rules, Scan, tree_path};
 use budget::Budget;
 use first_names::FirstNames;
 use grow::{Grower, Growth};
@@ -133,6 +133,8 @@ pub struct Report {
     pub counts: Counts,
     /// What could not be read.
     pub gaps: Gaps,
+    /// What rules left out as a whole, by its path in the tree (INV-76).
+    pub left_out: Vec<(Vec<u8>, LeftOut)>,
 }
 
 /// What a backup needs beside its plan.
@@ -230,6 +232,7 @@ fn pass(plan: &Plan, around: &Surroundings<'_>, trust_last_tree: bool) -> Result
                     if let Err(error) = plan.local_tree.keep_parts(paths) {
                         tracing::warn!(%error, "cannot keep which file systems the source set has");
                     }
+                    let left_out = jobs.left_out().to_vec();
                     drop(jobs);
                     grower.keep()?;
                     return Ok(Growth::Whole(Report {
@@ -239,6 +242,7 @@ fn pass(plan: &Plan, around: &Surroundings<'_>, trust_last_tree: bool) -> Result
                         suspect,
                         counts: clear.counts,
                         gaps,
+                        left_out,
                     }));
                 }
                 leg::Ended::More => grower.mark()?,

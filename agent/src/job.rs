@@ -8,7 +8,7 @@ mod report;
 mod restore;
 
 pub(crate) use plan::proof as proof_plan;
-pub use report::gap_lines;
+pub use report::{gap_lines, left_out_lines};
 
 use crate::backup::{self, BackupError, Report, Surroundings};
 use crate::clock::SystemClock;

@@ -10,17 +10,23 @@
 //!
 //! # Invariants
 //! * The parent of every entry was an entry before it, up to the root, whose path is empty.
-//! * What could not be read is a named [`Gap`]; what a rule leaves out is none (INV-17).
+//! * What could not be read is a named [`Gap`]; what a rule leaves out is none (INV-17), but is named if it is left out
+//!   as a whole; a source path that is left out is a gap (INV-76).
+//! * The entry of a directory states whether all of its children follow or are gaps (INV-71).
+//! * Names are matched before anything is touched, and no call is made without a deadline where it might hang.
 //! * An entry counts as unchanged only by the rule of [`Signature`] (INV-18).
 
 mod content;
 mod evidence;
 mod file_system;
 mod held;
+mod left_out;
 mod link_table;
 mod links;
+mod name_filter;
 mod names;
 mod plan;
+mod probe;
 mod rules;
 mod scan;
 #[cfg(test)]
@@ -31,8 +37,10 @@ mod stat;
 
 pub use content::{OpenFile, Piece, open_file};
 pub use evidence::{Evidence, FileSystems};
-pub use file_system::FileSystemKind;
+pub use file_system::{FileSystemKind, Mount, Mounts};
 pub use held::Held;
+pub use left_out::LeftOut;
+pub(crate) use left_out::mounts_within;
 pub use lifeboat_proto::shown::Shown;
 pub use links::{FirstName, HardLinks};
 pub(crate) use names::{Budget as NameBudget, NameReader, Names};
@@ -92,9 +100,32 @@ pub enum GapReason {
     /// A directory was moved away while the walk was in it.
     #[error("was moved while it was read; the rest of it was not read")]
     Moved,
-    /// A root leads through a symbolic link, which the walk does not follow.
-    #[error("is a symbolic link on the way to a root; name the root by its real path")]
-    LinkToRoot,
+    /// A source path is a symbolic link or leads through one, which the walk does not follow.
+    #[error(
+        "is a symbolic link to {}, so nothing behind it was backed up; in `paths` of the policy, name the real path",
+        Shown(target)
+    )]
+    SourceIsLink {
+        /// The target of the link.
+        target: Vec<u8>,
+    },
+    /// A source path leads through a file.
+    #[error("is not a directory, but a source path of the policy leads through it")]
+    NotADirectory,
+    /// `never` covers a source path.
+    #[error("is a source path, but `never` of the policy leaves it out")]
+    NeverCoversSource,
+    /// A source path lies in the agent's own state.
+    #[error("is a source path in the agent's own state, which is never backed up")]
+    OwnState,
+    /// A server or a program behind a mount does not answer.
+    #[error("does not answer within {seconds} s: the server or the program behind this mount ({fs_type}) hangs")]
+    Hangs {
+        /// The type of the file system.
+        fs_type: String,
+        /// How long it was waited for.
+        seconds: u64,
+    },
     /// The system refused.
     #[error("cannot {action}: {source}")]
     Unreadable {

@@ -199,6 +199,9 @@ impl<'a> Worker<'a> {
 
     /// Reads an entry until it holds still, or is not likely to.
     fn read_until_still(&mut self, mut member: Member) -> Result<Option<Draft>, BackupError> {
+        if member.is_placeholder {
+            return Ok(self.bare_directory(member));
+        }
         let mut reads = 0;
         let fresh = loop {
             reads += 1;
@@ -234,7 +237,7 @@ impl<'a> Worker<'a> {
         if !member.stat.is_directory() {
             return None;
         }
-        member.signature.racy = true;
+        member.signature.racy |= !member.is_placeholder;
         let kind = EntryKind::Directory(member.completeness);
         let attributes = self.metadata.bare(&member.stat);
         let entry = Entry { path: member.path.clone(), kind, attributes };

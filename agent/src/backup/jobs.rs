@@ -8,7 +8,9 @@ use super::{BackupError, Gaps, Surroundings};
 use crate::clock::Clock;
 use crate::local_tree::{LastTree, OldLeaf};
 use crate::metadata::NameCache;
-use crate::walk::{Evidence, FileSystems, FirstName, HardLinks, Item, Scan, Scanned, Signature, Stat, is_unchanged};
+use crate::walk::{
+    Evidence, FileSystems, FirstName, HardLinks, Item, LeftOut, Scan, Scanned, Signature, Stat, is_unchanged,
+};
 use lifeboat_format::key::ScopeKeys;
 use lifeboat_format::manifest::Part;
 use lifeboat_format::tree::{Body, Completeness, Entry, EntryKind, LeafCutter, Time, Xattr};
@@ -70,6 +72,8 @@ pub struct Member {
     pub signature: Signature,
     /// Whether all children of a directory follow.
     pub completeness: Completeness,
+    /// Whether `stat` is made up and the entry must not be touched: a mount point that may hang.
+    pub is_placeholder: bool,
     /// What is known of it.
     pub known: Known,
     /// Whether the last tree has it with other names of owner or group.
@@ -166,6 +170,11 @@ impl<'a> Jobs<'a> {
         })
     }
 
+    /// What was left out as a whole so far.
+    pub fn left_out(&self) -> &[(Vec<u8>, LeftOut)] {
+        self.scan.left_out()
+    }
+
     /// The next job, or none at the end of the source.
     pub fn next(&mut self) -> Result<Option<LeafJob>, BackupError> {
         let mut members: Vec<_> = self.held.take().into_iter().collect();
@@ -204,7 +213,11 @@ impl<'a> Jobs<'a> {
                     self.counts.add(&scanned);
                     let first =
                         self.links.first_name(&scanned.stat, scanned.path, self.number).map_err(cannot_write)?;
-                    let evidence = self.file_systems.evidence(&scanned.directory, scanned.name, &scanned.stat);
+                    // A placeholder stands for what must not be touched.
+                    let evidence = match scanned.is_placeholder {
+                        true => Evidence::ORDINARY,
+                        false => self.file_systems.evidence(&scanned.directory, scanned.name, &scanned.stat),
+                    };
                     let seen = (scanned, evidence, read_start);
                     let member = examine(seen, first, &mut self.last, self.trust_last_tree);
                     return Ok(Some(self.with_names(member)));
@@ -251,6 +264,7 @@ fn examine(
         evidence,
         signature,
         completeness: scanned.completeness,
+        is_placeholder: scanned.is_placeholder,
         known,
         is_renamed: false,
     }

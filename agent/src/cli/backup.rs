@@ -5,7 +5,7 @@ use crate::connection::{ANSWER_TIME, control_client, explain, explain_transport}
 use crate::daemon::{Task, renewal};
 use crate::error::AgentError;
 use crate::host::{Host, Places};
-use crate::job::{Made, Pipeline, back_up_by_hand, gap_lines};
+use crate::job::{Made, Pipeline, back_up_by_hand, gap_lines, left_out_lines};
 use crate::policy::ByteSize;
 use lifeboat_proto::convert::{Ended, SourceSetName};
 use lifeboat_proto::limits::GAPS_NAMED_MAX;
@@ -134,6 +134,7 @@ fn describe(name: &SourceSetName, made: &Made) -> String {
 
 fn tell_gaps(made: &Made) {
     gap_lines(&made.report, GAPS_NAMED_MAX).iter().for_each(|gap| eprintln!("gap: {gap}"));
+    left_out_lines(&made.report).iter().for_each(|line| eprintln!("skipped: {line}"));
     made.notes.iter().for_each(|note| eprintln!("warning: {note}"));
 }
 
@@ -152,6 +153,7 @@ fn to_json(name: &SourceSetName, made: &Made) -> Value {
         "gap_count": report.gaps.count(),
         "left_out_count": report.gaps.left_out(),
         "gaps": gap_lines(report, GAPS_NAMED_MAX),
+        "left_out": left_out_lines(report),
         "notes": made.notes,
     })
 }

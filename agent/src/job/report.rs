@@ -32,9 +32,17 @@ pub fn for_coordinator(job: &JobName, made: &Result<Made, AgentError>) -> JobRep
     }
 }
 
+/// What rules left out as a whole, a line each.
+pub fn left_out_lines(report: &Report) -> Vec<String> {
+    report.left_out.iter().map(|(path, why)| format!("/{}: {why}", Shown(path))).collect()
+}
+
 /// Remembers it for `status`.
 pub fn keep(host: &Host, name: &SourceSetName, made: &Result<Made, AgentError>) {
     let report = made.as_ref().ok().map(|made| &made.report);
+    for line in report.map(left_out_lines).unwrap_or_default() {
+        tracing::info!(source_set = name.as_str(), "skipped: {line}");
+    }
     let outcome = made.as_ref().map_or(Ended::Failed, Made::ended).name();
     let outcome = SetOutcome {
         ended_ns: SystemClock::new().now_ns(),

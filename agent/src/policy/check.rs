@@ -1,8 +1,9 @@
 //! What looks like a mistake in a policy that can be obeyed. Pure: what lies on this host's disk is asked through a function.
 
-use super::{Policy, SourceSet};
+use super::{Policy, SourceSet, never};
+use crate::walk::{Rules, tree_path};
 use lifeboat_proto::convert::SourceSetName;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// What is at a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,12 +23,14 @@ pub fn warnings(policy: &Policy, found: impl Fn(&Path) -> Found) -> Vec<String> 
         (found(Path::new(program)) != Found::Program)
             .then(|| format!("{what}: the program {program} does not exist or cannot be executed"))
     };
+    // An invalid pattern is an error of its own.
+    let never = never(policy).ok();
     let hooks = policy.hooks.iter().filter_map(|(name, words)| program(format!("hook {name}"), words));
     let sets = policy.sources.iter().flat_map(|(name, set)| {
         let commands = set.commands.iter();
         let commands =
             commands.filter_map(move |(file, words)| program(format!("source set {name}, command {file:?}"), words));
-        of_paths(name, set, &found).into_iter().chain(commands)
+        of_paths(name, set, &found).into_iter().chain(covered(name, set, never.as_ref())).chain(commands)
     });
     hooks.chain(sets).collect()
 }
@@ -48,9 +51,35 @@ fn of_paths(name: &SourceSetName, set: &SourceSet, found: impl Fn(&Path) -> Foun
         .collect()
 }
 
+/// Source paths that `never` leaves out.
+fn covered(name: &SourceSetName, set: &SourceSet, never: Option<&Rules>) -> Vec<String> {
+    let is_covered =
+        |path: &&PathBuf| never.zip(tree_path(path)).is_some_and(|(never, path)| never.leaves_out_within(&path));
+    let line = |path: &PathBuf| {
+        let shown = path.display();
+        format!(
+            "source set {name}: `never` leaves out {shown}, which is in `paths`; each backup will report it as a gap"
+        )
+    };
+    set.paths.iter().filter(is_covered).map(line).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn inv_76_a_source_path_that_never_covers_is_named() {
+        let text = r#"
+            never = ["/vault", "*.key"]
+            [sources.data]
+            paths = ["/vault/in", "/etc/a.key", "/srv"]
+            exclude = ["/srv", "*"]
+        "#;
+        let warnings = warnings(&text.parse().unwrap(), |_| Found::Other);
+        assert_eq!(warnings.len(), 2, "{warnings:?}");
+        assert!(warnings[0].contains("`never` leaves out /vault/in") && warnings[1].contains("/etc/a.key"));
+    }
 
     #[test]
     fn what_does_not_exist_is_named_and_what_does_is_not() {

@@ -4,10 +4,10 @@ use super::{Policy, SourceSet};
 use crate::walk::{Rules, RulesError};
 use std::path::{Path, PathBuf};
 
-/// What is left out: what the set excludes, the agent's own state but for the output of this set's commands, and,
-/// over everything, what the policy never gives.
+/// What is left out below the source paths: what the set excludes, the agent's own state but for the output of this
+/// set's commands, and, over everything, what the policy never gives.
 pub fn rules(policy: &Policy, set: &SourceSet, commands: &Path, state: &Path) -> Result<Rules, RulesError> {
-    let mut rules = never_and(policy, set.exclude.iter().cloned().chain(own_state(commands, state)))?;
+    let mut rules = never_and(policy, &set.exclude)?.without_own(state, commands)?;
     rules.one_file_system = set.one_file_system;
     rules.skip_foreign = set.skip_network;
     rules.skip_temporary = set.skip_temporary;
@@ -18,36 +18,17 @@ pub fn rules(policy: &Policy, set: &SourceSet, commands: &Path, state: &Path) ->
 
 /// What the policy never gives, and nothing else.
 pub fn never(policy: &Policy) -> Result<Rules, RulesError> {
-    never_and(policy, std::iter::empty())
+    never_and(policy, &[])
 }
 
-fn never_and(policy: &Policy, patterns: impl Iterator<Item = String>) -> Result<Rules, RulesError> {
-    let (paths, globs): (Vec<_>, Vec<_>) = policy.never.iter().partition(|never| is_plain_path(never));
+fn never_and(policy: &Policy, patterns: &[String]) -> Result<Rules, RulesError> {
+    let (paths, globs): (Vec<_>, Vec<_>) = policy.never.iter().cloned().partition(|never| is_plain_path(never));
     let paths: Vec<_> = paths.into_iter().map(PathBuf::from).collect();
-    Rules::new(&patterns.chain(globs.into_iter().cloned()).collect::<Vec<_>>(), &paths)
+    Rules::new(patterns, &paths)?.with_never_patterns(&globs)
 }
 
 fn is_plain_path(never: &str) -> bool {
     never.starts_with('/') && never.len() > 1 && !never.contains(['*', '?', '[', '\\'])
-}
-
-/// Patterns that leave the state directory out, and take `commands`, a directory two levels below it, back in.
-fn own_state(commands: &Path, state: &Path) -> Vec<String> {
-    let (state, commands) = (escaped(state), escaped(commands));
-    let between = commands.rsplit_once('/').map_or("", |(between, _)| between);
-    vec![format!("{state}/*"), format!("!{between}/"), format!("{between}/*"), format!("!{commands}/")]
-}
-
-/// A path as a pattern that matches itself alone.
-fn escaped(path: &Path) -> String {
-    let mut pattern = String::new();
-    for letter in path.to_string_lossy().chars() {
-        if "\\*?[]!# ".contains(letter) {
-            pattern.push('\\');
-        }
-        pattern.push(letter);
-    }
-    pattern
 }
 
 #[cfg(test)]
@@ -55,20 +36,6 @@ mod tests {
     use super::*;
     use crate::walk::{Item, Scan};
     use std::fs;
-
-    #[test]
-    fn the_own_state_is_left_out_but_for_the_output_of_commands() {
-        let patterns = own_state(Path::new("/var/lib/my agent/commands/db"), Path::new("/var/lib/my agent"));
-        assert_eq!(
-            patterns,
-            [
-                "/var/lib/my\\ agent/*",
-                "!/var/lib/my\\ agent/commands/",
-                "/var/lib/my\\ agent/commands/*",
-                "!/var/lib/my\\ agent/commands/db/"
-            ]
-        );
-    }
 
     /// What a walk over everything finds below a state directory.
     fn walk(state: &Path) -> Vec<Vec<u8>> {

@@ -5,7 +5,7 @@
 //! this, nor does one that keeps no `ctime`, nor an image whose times were made up when it was built. What metadata does
 //! not prove is read: content there, and with the content whether two names are one file.
 
-use super::file_system::FileSystemKind;
+use super::file_system::is_pseudo_magic;
 use super::stat::Stat;
 use rustix::fs::{Mode, OFlags, fstatfs, openat};
 use std::collections::HashMap;
@@ -64,7 +64,7 @@ impl Evidence {
             _ if ORDINARY.contains(&magic) => ordinary,
             OVERLAY => Self { inodes: false, ..ordinary },
             _ => {
-                let has_no_sizes = FileSystemKind::of_magic(magic) == FileSystemKind::Pseudo;
+                let has_no_sizes = is_pseudo_magic(magic);
                 Self { times: false, inodes: false, sizes: false, has_no_sizes, settled_after }
             }
         }

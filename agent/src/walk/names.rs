@@ -4,7 +4,7 @@
 //! Directories are left in the reverse order of entering them, so the spool is a stack: who leaves gives back.
 
 use super::spool::Spool;
-use rustix::fs::RawDir;
+use rustix::fs::{FileType, RawDir};
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::ffi::CStr;
@@ -50,14 +50,36 @@ impl NameReader {
 
     /// Reads all names of a directory that was just opened, but `.` and `..`.
     pub fn read(&mut self, directory: impl AsFd, spool: &mut Spool) -> io::Result<Names> {
+        match self.read_some(directory, &[], |_, _| true, spool)? {
+            (names, None) => Ok(names),
+            (_, Some(error)) => Err(error),
+        }
+    }
+
+    /// Reads the names of a directory that `keep` takes, and adds those that are `known`. The error is why not all of
+    /// the directory could be read; the names before it are kept.
+    pub fn read_some(
+        &mut self,
+        directory: impl AsFd,
+        known: &[&[u8]],
+        mut keep: impl FnMut(&[u8], FileType) -> bool,
+        spool: &mut Spool,
+    ) -> io::Result<(Names, Option<io::Error>)> {
         let spool_start = spool.end();
         self.list.clear();
-        let mut runs = Vec::new();
+        known.iter().for_each(|name| self.list.push(name));
+        let (mut runs, mut failed) = (Vec::new(), None);
         let mut dirents = RawDir::new(directory, &mut self.dirents);
         while let Some(dirent) = dirents.next() {
-            let dirent = dirent?;
+            let dirent = match dirent {
+                Ok(dirent) => dirent,
+                Err(error) => {
+                    failed = Some(error.into());
+                    break;
+                }
+            };
             let name = dirent.file_name().to_bytes();
-            if matches!(name, b"." | b"..") {
+            if matches!(name, b"." | b"..") || !keep(name, dirent.file_type()) {
                 continue;
             }
             self.list.push(name);
@@ -65,7 +87,7 @@ impl NameReader {
                 runs.push(self.list.spill(spool)?);
             }
         }
-        self.settle(runs, spool, spool_start)
+        Ok((self.settle(runs, spool, spool_start)?, failed))
     }
 
     /// Takes names that are known already.
@@ -124,23 +146,6 @@ impl Names {
                 Ok(true)
             }
             Source::Spool(run) => run.next(spool, name),
-        }
-    }
-
-    /// Whether `found` takes any of the names, before the first one is read.
-    pub fn any(&self, spool: &Spool, mut found: impl FnMut(&[u8]) -> bool) -> io::Result<bool> {
-        match &self.source {
-            Source::Memory { list, .. } => Ok((0..list.starts.len()).filter_map(|at| list.get(at)).any(found)),
-            Source::Spool(run) => {
-                let mut run = Run::new(run.rest.clone());
-                let mut name = Vec::new();
-                while run.next(spool, &mut name)? {
-                    if found(&name) {
-                        return Ok(true);
-                    }
-                }
-                Ok(false)
-            }
         }
     }
 

@@ -36,6 +36,21 @@ impl Plan {
         self.roots.iter().any(|root| root == path)
     }
 
+    /// Whether the path is a root or leads to one.
+    pub fn leads_to_root(&self, path: &[u8]) -> bool {
+        self.roots.iter().any(|root| is_within(root, path))
+    }
+
+    /// The roots at or below a path.
+    pub fn roots_within(&self, path: &[u8]) -> impl Iterator<Item = &[u8]> {
+        self.roots.iter().map(Vec::as_slice).filter(move |root| is_within(root, path))
+    }
+
+    /// All roots.
+    pub fn roots(&self) -> &[Vec<u8>] {
+        &self.roots
+    }
+
     /// The names within the directory `path` that lead to roots, sorted, each once.
     pub fn names_towards_roots(&self, path: &[u8]) -> Vec<&[u8]> {
         let mut names: Vec<&[u8]> = self.roots.iter().filter_map(|root| next_component(root, path)).collect();

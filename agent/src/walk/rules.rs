@@ -2,7 +2,6 @@
 
 use super::file_system::FileSystemKind;
 use super::plan::tree_path;
-use super::stat::Stat;
 use crate::patterns::{PatternError, Patterns};
 use lifeboat_format::tree::is_within;
 use rustix::fs::{Mode, OFlags, openat};
@@ -28,7 +27,7 @@ pub enum RulesError {
     },
 }
 
-/// The rules of one source set. What a rule leaves out is no gap.
+/// The rules of one source set. They apply below its source paths; what a rule leaves out there is no gap.
 #[derive(Debug, Clone)]
 pub struct Rules {
     /// Stay on the file system of each root.
@@ -44,7 +43,16 @@ pub struct Rules {
     /// Leave out what carries the nodump flag.
     pub skip_nodump: bool,
     never: Vec<Vec<u8>>,
+    never_patterns: Patterns,
     patterns: Patterns,
+    own: Option<Own>,
+}
+
+/// The agent's own state, and the directory in it that holds the output of commands.
+#[derive(Debug, Clone)]
+struct Own {
+    state: Vec<u8>,
+    output: Vec<u8>,
 }
 
 impl Rules {
@@ -60,42 +68,48 @@ impl Rules {
             skip_caches: false,
             skip_nodump: false,
             never: never.iter().map(|path| never_path(path)).collect::<Result<_, _>>()?,
+            never_patterns: Patterns::default(),
             patterns: Patterns::new(patterns)?,
+            own: None,
         })
     }
 
-    /// Whether an entry is left out, with everything in it.
-    pub fn excludes(&self, path: &[u8], stat: &Stat) -> bool {
+    /// Patterns that win over everything, as `never` does.
+    pub fn with_never_patterns(self, patterns: &[String]) -> Result<Self, RulesError> {
+        Ok(Self { never_patterns: Patterns::new(patterns)?, ..self })
+    }
+
+    /// Leaves out the agent's own state, but for `output`, a directory in it.
+    pub fn without_own(self, state: &Path, output: &Path) -> Result<Self, RulesError> {
+        Ok(Self { own: Some(Own { state: never_path(state)?, output: never_path(output)? }), ..self })
+    }
+
+    /// Whether an entry never leaves this host, even if it is a source path.
+    pub fn is_never(&self, path: &[u8], is_directory: bool) -> bool {
+        self.never.iter().any(|never| is_within(path, never)) || self.never_patterns.matches(path, is_directory)
+    }
+
+    /// Whether an entry is left out by its name, with everything in it but source paths.
+    pub fn excludes(&self, path: &[u8], is_directory: bool) -> bool {
+        self.is_never(path, is_directory) || self.patterns.matches(path, is_directory)
+    }
+
+    /// Whether a directory or one above it is left out by its name.
+    pub fn leaves_out_within(&self, path: &[u8]) -> bool {
         self.never.iter().any(|never| is_within(path, never))
-            || self.skip_nodump && stat.nodump
-            || self.patterns.matches(path, stat.is_directory())
+            || self.never_patterns.matches_within(path, true)
+            || self.patterns.matches_within(path, true)
+            || self.is_own_state(path)
     }
 
-    /// Whether no rule looks at names or flags.
-    pub fn take_every_name(&self) -> bool {
-        self.never.is_empty() && self.patterns.is_empty() && !self.skip_nodump
+    /// Whether the path lies in the agent's own state, the output of commands apart.
+    pub fn is_own_state(&self, path: &[u8]) -> bool {
+        self.own.as_ref().is_some_and(|own| is_within(path, &own.state) && !is_within(path, &own.output))
     }
 
-    /// Like [`Rules::excludes`], of an entry that is only looked at where its name does not decide.
-    pub fn leaves_out(&self, path: &[u8], look: impl FnOnce() -> Option<Stat>) -> bool {
-        if self.never.iter().any(|never| is_within(path, never)) {
-            return true;
-        }
-        let by_name = [false, true].map(|is_directory| self.patterns.matches(path, is_directory));
-        match by_name {
-            [file, directory] if file == directory && (file || !self.skip_nodump) => file,
-            _ => look().is_some_and(|stat| self.excludes(path, &stat)),
-        }
-    }
-
-    /// Whether the content of such a file system is left out where it is mounted.
-    pub fn skips(&self, kind: FileSystemKind) -> bool {
-        match kind {
-            FileSystemKind::Local => false,
-            FileSystemKind::Pseudo => self.skip_pseudo,
-            FileSystemKind::Temporary => self.skip_temporary,
-            FileSystemKind::Foreign => self.skip_foreign,
-        }
+    /// Whether the content of such a file system is left out without a word: it cannot be restored.
+    pub fn skips_silently(&self, kind: FileSystemKind) -> bool {
+        kind == FileSystemKind::Pseudo && (self.skip_pseudo || self.one_file_system)
     }
 
     /// Whether the content of an open directory is left out as a cache.
@@ -118,15 +132,13 @@ fn is_cache(directory: impl AsFd) -> rustix::io::Result<bool> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::stat::stat_at;
     use super::*;
-    use rustix::fs::CWD;
 
     fn excludes(patterns: &[&str], never: &[&str], path: &str, is_directory: bool) -> bool {
         let patterns: Vec<String> = patterns.iter().map(ToString::to_string).collect();
         let never: Vec<PathBuf> = never.iter().map(PathBuf::from).collect();
         let rules = Rules::new(&patterns, &never).unwrap();
-        rules.excludes(path.as_bytes(), &stat_at(CWD, if is_directory { b"/" } else { b"/proc/version" }).unwrap())
+        rules.excludes(path.as_bytes(), is_directory)
     }
 
     #[test]

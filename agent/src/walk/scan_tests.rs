@@ -142,8 +142,148 @@ fn inv_17_a_root_that_is_not_there_is_a_gap() {
     assert_eq!(entries, ["link", "real", "real/file"]);
     assert_eq!(gaps.len(), 2);
     assert!(gaps[0].starts_with("gone: is not there"), "{gaps:?}");
-    assert!(gaps[1].starts_with("link: is a symbolic link on the way to a root"), "{gaps:?}");
+    assert!(gaps[1].starts_with("link: is a symbolic link to real, "), "{gaps:?}");
     assert!(Scan::new(&["relative".into()], rules(&[]), Path::new("/tmp")).is_err());
+}
+
+#[test]
+fn inv_76_a_source_path_that_is_a_link_or_leads_through_one_is_a_gap() {
+    let place = Place::with(&["disk/data/f", "whole/x", "file"]);
+    symlink(place.path("disk/data"), place.path("link")).unwrap();
+    symlink("/nowhere", place.path("dangling")).unwrap();
+    symlink("../disk", place.path("whole/inner")).unwrap();
+    let target = place.path("disk/data").display().to_string();
+    for (root, at, target) in [
+        ("link", "link", &*target),
+        ("link/", "link", &target),
+        ("dangling", "dangling", "/nowhere"),
+        ("whole/inner/data", "whole/inner", "../disk"),
+    ] {
+        let (_, gaps) = place.walk(&["whole", root], rules(&[]));
+        assert_eq!(gaps.len(), 1, "{root}: {gaps:?}");
+        let begin = format!("{at}: is a symbolic link to {target}, ");
+        assert!(gaps[0].starts_with(&begin) && gaps[0].contains("name the real path"), "{root}: {gaps:?}");
+    }
+    let (_, gaps) = place.walk(&["file/x"], rules(&[]));
+    assert!(gaps[0].starts_with("file: is not a directory"), "{gaps:?}");
+}
+
+#[test]
+fn inv_76_no_pattern_leaves_a_source_path_out_and_exclude_applies_below_it() {
+    let place = Place::with(&["home/docs/f", "home/docs/f.bak", "home/other", ".config/app/f", "tmp/keep/f"]);
+    for (root, patterns, expected) in [
+        ("home/docs", &["home/", "*.bak"][..], &["home", "home/docs", "home/docs/f"][..]),
+        ("home/docs", &["docs"], &["home", "home/docs", "home/docs/f", "home/docs/f.bak"]),
+        (".config/app", &[".*"], &[".config", ".config/app", ".config/app/f"]),
+        ("tmp/keep", &["tmp/"], &["tmp", "tmp/keep", "tmp/keep/f"]),
+        ("home", &["*"], &["home"]),
+    ] {
+        let (entries, gaps) = place.walk(&[root], rules(patterns));
+        assert_eq!((entries, gaps), (expected.iter().map(ToString::to_string).collect(), Vec::new()), "{patterns:?}");
+    }
+    let (entries, _) = place.walk(&["", "home/docs"], rules(&["home", "tmp", ".*"]));
+    assert_eq!(
+        entries,
+        ["home", "home/docs", "home/docs/f", "home/docs/f.bak"],
+        "a source path in an excluded directory"
+    );
+}
+
+#[test]
+fn inv_76_a_source_path_that_never_covers_or_that_is_missing_is_a_gap() {
+    let place = Place::with(&["vault/in/f", "srv/f"]);
+    let never = Rules::new(&[], &[place.path("vault")]).unwrap();
+    let (entries, gaps) = place.walk(&["vault/in", "srv"], never.clone());
+    assert_eq!(entries, ["srv", "srv/f"]);
+    assert_eq!(gaps, ["vault/in: is a source path, but `never` of the policy leaves it out"]);
+    let (entries, gaps) = place.walk(&["", "vault/in"], never);
+    assert_eq!((entries.len(), gaps.len()), (2, 1), "{entries:?} {gaps:?}");
+    let pattern = rules(&["!srv"]).with_never_patterns(&["srv/".into()]).unwrap();
+    assert_eq!(place.walk(&["srv"], pattern).1.len(), 1);
+    let (_, gaps) = place.walk(&["", "srv/gone/deep"], rules(&[]));
+    assert_eq!(gaps.len(), 1, "{gaps:?}");
+    assert!(gaps[0].starts_with("srv/gone: is not there"), "{gaps:?}");
+}
+
+#[test]
+fn inv_76_a_repository_and_the_own_state_are_left_out_and_named() {
+    let place = Place::with(&["r/journal/x", "r/keys/x", "r/packs/x", "r/trust/00000000000000000001", "not/trust/x"]);
+    fs::write(place.path("r/trust/00000000000000000001"), "LBTF and more").unwrap();
+    for directory in ["not/journal", "not/keys", "state/commands/db", "state/keys"] {
+        fs::create_dir_all(place.path(directory)).unwrap();
+    }
+    let rules = rules(&[]).without_own(&place.path("state"), &place.path("state/commands/db")).unwrap();
+    let mut scan = place.scan(&["", "state/commands/db"], rules.clone());
+    let mut entries = Vec::new();
+    while let Some(item) = scan.next() {
+        let Item::Entry(entry) = item else { panic!("{item:?}") };
+        entries.extend(place.relative(entry.path).map(|path| String::from_utf8(path).unwrap()));
+    }
+    let expected = ["not", "not/journal", "not/keys", "not/trust", "not/trust/x", "r", "state", "state/commands"];
+    assert_eq!(entries, [&expected[..], &["state/commands/db"]].concat());
+    let left_out: Vec<_> =
+        scan.left_out().iter().map(|(path, why)| (place.relative(path).unwrap(), why.clone())).collect();
+    assert_eq!(left_out, [(b"r".to_vec(), LeftOut::Repository), (b"state".to_vec(), LeftOut::OwnState)]);
+    let (entries, gaps) = place.walk(&["r"], rules.clone());
+    assert!(entries.contains(&"r/packs/x".to_owned()) && gaps.is_empty(), "what `paths` names is walked");
+    assert_eq!(place.walk(&["state/keys"], rules).1.len(), 1);
+}
+
+/// The completeness of each directory below the top.
+fn completeness(place: &Place, roots: &[&str], rules: Rules) -> Vec<(String, Completeness)> {
+    let (mut scan, mut found) = (place.scan(roots, rules), Vec::new());
+    while let Some(item) = scan.next() {
+        if let Item::Entry(entry) = item
+            && let Some(path) = place.relative(entry.path)
+            && entry.stat.is_directory()
+        {
+            found.push((Shown(&path).to_string(), entry.completeness));
+        }
+    }
+    found
+}
+
+#[test]
+fn inv_71_a_directory_states_whether_all_of_its_children_follow() {
+    let place = Place::with(&[
+        "a/x",
+        "b/x.o",
+        "b/y",
+        "c/CACHEDIR.TAG",
+        "c/d",
+        "e/sub/f",
+        "g/out/f",
+        "g/in",
+        "h/deep/src/f",
+        "h/z",
+    ]);
+    fs::write(place.path("c/CACHEDIR.TAG"), "Signature: 8a477f597d28d172789f06886806bc55").unwrap();
+    let mut rules = rules(&["*.o", "out/", "deep"]);
+    rules.skip_caches = true;
+    let (complete, excluded, ancestor) = (Completeness::COMPLETE, Completeness::EXCLUDED, Completeness::ANCESTOR);
+    let expected = [
+        ("a", complete),
+        ("b", excluded),
+        ("c", Completeness::CACHE),
+        ("e", complete),
+        ("e/sub", complete),
+        ("g", excluded),
+        ("h", complete),
+        ("h/deep", ancestor),
+        ("h/deep/src", complete),
+    ];
+    let expected: Vec<_> = expected.map(|(path, flags)| (path.to_owned(), flags)).into();
+    assert_eq!(completeness(&place, &["", "h/deep/src"], rules.clone()), expected);
+    let ancestors = [("h", ancestor), ("h/deep", ancestor), ("h/deep/src", complete)];
+    let ancestors: Vec<_> = ancestors.map(|(path, flags)| (path.to_owned(), flags)).into();
+    assert_eq!(completeness(&place, &["h/deep/src"], rules), ancestors);
+    let never = Rules::new(&[], &[place.path("a/x")]).unwrap();
+    assert_eq!(completeness(&place, &["a"], never), [("a".to_owned(), excluded)]);
+    let mut scan = Scan::new(&["/".into()], self::rules(&["/*", "!/proc"]), &std::env::temp_dir()).unwrap();
+    while let Some(Item::Entry(entry)) = scan.next() {
+        let expected = if entry.path.is_empty() { excluded } else { Completeness::OTHER_FILE_SYSTEM };
+        assert_eq!(entry.completeness, expected, "{}", Shown(entry.path));
+    }
 }
 
 #[test]
