@@ -184,6 +184,7 @@ fn begin(plan: &Plan, around: &Surroundings<'_>) -> Result<Box<dyn Run>, BackupE
             if around.stop.load(Ordering::Relaxed) {
                 return Err(BackupError::Stopped);
             }
+            around.progress.beat();
             std::thread::sleep(STOP_EVERY);
         }
     }

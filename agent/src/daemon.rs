@@ -46,9 +46,9 @@ pub trait Worker: Send + Sync + 'static {
 #[derive(Debug, Default)]
 pub struct Task {
     /// Set to make a backup end: what was sent stays, and the next backup goes on from there.
-    pub stop: AtomicBool,
+    pub stop: Arc<AtomicBool>,
     /// How far a backup is.
-    pub progress: Progress,
+    pub progress: Arc<Progress>,
     /// How far a restore is.
     pub restored: restore::Progress,
     /// The hooks that are to run when the backup ends, until somebody runs them.

@@ -6,6 +6,7 @@
 mod plan;
 mod report;
 mod restore;
+mod supervise;
 
 pub(crate) use plan::proof as proof_plan;
 pub use report::{gap_lines, left_out_lines};
@@ -25,6 +26,7 @@ use lifeboat_proto::convert::SourceSetName;
 use lifeboat_proto::convert::control::JobReport;
 use lifeboat_proto::status::ErrorClass;
 use std::error::Error;
+use supervise::Patience;
 use std::io;
 use std::sync::atomic::Ordering;
 use tokio::runtime::Handle;
@@ -99,9 +101,14 @@ impl Pipeline {
         let channel = self.runtime.block_on(dialer.connect()).map_err(|error| explain_transport(&error))?;
         let heads = host.heads.clone();
         let uplink = GrpcUplink::new(channel, self.runtime.clone(), heads, host.instance, policy.limits.upload);
-        let clock = SystemClock::new();
-        let around = Surroundings { uplink: &uplink, clock: &clock, progress: &task.progress, stop: &task.stop };
-        let report = backup::run(&plan, &around).map_err(|error| failed(name, error))?;
+        let (progress, stop) = (task.progress.clone(), task.stop.clone());
+        let work = move || {
+            let clock = SystemClock::new();
+            let around = Surroundings { uplink: &uplink, clock: &clock, progress: &progress, stop: &stop };
+            backup::run(&plan, &around)
+        };
+        let report = supervise::run(work, &task.progress, &task.stop, Patience::default());
+        let report = report.map_err(|error| failed(name, error))?;
         Ok(Made { report, notes: Vec::new() })
     }
 }
@@ -124,6 +131,9 @@ fn failed(name: &SourceSetName, error: BackupError) -> AgentError {
         _ => ErrorClass::Internal,
     };
     let hint = match class {
+        _ if matches!(error, BackupError::Hangs { .. }) => {
+            "unmount what hangs, start its server again, or leave it out with `exclude`"
+        }
         _ if error.may_retry() => "run it again: it sends only what had not arrived",
         ErrorClass::Full => "make room on that disk of this host, then back up again",
         _ => "",

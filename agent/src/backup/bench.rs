@@ -21,9 +21,22 @@ pub struct Progress {
     pub read_bytes: AtomicU64,
     /// Sealed bytes handed to the coordinator.
     pub sent_bytes: AtomicU64,
+    /// Counts up with each step that the other counts do not show.
+    beats: AtomicU64,
 }
 
 impl Progress {
+    /// Shows that the backup is not stuck.
+    pub fn beat(&self) {
+        self.beats.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Changes whenever anything has moved.
+    pub fn sum(&self) -> u64 {
+        let counts = [&self.entries, &self.read_bytes, &self.sent_bytes, &self.beats];
+        counts.iter().fold(0, |sum, count| sum.wrapping_add(count.load(Ordering::Relaxed)))
+    }
+
     /// Adds to one of the counts.
     pub(super) fn add(count: &AtomicU64, more: usize) {
         count.fetch_add(more as u64, Ordering::Relaxed);
@@ -157,6 +170,7 @@ impl<'a> Window<'a> {
         let mut missing = HashSet::new();
         for ids in ids.chunks(ASK_MAX) {
             let have = self.run.has(ids)?;
+            self.progress.beat();
             missing.extend(ids.iter().zip(have).filter(|(_, have)| !have).map(|(id, _)| *id));
         }
         Ok(missing)

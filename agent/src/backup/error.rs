@@ -35,9 +35,25 @@ pub enum BackupError {
         /// How many chunks.
         chunks: usize,
     },
+    /// A call into a file system does not return.
+    #[error(
+        "given up: nothing moved for {}; a file system of the source does not answer (a network or FUSE mount whose server \
+         or program hangs)",
+        how_long(*.minutes, *.was_stopped)
+    )]
+    Hangs {
+        /// How long nothing moved.
+        minutes: u64,
+        /// Whether it had been asked to stop.
+        was_stopped: bool,
+    },
     /// Somebody asked it to stop.
     #[error("stopped before the end; the next backup goes on from what was sent")]
     Stopped,
+}
+
+fn how_long(minutes: u64, was_stopped: bool) -> String {
+    if was_stopped { "some seconds after it was asked to stop".to_owned() } else { format!("{minutes} minutes") }
 }
 
 impl BackupError {

@@ -154,6 +154,7 @@ fn data(
         let filled = buffer.len();
         buffer.resize(filled + wanted, 0);
         let found = file.read_up_to(start + read, &mut buffer[filled..])?;
+        around.progress.beat();
         buffer.truncate(filled + found);
         read += found as u64;
         let has_ended = found < wanted || bytes == Some(read);
