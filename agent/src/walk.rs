@@ -115,6 +115,9 @@ pub enum GapReason {
     /// `never` covers a source path.
     #[error("is a source path, but `never` of the policy leaves it out")]
     NeverCoversSource,
+    /// `exclude` leaves nothing of a source path.
+    #[error("is a source path, but `exclude` of the policy leaves out everything in it")]
+    AllExcluded,
     /// A source path lies in the agent's own state.
     #[error("is a source path in the agent's own state, which is never backed up")]
     OwnState,

@@ -161,6 +161,8 @@ impl FileSystemKind {
         let subtype = fs_type.strip_prefix("fuse.");
         match fs_type {
             "fuse.lifeboat" => Self::Lifeboat,
+            // Mounted without a helper program, the subtype is not in the table.
+            "fuse" if source.starts_with("lifeboat:") => Self::Lifeboat,
             "autofs" => Self::Automount,
             _ if PSEUDO.contains(&fs_type) => Self::Pseudo,
             _ if TEMPORARY.contains(&fs_type) => Self::Temporary,
@@ -346,6 +348,7 @@ mod tests {
             assert_eq!(FileSystemKind::of(fs_type, source), FileSystemKind::Network, "{fs_type} of {source}");
         }
         assert_eq!(FileSystemKind::of("fuse.lifeboat", "web1:/srv"), FileSystemKind::Lifeboat);
+        assert_eq!(FileSystemKind::of("fuse", "lifeboat:web1"), FileSystemKind::Lifeboat);
         assert_eq!(FileSystemKind::of("proc", "proc"), FileSystemKind::Pseudo);
         assert_eq!(FileSystemKind::of("devtmpfs", "udev"), FileSystemKind::Temporary);
     }

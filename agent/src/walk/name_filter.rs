@@ -27,6 +27,8 @@ pub struct NameFilter<'a> {
     repository_directories: usize,
     /// Whether a rule left out a name.
     pub is_excluded: bool,
+    /// Whether any name is walked.
+    pub keeps_any: bool,
 }
 
 impl<'a> NameFilter<'a> {
@@ -45,7 +47,18 @@ impl<'a> NameFilter<'a> {
         }
         let base = child.len();
         let mounts = Some(mounts).filter(|mounts| mounts.any_below(path));
-        Self { rules, plan, mounts, directory, child, base, roots_below, repository_directories: 0, is_excluded: false }
+        Self {
+            rules,
+            plan,
+            mounts,
+            directory,
+            child,
+            base,
+            roots_below,
+            repository_directories: 0,
+            is_excluded: false,
+            keeps_any: false,
+        }
     }
 
     /// Whether a name is walked. A name that leads to a source path always is: whether it may be, the walk decides there.
@@ -60,6 +73,7 @@ impl<'a> NameFilter<'a> {
         };
         if self.roots_below && self.plan.leads_to_root(&self.child) {
             self.is_excluded |= self.rules.is_never(&self.child, is_directory);
+            self.keeps_any = true;
             return true;
         }
         let has_nodump = || !is_mount && stat_at(self.directory, name).is_ok_and(|stat| stat.nodump);
@@ -67,6 +81,7 @@ impl<'a> NameFilter<'a> {
             self.is_excluded = true;
             return false;
         }
+        self.keeps_any = true;
         self.repository_directories += usize::from(is_directory && REPOSITORY_DIRECTORIES.contains(&name));
         true
     }

@@ -486,6 +486,7 @@ impl Scan {
             reader.read_some(directory, &towards, |name, kind| filter.keeps(name, kind), spool).map_err(unreadable)?;
         *problem = failed.map(unreadable);
         let (is_excluded, may_be_repository) = (filter.is_excluded, filter.may_be_repository());
+        let is_all_excluded = is_excluded && !filter.keeps_any;
         if may_be_repository && !place.is_root && is_repository(directory) {
             reader.leave(&names, spool);
             place.whole = false;
@@ -495,6 +496,9 @@ impl Scan {
         }
         if is_excluded {
             place.flags |= Completeness::EXCLUDED;
+        }
+        if is_all_excluded && place.is_root {
+            self.add_gap(GapReason::AllExcluded);
         }
         Ok(Some(names))
     }

@@ -176,17 +176,21 @@ fn inv_76_no_pattern_leaves_a_source_path_out_and_exclude_applies_below_it() {
         ("home/docs", &["docs"], &["home", "home/docs", "home/docs/f", "home/docs/f.bak"]),
         (".config/app", &[".*"], &[".config", ".config/app", ".config/app/f"]),
         ("tmp/keep", &["tmp/"], &["tmp", "tmp/keep", "tmp/keep/f"]),
-        ("home", &["*"], &["home"]),
     ] {
         let (entries, gaps) = place.walk(&[root], rules(patterns));
         assert_eq!((entries, gaps), (expected.iter().map(ToString::to_string).collect(), Vec::new()), "{patterns:?}");
     }
+    let (entries, gaps) = place.walk(&["home"], rules(&["*"]));
+    assert_eq!(entries, ["home"]);
+    assert_eq!(gaps, ["home: is a source path, but `exclude` of the policy leaves out everything in it"]);
     let (entries, _) = place.walk(&["", "home/docs"], rules(&["home", "tmp", ".*"]));
     assert_eq!(
         entries,
         ["home", "home/docs", "home/docs/f", "home/docs/f.bak"],
         "a source path in an excluded directory"
     );
+    fs::create_dir(place.path("empty")).unwrap();
+    assert!(place.walk(&["empty"], rules(&["*"])).1.is_empty(), "an empty directory is complete");
 }
 
 #[test]
