@@ -26,9 +26,9 @@ use lifeboat_proto::convert::SourceSetName;
 use lifeboat_proto::convert::control::JobReport;
 use lifeboat_proto::status::ErrorClass;
 use std::error::Error;
-use supervise::Patience;
 use std::io;
 use std::sync::atomic::Ordering;
+use supervise::Patience;
 use tokio::runtime::Handle;
 
 /// The whole way from the policy to a snapshot, over the network.

@@ -285,9 +285,11 @@ fn act(event: Event) -> Act {
     Act { time_ns: START_NS, principal: Principal::LocalRoot, verb, object, decision: Decision::Done, event }
 }
 
-/// A directory on disk, for nothing proves that a file in memory is unchanged; of this name, unless somebody has it.
+/// A directory on disk, for nothing proves that a file in memory is unchanged; of this name, unless somebody has it. It
+/// lies apart from sources whose trees are compared, since the times of the directories above are in these.
 fn directory(name: &str) -> TempDir {
-    let place = PathBuf::from(env!("CARGO_TARGET_TMPDIR"));
+    let place = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("labs");
+    fs::create_dir_all(&place).unwrap();
     let named = tempfile::Builder::new().prefix(&format!("lifeboat-{name}")).rand_bytes(0).tempdir_in(&place);
     named.or_else(|_| tempfile::tempdir_in(&place)).unwrap()
 }
