@@ -131,7 +131,12 @@ impl Catalog {
 
     /// The last snapshot of a source set that a new one can be compared with: no checkpoint, not suspect, not purged.
     pub fn last_to_compare(&self, host: HostId, source_set: &str) -> Option<(SnapshotNumber, &Snapshot)> {
-        self.snapshots().rev().find(|(_, snapshot)| {
+        self.to_compare(host, source_set).next()
+    }
+
+    /// All such snapshots, newest first.
+    pub fn to_compare(&self, host: HostId, source_set: &str) -> impl Iterator<Item = (SnapshotNumber, &Snapshot)> {
+        self.snapshots().rev().filter(move |(_, snapshot)| {
             snapshot.host == host
                 && snapshot.source_set == source_set
                 && !snapshot.is_checkpoint()

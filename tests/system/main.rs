@@ -15,6 +15,7 @@ mod hooks;
 mod hosts;
 mod identity;
 mod judges;
+mod keys;
 mod messages;
 mod mirror;
 mod mount;

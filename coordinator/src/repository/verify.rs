@@ -2,9 +2,10 @@
 //! when it can be read again (INV-72).
 //!
 //! Packs are checked by their footers, record by record; manifests, envelopes and the journal by their own hashes and
-//! signatures. Then the trees of all snapshots are walked: which of them can be restored? Memory: one footer and one piece
+//! signatures; key objects and trust files in [`keys`]. Then the trees of all snapshots are walked: which of them can be restored? Memory: one footer and one piece
 //! of a pack. Errors of the disk are reported and prove nothing.
 
+mod keys;
 mod packs;
 
 use super::Coordinator;

@@ -21,6 +21,9 @@ use lifeboat_format::journal::{Act, Decision, Event, Principal, SignedHead};
 use lifeboat_format::manifest::{Manifest, Outcome};
 use std::time::Instant;
 
+/// So many earlier snapshots are tried, newest first, until one can be compared with.
+const COMPARED_MAX: usize = 16;
+
 /// The answer to a commit.
 #[derive(Clone, Debug, PartialEq)]
 pub enum CommitAnswer {
@@ -251,7 +254,7 @@ impl Coordinator {
             state.runs.get(caller)?.phase = Phase::Putting;
         }
         let id = manifest.id();
-        let suspect = self.suspicion(caller.host, manifest)?;
+        let suspect = self.suspicion(caller.host, manifest);
         self.put_object(ObjectName::manifest(id), manifest.as_bytes())?;
         self.put_object(ObjectName::envelope(id), &envelope.to_bytes())?;
         let number = self.append_snapshot(&mut journal, caller, manifest, suspect.clone())?;
@@ -300,20 +303,34 @@ impl Coordinator {
     }
 
     /// Compares with the last snapshot that is not suspect. A checkpoint is never suspect: it is unfinished.
-    fn suspicion(&self, host: HostId, manifest: &Manifest) -> Result<Option<String>, CommitError> {
+    fn suspicion(&self, host: HostId, manifest: &Manifest) -> Option<String> {
         let clear = manifest.clear();
         if clear.outcome == Outcome::Checkpoint {
-            return Ok(None);
+            return None;
         }
-        let before = self.shared.lock().catalog.last_to_compare(host, &clear.source_set).map(|(_, last)| last.id);
-        let Some(before) = before else { return Ok(None) };
-        let bytes = self.shared.store.get(&ObjectName::manifest(before), ByteRange::Whole)?;
-        let before = Manifest::parse(&bytes).map_err(CommitError::Manifest)?;
+        let before = self.last_readable(host, &clear.source_set)?;
         let sizes = |manifest: &Manifest| {
             let counts = manifest.clear().counts;
             Sizes { entries: counts.entries, content_bytes: counts.content_bytes }
         };
         let as_whole = suspicion(Some(sizes(&before)), sizes(manifest));
-        Ok(as_whole.or_else(|| part_suspicion(&before.clear().parts, &clear.parts)))
+        as_whole.or_else(|| part_suspicion(&before.clear().parts, &clear.parts))
+    }
+
+    /// The manifest of the newest snapshot to compare with that can be read: one that is lost or corrupt costs itself, and
+    /// must not end the backups of its source set.
+    fn last_readable(&self, host: HostId, source_set: &str) -> Option<Manifest> {
+        let ids: Vec<SnapshotId> = {
+            let state = self.shared.lock();
+            state.catalog.to_compare(host, source_set).take(COMPARED_MAX).map(|(_, snapshot)| snapshot.id).collect()
+        };
+        ids.into_iter().find_map(|id| {
+            let read = self.shared.store.get(&ObjectName::manifest(id), ByteRange::Whole);
+            let manifest = read.ok().and_then(|bytes| Manifest::parse(&bytes).ok()).filter(|manifest| manifest.id() == id);
+            if manifest.is_none() {
+                tracing::error!(snapshot = %id, "the manifest of this snapshot is missing or corrupt: the snapshot is damaged");
+            }
+            manifest
+        })
     }
 }

@@ -439,7 +439,13 @@ impl Context {
             // Who does not keep up misses some of the progress, and nothing else.
             let _ = events.try_send(Ok(event(&progress)));
         });
-        let damages = verified.map_err(|error| failure::of_verify(&error))?;
+        let mut damages = verified.map_err(|error| failure::of_verify(&error))?;
+        if pack.is_none() {
+            let (of_keys, count) = self.coordinator.verify_keys();
+            last.checked_objects += count;
+            last.total_objects += count;
+            damages.splice(..0, of_keys);
+        }
         for damages in damages.chunks(DAMAGES_IN_EVENT) {
             let damages = damages.iter().map(|damage| self.damage(damage)).collect();
             let _ = events.blocking_send(Ok(v1::VerifyEvent { damages, ..event(&last) }));

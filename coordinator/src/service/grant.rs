@@ -28,6 +28,19 @@ fn damaged(error: FormatError) -> Failure {
     Failure::of(ErrorClass::Damaged, &error)
 }
 
+/// A scope, whether its secret is the group's first one, and the secret.
+type Secret = (Scope, bool, GroupSecret);
+
+/// No usable key object holds the secret of this scope; `unusable` names those that could not be used.
+fn no_secret(scope: Scope, unusable: &[String]) -> Failure {
+    let problem = match unusable.is_empty() {
+        true => format!("the secret of scope {scope} is not in the repository"),
+        false => format!("no usable key object holds the secret of scope {scope}; {}", unusable.join("; ")),
+    };
+    let hint = "bring back what lay in its directory keys, from a copy of the repository; then try again";
+    Failure::new(ErrorClass::Damaged, problem).hint(hint)
+}
+
 impl Context {
     /// Opens the snapshot that an order names, for its target.
     pub(super) fn grant(&self, order: &[u8]) -> Result<v1::GrantReply, Failure> {
@@ -93,46 +106,61 @@ impl Context {
 
     /// What opens data of these scopes, which rise.
     pub(super) fn open_keys(&self, scopes: &[Scope]) -> Result<Vec<(Scope, OpenKeys)>, Failure> {
-        let secrets = self.group_secrets(|scope, _| scopes.contains(&scope))?;
+        let (secrets, unusable) = self.group_secrets(|scope, _| scopes.contains(&scope))?;
         let find = |scope: &Scope| {
             let secret = secrets.iter().find(|(found, ..)| found == scope).map(|(_, _, secret)| secret);
-            let missing = || {
-                let problem = format!("the secret of scope {scope} is not in the repository");
-                let hint = "bring back what lay in its directory keys, from a copy of the repository; then try again";
-                Failure::new(ErrorClass::Damaged, problem).hint(hint)
-            };
-            let secret = secret.ok_or_else(missing)?;
+            let secret = secret.ok_or_else(|| no_secret(*scope, &unusable))?;
             Ok((*scope, ScopeKeys::derive(secret, secret).open_keys().clone()))
         };
         scopes.iter().map(find).collect()
     }
 
     /// The secrets of the scopes that `wanted` takes (scope, group), opened with the restore key and compared with the
-    /// trust file. The scopes rise.
-    fn group_secrets(&self, wanted: impl Fn(Scope, &str) -> bool) -> Result<Vec<(Scope, bool, GroupSecret)>, Failure> {
+    /// trust file. The scopes rise. Objects that cannot be used are passed over, and named with the reason: another one may
+    /// hold the same secret, and a stray file must not end all restores.
+    fn group_secrets(&self, wanted: impl Fn(Scope, &str) -> bool) -> Result<(Vec<Secret>, Vec<String>), Failure> {
         let names = self.coordinator.shared.store.list(ObjectKind::Key).map_err(|error| failure::of_store(&error))?;
-        let mut secrets = Vec::new();
+        let (mut secrets, mut unusable) = (Vec::new(), Vec::new());
         for name in names {
-            let object = KeyObject::parse(&self.object(&name)?).map_err(damaged)?;
-            let KeyKind::GroupSecret { scope, group, first } = object.kind() else { continue };
-            if !wanted(*scope, group) {
-                continue;
+            match self.group_secret(&name, &wanted) {
+                Ok(secret) => secrets.extend(secret),
+                Err(failure) => {
+                    tracing::warn!(object = %name, problem = %failure, "a key object cannot be used");
+                    unusable.push(format!("{name}: {failure}"));
+                }
             }
-            let secret = object.open_group_secret(&self.vault.restore).map_err(damaged)?;
-            if !self.trust.names_secret(*scope, &secret) {
-                let problem = format!("{name} does not hold the secret that the trust file names for scope {scope}");
-                return Err(Failure::new(ErrorClass::Damaged, problem));
-            }
-            secrets.push((*scope, *first, secret));
         }
         secrets.sort_by_key(|(scope, ..)| *scope);
         secrets.dedup_by_key(|(scope, ..)| *scope);
-        Ok(secrets)
+        Ok((secrets, unusable))
+    }
+
+    /// The secret in one key object; none if it holds another one than is wanted.
+    fn group_secret(&self, name: &ObjectName, wanted: impl Fn(Scope, &str) -> bool) -> Result<Option<Secret>, Failure> {
+        let object = KeyObject::parse(&self.object(name)?).map_err(damaged)?;
+        let KeyKind::GroupSecret { scope, group, first } = object.kind() else { return Ok(None) };
+        if !wanted(*scope, group) {
+            return Ok(None);
+        }
+        let secret = object.open_group_secret(&self.vault.restore).map_err(damaged)?;
+        match self.trust.names_secret(*scope, &secret) {
+            true => Ok(Some((*scope, *first, secret))),
+            false => Err(Failure::new(
+                ErrorClass::Damaged,
+                format!("it does not hold the secret that the trust file names for scope {scope}"),
+            )),
+        }
     }
 
     /// Makes a token; its line leaves here and is kept nowhere.
     pub(super) fn create_token(&self, terms: TokenTerms, replaces: Option<HostId>) -> Result<String, Failure> {
-        let secrets = self.group_secrets(|_, group| group == terms.group)?;
+        let (secrets, unusable) = self.group_secrets(|_, group| group == terms.group)?;
+        let needed = self.trust.trust().scopes.iter().filter(|scope| scope.group == terms.group);
+        for scope in needed.map(|trusted| trusted.scope) {
+            if !secrets.iter().any(|(found, ..)| *found == scope) {
+                return Err(no_secret(scope, &unusable));
+            }
+        }
         let _facts = self.facts.lock().unwrap_or_else(PoisonError::into_inner);
         let number = self.catalog(|catalog| catalog.next_token());
         let token = Token::generate(&self.config.address, self.trust.digest(), number).map_err(damaged)?;
