@@ -16,6 +16,7 @@ mod proof;
 mod refusals;
 mod restore;
 mod session;
+mod sessions;
 
 pub use failure::of_store;
 pub use lists::Manifests;
@@ -29,7 +30,7 @@ use crate::config::Config;
 use crate::dispatch::{self, Dispatch};
 use crate::pki::HostCertificate;
 use crate::repository::Coordinator;
-use crate::server::peer::Peer;
+use crate::server::peer::{Caller, Peer};
 use crate::vault::Vault;
 use jiff::Timestamp;
 use lifeboat_format::id::HostId;
@@ -117,7 +118,7 @@ async fn common_routes(context: Arc<Context>) -> Result<Routes, tonic_reflection
 impl Context {
     /// Who sent this, as it stands now.
     fn principal<T>(&self, request: &Request<T>) -> Principal {
-        match request.extensions().get::<Peer>() {
+        match request.extensions().get::<Caller>().map(|caller| &caller.peer) {
             Some(Peer::Local) => Principal::LocalRoot,
             Some(Peer::Network(Some(certificate))) => {
                 let state = self.catalog(|catalog| catalog.host(certificate.host).map(|host| host.state));
@@ -161,7 +162,7 @@ impl Context {
 
     /// From when until when a certificate holds, where that is the reason: one of two clocks may be off.
     fn times_of<T>(&self, request: &Request<T>, reason: authorize::Reason) -> String {
-        match request.extensions().get::<Peer>() {
+        match request.extensions().get::<Caller>().map(|caller| &caller.peer) {
             Some(Peer::Network(Some(certificate))) if reason == authorize::Reason::Expired => format!(
                 "it holds from {} to {}, and the coordinator's clock says {:.0}: compare both clocks (`timedatectl`)",
                 certificate.begins,

@@ -4,6 +4,7 @@ use crate::pki::{self, HostCertificate};
 use rustls::pki_types::CertificateDer;
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::OwnedSemaphorePermit;
@@ -26,26 +27,35 @@ impl Peer {
     }
 }
 
-/// A stream, with its peer, and its place among the connections that are open at once.
+/// Who calls, and over which connection.
+#[derive(Debug, Clone)]
+pub struct Caller {
+    /// Who is at the other end.
+    pub peer: Peer,
+    /// The connection itself: dropped when it ends, so what belongs to it can hold a weak reference.
+    pub connection: Arc<()>,
+}
+
+/// A stream, with its caller, and its place among the connections that are open at once.
 #[derive(Debug)]
 pub struct Connection<S> {
     stream: S,
-    peer: Peer,
+    caller: Caller,
     _place: OwnedSemaphorePermit,
 }
 
 impl<S> Connection<S> {
     /// Joins them.
     pub fn new(stream: S, peer: Peer, place: OwnedSemaphorePermit) -> Self {
-        Self { stream, peer, _place: place }
+        Self { stream, caller: Caller { peer, connection: Arc::new(()) }, _place: place }
     }
 }
 
 impl<S> Connected for Connection<S> {
-    type ConnectInfo = Peer;
+    type ConnectInfo = Caller;
 
-    fn connect_info(&self) -> Peer {
-        self.peer.clone()
+    fn connect_info(&self) -> Caller {
+        self.caller.clone()
     }
 }
 

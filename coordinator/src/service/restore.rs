@@ -1,9 +1,11 @@
 //! `RestoreService`: sealed bytes come back, by grant, to the grant's target and nobody else.
 
 use super::session::{Known, ReadDenied, Session, link};
+use super::sessions::{SessionId, Sessions};
 use super::{Context, blocking, failure, unchecked};
 use crate::authorize::{Object, Principal, Verb};
 use crate::repository::{Found, ReadError};
+use crate::server::peer::Caller;
 use bytes::Bytes;
 use lifeboat_format::grant::Grant;
 use lifeboat_format::id::NodeId;
@@ -15,7 +17,6 @@ use lifeboat_proto::convert::ConvertError;
 use lifeboat_proto::convert::restore::{Answer, Ask, answer_message, open};
 use lifeboat_proto::status::{ErrorClass, Failure};
 use lifeboat_proto::v1;
-use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -23,17 +24,14 @@ use tonic::{Request, Response, Status, Streaming};
 
 /// Records on their way to a reader.
 const ANSWERS_WAITING: usize = 8;
-/// Sessions at once; the oldest gives way.
-const SESSIONS_MAX: usize = 256;
 
-type SessionId = [u8; 16];
 type Answers = mpsc::Sender<Result<v1::ReadResponse, Status>>;
 
 /// The handlers, and the open sessions.
 #[derive(Debug, Clone)]
 pub struct Restore {
     context: Arc<Context>,
-    sessions: Arc<Mutex<HashMap<SessionId, Arc<Mutex<Session>>>>>,
+    sessions: Arc<Sessions>,
 }
 
 impl Restore {
@@ -52,9 +50,9 @@ impl v1::restore_service_server::RestoreService for Restore {
         let bytes = open(request.get_ref().clone())?;
         let grant = Grant::parse(&bytes).map_err(|error| Failure::of(ErrorClass::Usage, &error))?;
         self.context.allow(&request, Verb::Read, Object::GrantFor(grant.order().order().target))?;
-        let this = self.clone();
+        let (this, connection) = (self.clone(), connection(&request));
         let (session, head) = blocking(move || {
-            let session = this.open_session(principal, &grant)?;
+            let session = this.open_session(principal, &grant, &connection)?;
             Ok((session, this.context.coordinator.head()))
         })
         .await?;
@@ -69,9 +67,9 @@ impl v1::restore_service_server::RestoreService for Restore {
         };
         self.context.allow(&request, Verb::Read, Object::GrantFor(own))?;
         let (answers, stream) = mpsc::channel(ANSWERS_WAITING);
-        let (this, asks) = (self.clone(), request.into_inner());
+        let (this, connection, asks) = (self.clone(), connection(&request), request.into_inner());
         tokio::spawn(async move {
-            if let Err(status) = this.answer_all(own, asks, &answers).await {
+            if let Err(status) = this.answer_all((own, connection), asks, &answers).await {
                 let _ = answers.send(Err(status)).await;
             }
         });
@@ -80,12 +78,8 @@ impl v1::restore_service_server::RestoreService for Restore {
 }
 
 impl Restore {
-    fn sessions(&self) -> MutexGuard<'_, HashMap<SessionId, Arc<Mutex<Session>>>> {
-        self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Checks the outside of a grant against the trust file and the journal, and remembers what it opens.
-    fn open_session(&self, principal: Principal, grant: &Grant) -> Result<SessionId, Failure> {
+    fn open_session(&self, principal: Principal, grant: &Grant, connection: &Arc<()>) -> Result<SessionId, Failure> {
         let context = &self.context;
         let refused = |why: &str| Failure::new(ErrorClass::Refused, format!("this grant is not good: {why}"));
         let now_ns = context.clock.now_ns();
@@ -107,30 +101,21 @@ impl Restore {
         let mut id = SessionId::default();
         context.coordinator.shared.random.fill(&mut id);
         let session = Session::new(order.target, owner, clear.root, order.expires_ns);
-        self.remember(id, session, now_ns);
-        Ok(id)
-    }
-
-    /// Adds a session; those that have ended go, and the one that ends first if there are too many.
-    fn remember(&self, id: SessionId, session: Session, now_ns: i64) {
-        let mut sessions = self.sessions();
-        let ends = |session: &Arc<Mutex<Session>>| lock(session).expires_ns;
-        let mut gone: Vec<_> =
-            sessions.iter().filter(|(_, session)| ends(session) <= now_ns).map(|(id, _)| *id).collect();
-        if sessions.len() - gone.len() >= SESSIONS_MAX {
-            gone.extend(sessions.iter().min_by_key(|(_, session)| ends(session)).map(|(id, _)| *id));
-        }
+        let now = (context.clock.monotonic(), now_ns);
+        let gone = self
+            .sessions
+            .add(id, session, connection, now)
+            .map_err(|error| Failure::of(ErrorClass::Busy, &error).hint("end one of them, or try again in a minute"))?;
         for id in gone {
-            sessions.remove(&id);
             // Rows of a session only take space, and a start forgets them.
-            let _ = self.context.coordinator.forget_session(&id);
+            let _ = context.coordinator.forget_session(&id);
         }
-        sessions.insert(id, Arc::new(Mutex::new(session)));
+        Ok(id)
     }
 
     async fn answer_all(
         &self,
-        own: GrantTarget,
+        (own, connection): (GrantTarget, Arc<()>),
         mut asks: Streaming<v1::ReadRequest>,
         answers: &Answers,
     ) -> Result<(), Status> {
@@ -138,7 +123,7 @@ impl Restore {
         while let Some(message) = asks.message().await? {
             let ask = Ask::try_from(message)?;
             let reader = match (&reader, ask.session) {
-                (None, Some(id)) => reader.insert(Arc::new(self.reader(own, id)?)),
+                (None, Some(id)) => reader.insert(Arc::new(self.reader(own, &connection, id)?)),
                 (Some(reader), None) => reader,
                 (None, None) => Err(ConvertError::new("session", "is missing in the first message"))?,
                 (Some(_), Some(_)) => Err(ConvertError::new("session", "belongs into the first message only"))?,
@@ -152,11 +137,17 @@ impl Restore {
     }
 
     /// A reader of this session, if it is the caller's.
-    fn reader(&self, own: GrantTarget, id: SessionId) -> Result<Reader, Failure> {
-        let session = self.sessions().get(&id).cloned().filter(|session| lock(session).target == own);
+    fn reader(&self, own: GrantTarget, connection: &Arc<()>, id: SessionId) -> Result<Reader, Failure> {
+        let found = self.sessions.get(&id, connection, self.context.clock.monotonic());
+        let session = found.filter(|session| lock(session).target == own);
         let unknown = || Failure::new(ErrorClass::NotFound, "session is not known here; open the grant again");
         Ok(Reader { context: self.context.clone(), id, session: session.ok_or_else(unknown)? })
     }
+}
+
+/// The connection of a call; one of its own where there is none, as in a test within one process.
+fn connection<T>(request: &Request<T>) -> Arc<()> {
+    request.extensions().get::<Caller>().map(|caller| caller.connection.clone()).unwrap_or_default()
 }
 
 fn lock(session: &Mutex<Session>) -> MutexGuard<'_, Session> {

@@ -13,7 +13,9 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 /// Nodes whose links are kept.
-const LINKS_KEPT: usize = 256;
+const NODES_KEPT: usize = 256;
+/// Links that are kept, of all these nodes together: some 330 KiB.
+const LINKS_KEPT: usize = 8192;
 
 /// A grant that was opened for reading.
 #[derive(Debug)]
@@ -28,6 +30,7 @@ pub struct Session {
     pub expires_ns: i64,
     links: HashMap<NodeId, Arc<Vec<Link>>>,
     order: VecDeque<NodeId>,
+    link_count: usize,
 }
 
 /// A read that the grant does not cover, or no longer.
@@ -66,7 +69,7 @@ pub enum Known {
 impl Session {
     /// Nothing was read yet.
     pub fn new(target: GrantTarget, owner: HostId, root: RootRef, expires_ns: i64) -> Self {
-        Self { target, owner, root, expires_ns, links: HashMap::new(), order: VecDeque::new() }
+        Self { target, owner, root, expires_ns, links: HashMap::new(), order: VecDeque::new(), link_count: 0 }
     }
 
     /// Whether the grant still holds.
@@ -81,11 +84,15 @@ impl Session {
 
     /// This node was served, or its links read again.
     pub fn keep(&mut self, node: NodeId, links: Arc<Vec<Link>>) {
-        if self.links.insert(node, links).is_none() {
-            self.order.push_back(node);
+        let count = links.len();
+        if self.links.insert(node, links).is_some() {
+            return;
         }
-        if self.order.len() > LINKS_KEPT {
-            self.order.pop_front().map(|oldest| self.links.remove(&oldest));
+        self.order.push_back(node);
+        self.link_count += count;
+        while self.order.len() > NODES_KEPT || (self.link_count > LINKS_KEPT && self.order.len() > 1) {
+            let oldest = self.order.pop_front().and_then(|oldest| self.links.remove(&oldest));
+            self.link_count -= oldest.map_or(0, |links| links.len());
         }
     }
 }
@@ -129,11 +136,16 @@ mod tests {
     #[test]
     fn links_are_kept_for_the_last_nodes_only() {
         let mut session = session();
-        for number in 0..2 * LINKS_KEPT as u32 {
+        for number in 0..2 * NODES_KEPT as u32 {
             session.keep(node(number), Arc::new(Vec::new()));
         }
-        assert_eq!((session.links.len(), session.order.len()), (LINKS_KEPT, LINKS_KEPT));
+        assert_eq!((session.links.len(), session.order.len()), (NODES_KEPT, NODES_KEPT));
         assert_eq!(session.links_of(&node(0)), Known::AskIndex);
-        assert_eq!(session.links_of(&node(2 * LINKS_KEPT as u32 - 1)), Known::Links(Arc::new(Vec::new())));
+        assert_eq!(session.links_of(&node(2 * NODES_KEPT as u32 - 1)), Known::Links(Arc::new(Vec::new())));
+        let many = Arc::new(vec![Link::chunk(Scope::new(1), ChunkId::from_bytes([7; 32])); LINKS_KEPT - 1]);
+        for number in 1_000..1_003 {
+            session.keep(node(number), many.clone());
+        }
+        assert_eq!((session.links.len(), session.link_count), (1, LINKS_KEPT - 1));
     }
 }
