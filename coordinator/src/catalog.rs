@@ -14,7 +14,7 @@ use lifeboat_format::link::Target;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 /// A record that contradicts what came before it.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 #[error("record {sequence} of the journal cannot be: {why}; this release cannot work with this repository")]
 pub struct CatalogError {
     /// The record.

@@ -33,11 +33,11 @@ use packs::Packs;
 use rocksdb::{ColumnFamily, DB, IteratorMode, WriteBatch};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
-use std::sync::{PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
 use tables::{CHUNKS, META, NODES};
 
 /// Why the index could not answer. The repository is not touched by any of these.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 pub enum IndexError {
     /// RocksDB failed: the disk, or the files are damaged.
     #[error("cannot {action} the index; if its disk is sound, restart the service: a damaged index is rebuilt")]
@@ -64,7 +64,7 @@ pub enum IndexError {
         /// The index.
         path: PathBuf,
         /// What the system said.
-        source: std::io::Error,
+        source: Arc<std::io::Error>,
     },
 }
 
@@ -89,7 +89,7 @@ impl Index {
     /// Opens the index in this directory, or makes an empty one.
     pub fn open(path: &Path, memory: IndexMemory) -> Result<Self, IndexError> {
         let made = std::fs::create_dir_all(path);
-        made.map_err(|source| IndexError::Directory { action: "make", path: path.into(), source })?;
+        made.map_err(|source| IndexError::Directory { action: "make", path: path.into(), source: source.into() })?;
         Self::refuse_remains(path)?;
         let database = DB::open_cf_descriptors(&tables::database(memory), path, tables::tables(memory));
         let database = database.map_err(|source| IndexError::Database { action: "open", source })?;
@@ -102,7 +102,7 @@ impl Index {
     pub fn delete(path: &Path) -> Result<(), IndexError> {
         match std::fs::remove_dir_all(path) {
             Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
-                Err(IndexError::Directory { action: "remove", path: path.into(), source })
+                Err(IndexError::Directory { action: "remove", path: path.into(), source: source.into() })
             }
             _ => Ok(()),
         }

@@ -16,7 +16,7 @@ use lifeboat_format::sign::{SigningKey, VerifyingKey};
 use std::sync::Arc;
 
 /// Why the journal could not be read or continued.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 pub enum JournalError {
     /// The store failed.
     #[error("cannot read the journal")]
@@ -207,6 +207,11 @@ impl Journal {
                 Err(JournalError::Unknown { number, source })
             }
         }
+    }
+
+    /// Whether nobody knows yet what became of the last batch.
+    pub fn is_unsettled(&self) -> bool {
+        self.unsettled.is_some()
     }
 
     /// Whether another coordinator has taken over.

@@ -5,6 +5,7 @@
 //! agent can delete (INV-8).
 
 mod facts;
+mod group;
 mod losses;
 mod open;
 mod read;
@@ -14,11 +15,13 @@ mod survey;
 mod verify;
 
 pub use facts::FactError;
+pub(crate) use group::Entry;
 pub use open::{Config, OpenError, Parts, create};
 pub use read::{Found, ReadError, Stats};
 pub use runs::{BeginError, Begun};
 pub use verify::{Damage, VerifyError, VerifyProgress};
 
+use self::group::Queue;
 use crate::catalog::Catalog;
 use crate::index::Harm;
 use crate::index::rebuild::CaughtUp;
@@ -37,6 +40,7 @@ pub struct Coordinator {
     pub(crate) shared: Arc<Shared>,
     config: Config,
     journal: Mutex<Journal>,
+    queue: Queue,
     // Taken only when this is dropped: the threads end once the spool is gone.
     spool: Option<Spool>,
     threads: Option<SpoolThreads>,
@@ -70,7 +74,7 @@ impl Coordinator {
 
     /// The journal's last head, signed; for every reply to an agent.
     pub fn head(&self) -> Option<SignedHead> {
-        self.journal().head().copied()
+        self.shared.lock().written.head
     }
 
     /// Where a head that an agent shows stands. Unless it is known here, the repository was rolled back or forked:
@@ -81,7 +85,7 @@ impl Coordinator {
 
     /// Whether another coordinator has taken the repository over: then this one is over (INV-38).
     pub fn is_lost(&self) -> bool {
-        self.journal().is_lost()
+        self.shared.lock().written.is_lost
     }
 
     /// What the start had to fill in.

@@ -7,11 +7,13 @@
 use crate::catalog::Catalog;
 use crate::clock::{Clock, Random};
 use crate::index::{Harm, Index};
+use crate::journal::Journal;
 use crate::run::Runs;
 use crate::run::decide::Home;
 use crate::spool::{OpenPacks, Ticket};
 use crate::store::Store;
 use lifeboat_format::id::{HostId, SnapshotId, SnapshotNumber};
+use lifeboat_format::journal::SignedHead;
 use lifeboat_format::journal::event::AddedPack;
 use lifeboat_proto::status::with_causes;
 use std::collections::{BTreeMap, BTreeSet};
@@ -42,6 +44,8 @@ pub struct State {
     pub open: OpenPacks,
     /// What the journal says.
     pub catalog: Catalog,
+    /// How far the journal is written.
+    pub written: Written,
     /// Snapshots that cannot be restored as a whole: they give no homes.
     pub damaged: BTreeMap<SnapshotNumber, Harm>,
     /// Up to this snapshot none gives homes: a problem was found, and it is not known yet which trees it is in.
@@ -52,6 +56,24 @@ pub struct State {
     pub not_journalled: Vec<AddedPack>,
     /// How often problems of packs were found: what was computed across one of them is computed again.
     pub losses_found: u64,
+}
+
+/// How far the journal is written, for whoever must not wait until it is free.
+#[derive(Clone, Copy, Debug)]
+pub struct Written {
+    /// The last head, signed; none before the first batch.
+    pub head: Option<SignedHead>,
+    /// Whether nobody knows yet what became of the last batch.
+    pub is_unsettled: bool,
+    /// Whether another coordinator has taken over.
+    pub is_lost: bool,
+}
+
+impl Written {
+    /// As this journal stands.
+    pub fn of(journal: &Journal) -> Self {
+        Self { head: journal.head().copied(), is_unsettled: journal.is_unsettled(), is_lost: journal.is_lost() }
+    }
 }
 
 impl State {

@@ -66,7 +66,7 @@ impl Index {
     pub fn set_aside(path: &Path) -> Result<(), IndexError> {
         let failed = |action, path: &Path| {
             let path = path.to_path_buf();
-            move |source| IndexError::Directory { action, path, source }
+            move |source: std::io::Error| IndexError::Directory { action, path, source: source.into() }
         };
         let aside = path.join(ASIDE);
         if aside.exists() {
@@ -210,7 +210,8 @@ fn decode_seen(value: &[u8]) -> Result<Seen, FormatError> {
 
 /// What is in the directory, without what was moved aside.
 fn files(path: &Path) -> Result<Vec<PathBuf>, IndexError> {
-    let failed = |source| IndexError::Directory { action: "list", path: path.into(), source };
+    let failed =
+        |source: std::io::Error| IndexError::Directory { action: "list", path: path.into(), source: source.into() };
     let mut files = Vec::new();
     for entry in fs::read_dir(path).map_err(failed)? {
         let file = entry.map_err(failed)?.path();

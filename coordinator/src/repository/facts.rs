@@ -4,7 +4,7 @@ use super::Coordinator;
 use crate::catalog::CatalogError;
 use crate::index::{IndexError, PackNumber, Seen};
 use crate::journal::{Appended, Journal, JournalError, read_batch};
-use crate::shared::State;
+use crate::shared::{State, Written};
 use lifeboat_format::journal::event::AddedPack;
 use lifeboat_format::journal::{Act, Batch, Decision, Event, Principal};
 use std::ops::Range;
@@ -17,7 +17,7 @@ const _: () = assert!(PACKS_MAX as u64 <= lifeboat_format::layout::LIST_ITEMS_MA
 const PACKS_IN_BATCH_MAX: usize = 2 * PACKS_MAX;
 
 /// A fact could not be recorded.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 pub enum FactError {
     /// Not written, or nobody knows.
     #[error(transparent)]
@@ -28,6 +28,9 @@ pub enum FactError {
     /// Written, but the index could not follow; a restart makes it.
     #[error(transparent)]
     Index(#[from] IndexError),
+    /// The thread that was to write it has failed: a fault of ours.
+    #[error("nobody knows whether this was recorded; restart the service, and report this")]
+    NotAnswered,
     /// There is no batch yet.
     #[error("the journal has no batch yet")]
     NoHead,
@@ -37,18 +40,23 @@ impl Coordinator {
     /// Records acts, in order, in one batch. On success they are facts, and in the catalog; answers the sequences
     /// that they have.
     pub fn record(&self, acts: Vec<Act>) -> Result<Range<u64>, FactError> {
-        let mut journal = self.journal();
-        self.settle_with(&mut journal)?;
-        self.append_with_facts(&mut journal, acts)
+        self.record_entry(Box::new(acts))?.ok_or(FactError::NotAnswered)
     }
 
     /// Finds out what became of a batch with unknown outcome, before anything else is decided (INV-6).
     pub(crate) fn settle(&self) -> Result<(), FactError> {
-        self.settle_with(&mut self.journal())
+        // Whoever writes just now holds the journal, perhaps for seconds, and nobody needs to wait for that.
+        let standing = self.shared.lock().written;
+        match standing.is_lost || standing.is_unsettled {
+            true => self.settle_with(&mut self.journal()),
+            false => Ok(()),
+        }
     }
 
-    fn settle_with(&self, journal: &mut Journal) -> Result<(), FactError> {
-        match journal.settle()? {
+    pub(super) fn settle_with(&self, journal: &mut Journal) -> Result<(), FactError> {
+        let settled = journal.settle();
+        self.shared.lock().written = Written::of(journal);
+        match settled? {
             Some(appended) => self.apply(&appended),
             None => Ok(()),
         }
@@ -67,8 +75,9 @@ impl Coordinator {
                 batch.extend(acts.iter().cloned());
             }
             if !batch.is_empty() {
-                let appended = journal.append(batch)?;
-                self.apply(&appended)?;
+                let appended = journal.append(batch);
+                self.shared.lock().written = Written::of(journal);
+                self.apply(&appended?)?;
             }
             if !more {
                 return Ok(first..journal.next_sequence());

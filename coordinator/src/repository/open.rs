@@ -6,13 +6,14 @@
 
 use super::Coordinator;
 use super::facts::{FactError, own_act};
+use super::group::Queue;
 use crate::catalog::{Catalog, CatalogError};
 use crate::clock::{Clock, Random};
 use crate::index::rebuild::{CaughtUp, Progress, RebuildError, Repository};
 use crate::index::{Index, IndexError, IndexMemory};
 use crate::journal::{Journal, JournalError};
 use crate::run::Runs;
-use crate::shared::{Shared, State};
+use crate::shared::{Shared, State, Written};
 use crate::spool::{OpenPacks, Spool, Stopped};
 use crate::store::Store;
 use lifeboat_format::id::RepositoryId;
@@ -135,6 +136,7 @@ impl Coordinator {
             runs: Runs::default(),
             open: OpenPacks::new(config.pack_bytes),
             catalog,
+            written: Written::of(&journal),
             damaged: index.damaged()?,
             not_journalled: caught_up.adopted.clone(),
             distrusted: None,
@@ -145,8 +147,8 @@ impl Coordinator {
         let (spool, threads) = Spool::start(&shared, &log_key, config.under_way_bytes)?;
         let (spool, threads) = (Some(spool), Some(threads));
         let journal = Mutex::new(journal);
-        let (surveying, rechecked) = (Mutex::new(()), Mutex::new(None));
-        let coordinator = Self { shared, config, journal, spool, threads, caught_up, surveying, rechecked };
+        let (surveying, rechecked, queue) = (Mutex::new(()), Mutex::new(None), Queue::default());
+        let coordinator = Self { shared, config, journal, queue, spool, threads, caught_up, surveying, rechecked };
         if coordinator.config.walks_trees {
             coordinator.recheck_unreadable()?;
             coordinator.survey_if_needed()?;

@@ -150,7 +150,7 @@ impl Coordinator {
     /// How much there is.
     pub fn stats(&self) -> Result<Stats, IndexError> {
         let (chunks, nodes) = self.shared.index.estimated_rows()?;
-        let journal_batches = self.journal().len();
+        let journal_batches = self.head().map_or(0, |head| head.head().number);
         let state = self.shared.lock();
         let packs = state.catalog.packs();
         let bytes = |(pack, _): &(PackId, _)| self.shared.index.pack(pack).map_or(0, |(_, entry)| entry.bytes);

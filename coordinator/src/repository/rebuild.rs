@@ -11,24 +11,19 @@ impl Coordinator {
     /// repository for minutes. If it fails, the next start goes on with it.
     pub fn rebuild_index(&self, report: &mut dyn FnMut(Progress)) -> Result<CaughtUp, OpenError> {
         self.settle()?;
-        // Who holds the journal lets no run begin and no commit be put.
         let mut journal = self.journal();
-        let mut state = self.shared.lock();
-        let active: Vec<RunId> = state.runs.active().filter(is_idle).map(|run| run.id).collect();
-        for run in active {
-            state.runs.end(&run, Ending::IndexRebuilt);
-        }
-        // Rows that are on their way into the index name packs by numbers that are about to change.
-        while !state.open.unfinished().is_empty() {
-            let State { open, .. } = &mut *state;
-            for ticket in open.unfinished() {
-                open.close(ticket).map_or(Ok(()), |holds| self.spool().close(holds, ticket))?;
-            }
-            state = self.shared.wait(state, None);
-        }
-        drop(state);
         self.append_with_facts(&mut journal, Vec::new())?;
         let mut state = self.shared.lock();
+        // Rows that are on their way into the index name packs by numbers that are about to change.
+        while self.end_idle_runs(&mut state)? || !state.not_journalled.is_empty() {
+            if state.open.unfinished().is_empty() {
+                drop(state);
+                self.append_with_facts(&mut journal, Vec::new())?;
+                state = self.shared.lock();
+            } else {
+                state = self.shared.wait(state, None);
+            }
+        }
         self.shared.index.clear()?;
         state.distrust_all_homes();
         let repository = Repository {
@@ -43,6 +38,19 @@ impl Coordinator {
         self.recheck_unreadable()?;
         self.survey_if_needed()?;
         Ok(caught_up)
+    }
+
+    /// Ends the runs that are not being put, and has the open packs made objects. Whether there were any.
+    fn end_idle_runs(&self, state: &mut State) -> Result<bool, OpenError> {
+        let active: Vec<RunId> = state.runs.active().filter(is_idle).map(|run| run.id).collect();
+        for run in &active {
+            state.runs.end(run, Ending::IndexRebuilt);
+        }
+        let unfinished = state.open.unfinished();
+        for ticket in &unfinished {
+            state.open.close(*ticket).map_or(Ok(()), |holds| self.spool().close(holds, *ticket))?;
+        }
+        Ok(!active.is_empty() || !unfinished.is_empty())
     }
 }
 

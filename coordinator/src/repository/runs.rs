@@ -4,10 +4,12 @@ use super::Coordinator;
 use super::facts::FactError;
 use crate::index::IndexError;
 use crate::run::{Ending, Phase, RunError, RunRef};
+use crate::shared::State;
 use lifeboat_format::id::{HostId, RunId, SnapshotId};
 use lifeboat_format::journal::SignedHead;
 use lifeboat_format::journal::event::HostState;
 use lifeboat_format::manifest::is_source_set_name;
+use std::sync::MutexGuard;
 
 /// A run has begun.
 #[derive(Clone, Debug)]
@@ -59,7 +61,6 @@ impl Coordinator {
         if !is_source_set_name(source_set) {
             return Err(BeginError::SourceSet { name: source_set.to_owned() });
         }
-        self.settle()?;
         self.expire_runs()?;
         let is_damaged = {
             let state = self.shared.lock();
@@ -69,10 +70,8 @@ impl Coordinator {
             self.recheck_unreadable()?;
             self.survey_if_needed()?;
         }
-        // Whoever has the journal knows that no commit of the earlier run is being put.
-        let journal = self.journal();
-        let head = *journal.head().ok_or(FactError::NoHead)?;
-        let mut state = self.shared.lock();
+        let mut state = self.settled_of(host, source_set)?;
+        let head = state.written.head.ok_or(FactError::NoHead)?;
         if !state.catalog.host(host).is_some_and(|host| host.state == HostState::Active) {
             return Err(BeginError::HostNotActive { host });
         }
@@ -91,10 +90,25 @@ impl Coordinator {
         let run = state.runs.begin(RunId::from_bytes(name), host, source_set, start_epoch, now);
         let (run, fence) = (run.id, run.fence);
         let (next_sequence, previous) = state.next_of(host, source_set);
-        drop((state, journal));
+        drop(state);
         self.shared.changed.notify_all();
         earlier.map_or(Ok(()), |earlier| self.shared.index.forget_run(&earlier))?;
         Ok(Begun { run, fence, next_sequence, previous, head })
+    }
+
+    /// The state in which it is known what became of a snapshot of this source set that was being put: that decides
+    /// what the next manifest carries.
+    fn settled_of(&self, host: HostId, source_set: &str) -> Result<MutexGuard<'_, State>, FactError> {
+        loop {
+            self.settle()?;
+            let mut state = self.shared.lock();
+            while state.runs.of(host, source_set).is_some_and(|run| run.phase == Phase::Putting) {
+                state = self.shared.wait(state, None);
+            }
+            if !state.written.is_unsettled {
+                return Ok(state);
+            }
+        }
     }
 
     /// Ends a run without a snapshot. What it sent stays for the next one to find. Aborting twice is no error.

@@ -5,6 +5,7 @@ mod commits;
 mod damage;
 mod facts;
 mod faults;
+mod group;
 mod index;
 mod lab;
 mod losses;

@@ -8,17 +8,19 @@ use super::upload::{Refused, UploadError};
 use super::validate::Verdict;
 use super::{Ending, Phase, RunError, RunRef};
 use crate::index::IndexError;
-use crate::journal::{Journal, JournalError};
-use crate::repository::{Coordinator, FactError};
+use crate::journal::JournalError;
+use crate::repository::{Coordinator, Entry, FactError};
 use crate::shared::State;
 use crate::spool::Stopped;
 use crate::store::{ByteRange, ObjectName, Settled, StoreError, Unsettled, put_settled};
 use lifeboat_format::FormatError;
 use lifeboat_format::envelope::Envelope;
-use lifeboat_format::id::{HostId, SnapshotId, SnapshotNumber};
+use lifeboat_format::id::{HostId, RepositoryId, SnapshotId, SnapshotNumber};
 use lifeboat_format::journal::event::{HostState, SnapshotCommitted};
 use lifeboat_format::journal::{Act, Decision, Event, Principal, SignedHead};
 use lifeboat_format::manifest::{Manifest, Outcome};
+use std::ops::Range;
+use std::sync::Arc;
 use std::time::Instant;
 
 /// So many earlier snapshots are tried, newest first, until one can be compared with.
@@ -121,7 +123,7 @@ impl Coordinator {
     /// Makes the snapshot of this manifest, or says what is missing. Repeated after its answer was lost, it gives the
     /// answer again, also after a restart.
     pub fn commit(&self, caller: RunRef, manifest: &[u8], envelope: &[u8]) -> Result<CommitAnswer, CommitError> {
-        let manifest = Manifest::parse(manifest).map_err(CommitError::Manifest)?;
+        let manifest = Arc::new(Manifest::parse(manifest).map_err(CommitError::Manifest)?);
         self.settle()?;
         if let Some(committed) = self.committed_before(caller.host, &manifest.id()) {
             return Ok(CommitAnswer::Committed(committed.into()));
@@ -142,8 +144,8 @@ impl Coordinator {
     }
 
     fn committed_before(&self, host: HostId, id: &SnapshotId) -> Option<Committed> {
-        let head = *self.journal().head()?;
         let state = self.shared.lock();
+        let head = state.written.head?;
         let (number, snapshot) = state.catalog.snapshot_by_id(id).filter(|(_, snapshot)| snapshot.host == host)?;
         Some(Committed { snapshot: *id, number, suspect: snapshot.suspect.clone(), head })
     }
@@ -154,38 +156,15 @@ impl Coordinator {
         if state.runs.call(caller, self.shared.clock.monotonic())?.phase != Phase::Sending {
             return Err(RunError::Committing { run: caller.run }.into());
         }
-        self.check_manifest(&mut state, caller, manifest)?;
+        check_manifest(&mut state, self.repository(), caller, manifest)?;
         state.runs.get(caller)?.phase = Phase::Checking;
         Ok(())
-    }
-
-    /// A host writes only its own next manifest of the run's source set (INV-43).
-    fn check_manifest(&self, state: &mut State, caller: RunRef, manifest: &Manifest) -> Result<(), CommitError> {
-        let clear = manifest.clear();
-        let source_set = state.runs.get(caller)?.source_set.clone();
-        let host = caller.host;
-        let active = state.catalog.host(host).filter(|host| host.state == HostState::Active);
-        let active = active.ok_or(CommitError::HostNotActive { host })?;
-        manifest.verify(&active.enrolled.signing_key).map_err(CommitError::Manifest)?;
-        let (sequence, previous) = state.next_of(host, &source_set);
-        let shown = |id: Option<SnapshotId>| id.map_or("none".to_owned(), |id| id.to_string());
-        let fields = [
-            ("repository", clear.repository.to_string(), self.repository().to_string()),
-            ("host", clear.host.to_string(), host.to_string()),
-            ("source set", clear.source_set.clone(), source_set),
-            ("sequence", clear.sequence.to_string(), sequence.to_string()),
-            ("hash of the one before", shown(clear.previous), shown(previous)),
-        ];
-        match fields.into_iter().find(|(_, found, needed)| found != needed) {
-            Some((field, found, needed)) => Err(CommitError::NotThisRun { field, found, needed }),
-            None => Ok(()),
-        }
     }
 
     fn check_and_put(
         &self,
         caller: RunRef,
-        manifest: &Manifest,
+        manifest: &Arc<Manifest>,
         envelope: &Envelope,
     ) -> Result<CommitAnswer, CommitError> {
         let root = manifest.clear().root;
@@ -236,33 +215,44 @@ impl Coordinator {
         }
     }
 
-    /// Steps 3 and 4, alone: whoever commits holds the journal. None if a loss was found since `losses_before`.
+    /// Steps 3 and 4. None if a loss was found since `losses_before`.
     fn put_snapshot(
         &self,
         caller: RunRef,
-        manifest: &Manifest,
+        manifest: &Arc<Manifest>,
         envelope: &Envelope,
         losses_before: u64,
     ) -> Result<Option<Committed>, CommitError> {
-        let mut journal = self.journal();
-        {
-            let mut state = self.shared.lock();
-            self.check_manifest(&mut state, caller, manifest)?;
-            if state.losses_found != losses_before {
-                return Ok(None);
-            }
-            state.runs.get(caller)?.phase = Phase::Putting;
-        }
+        // From here on no newer run takes this one's place until the answer is known.
+        self.set_putting(caller, manifest)?;
         let id = manifest.id();
         let suspect = self.suspicion(caller.host, manifest);
         self.put_object(ObjectName::manifest(id), manifest.as_bytes())?;
         self.put_object(ObjectName::envelope(id), &envelope.to_bytes())?;
-        let number = self.append_snapshot(&mut journal, caller, manifest, suspect.clone())?;
-        let head = *journal.head().ok_or(FactError::NoHead)?;
+        let act = self.committed_act(caller.host, manifest, suspect.clone());
+        let entry = SnapshotEntry {
+            caller,
+            manifest: manifest.clone(),
+            repository: self.repository(),
+            losses_before,
+            act: Some(act),
+        };
+        let sequences = self.record_entry(Box::new(entry))?;
         let mut state = self.shared.lock();
-        state.settling.insert(number);
-        state.runs.end(&caller.run, Ending::Committed);
-        Ok(Some(Committed { snapshot: id, number, suspect, head }))
+        let Some(sequences) = sequences else {
+            check_manifest(&mut state, self.repository(), caller, manifest)?;
+            state.runs.get(caller)?.phase = Phase::Checking;
+            return Ok(None);
+        };
+        let head = state.written.head.ok_or(FactError::NoHead)?;
+        Ok(Some(Committed { snapshot: id, number: SnapshotNumber::new(sequences.start), suspect, head }))
+    }
+
+    fn set_putting(&self, caller: RunRef, manifest: &Manifest) -> Result<(), CommitError> {
+        let mut state = self.shared.lock();
+        check_manifest(&mut state, self.repository(), caller, manifest)?;
+        state.runs.get(caller)?.phase = Phase::Putting;
+        Ok(())
     }
 
     fn put_object(&self, object: ObjectName, bytes: &[u8]) -> Result<(), CommitError> {
@@ -273,33 +263,25 @@ impl Coordinator {
         }
     }
 
-    fn append_snapshot(
-        &self,
-        journal: &mut Journal,
-        caller: RunRef,
-        manifest: &Manifest,
-        suspect: Option<String>,
-    ) -> Result<SnapshotNumber, CommitError> {
+    fn committed_act(&self, host: HostId, manifest: &Manifest, suspect: Option<String>) -> Act {
         let clear = manifest.clear();
         let committed = SnapshotCommitted {
             snapshot: manifest.id(),
-            host: caller.host,
+            host,
             source_set: clear.source_set.clone(),
             sequence: clear.sequence,
             root: clear.root,
             outcome: clear.outcome,
             suspect,
         };
-        let act = Act {
+        Act {
             time_ns: self.shared.clock.now_ns(),
-            principal: Principal::Host(caller.host),
+            principal: Principal::Host(host),
             verb: "backup".into(),
-            object: format!("{}:{}@{}", self.host_name(caller.host), clear.source_set, clear.sequence),
+            object: format!("{}:{}@{}", self.host_name(host), clear.source_set, clear.sequence),
             decision: Decision::Done,
             event: Event::SnapshotCommitted(committed),
-        };
-        let sequences = self.append_with_facts(journal, vec![act])?;
-        Ok(SnapshotNumber::new(sequences.end - 1))
+        }
     }
 
     /// Compares with the last snapshot that is not suspect. A checkpoint is never suspect: it is unfinished.
@@ -332,5 +314,59 @@ impl Coordinator {
             }
             manifest
         })
+    }
+}
+
+/// A host writes only its own next manifest of the run's source set (INV-43).
+fn check_manifest(
+    state: &mut State,
+    repository: RepositoryId,
+    caller: RunRef,
+    manifest: &Manifest,
+) -> Result<(), CommitError> {
+    let clear = manifest.clear();
+    let source_set = state.runs.get(caller)?.source_set.clone();
+    let host = caller.host;
+    let active = state.catalog.host(host).filter(|host| host.state == HostState::Active);
+    let active = active.ok_or(CommitError::HostNotActive { host })?;
+    manifest.verify(&active.enrolled.signing_key).map_err(CommitError::Manifest)?;
+    let (sequence, previous) = state.next_of(host, &source_set);
+    let shown = |id: Option<SnapshotId>| id.map_or("none".to_owned(), |id| id.to_string());
+    let fields = [
+        ("repository", clear.repository.to_string(), repository.to_string()),
+        ("host", clear.host.to_string(), host.to_string()),
+        ("source set", clear.source_set.clone(), source_set),
+        ("sequence", clear.sequence.to_string(), sequence.to_string()),
+        ("hash of the one before", shown(clear.previous), shown(previous)),
+    ];
+    match fields.into_iter().find(|(_, found, needed)| found != needed) {
+        Some((field, found, needed)) => Err(CommitError::NotThisRun { field, found, needed }),
+        None => Ok(()),
+    }
+}
+
+/// A snapshot on its way into the journal: whatever was recorded before it may forbid it still.
+struct SnapshotEntry {
+    caller: RunRef,
+    manifest: Arc<Manifest>,
+    repository: RepositoryId,
+    losses_before: u64,
+    act: Option<Act>,
+}
+
+impl Entry for SnapshotEntry {
+    fn decide(&mut self, state: &mut State) -> Option<Vec<Act>> {
+        check_manifest(state, self.repository, self.caller, &self.manifest).ok()?;
+        // A loss that was found meanwhile may lie below what was just found good.
+        (state.losses_found == self.losses_before).then(|| self.act.take().into_iter().collect())
+    }
+
+    fn depends_on_facts(&self) -> bool {
+        true
+    }
+
+    fn recorded(&mut self, state: &mut State, sequences: Range<u64>) {
+        state.settling.insert(SnapshotNumber::new(sequences.start));
+        state.runs.end(&self.caller.run, Ending::Committed);
     }
 }

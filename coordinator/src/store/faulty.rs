@@ -7,7 +7,7 @@ use crate::journal::Dead;
 use bytes::Bytes;
 use std::collections::HashSet;
 use std::io;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 /// What happens at a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,6 +36,7 @@ pub enum Call {
 pub struct Faulty<S> {
     inner: S,
     plan: Mutex<Plan>,
+    changed: Condvar,
 }
 
 #[derive(Debug, Default)]
@@ -47,12 +48,13 @@ struct Plan {
     reads_fail_from: Option<usize>,
     unreadable: HashSet<ObjectName>,
     unreadable_once: HashSet<ObjectName>,
+    held: Option<ObjectKind>,
 }
 
 impl<S> Faulty<S> {
     /// No faults yet.
     pub fn new(inner: S) -> Self {
-        Self { inner, plan: Mutex::default() }
+        Self { inner, plan: Mutex::default(), changed: Condvar::new() }
     }
 
     /// At the `at`-th changing call from now, counted from 0.
@@ -66,6 +68,12 @@ impl<S> Faulty<S> {
     pub fn fail_reads(&self, fail: bool) {
         let mut plan = self.plan();
         (plan.reads_fail, plan.reads_fail_from) = (fail, None);
+    }
+
+    /// From now on puts of this kind wait, as on a disk that is slow; with none, they continue.
+    pub fn hold_puts_of(&self, kind: Option<ObjectKind>) {
+        self.plan().held = kind;
+        self.changed.notify_all();
     }
 
     /// From now on this object cannot be read, or can again.
@@ -134,6 +142,8 @@ impl<S: Store> Store for Faulty<S> {
 
     fn put(&self, name: &ObjectName, body: Body) -> Result<Put, StoreError> {
         let (at, fault) = self.count(Call::Put(name.clone(), None));
+        let is_held = |plan: &mut Plan| plan.held == Some(name.kind());
+        drop(self.changed.wait_while(self.plan(), is_held).unwrap_or_else(PoisonError::into_inner));
         match fault {
             None => {
                 let put = self.inner.put(name, body)?;
