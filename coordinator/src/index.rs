@@ -9,6 +9,7 @@
 //! * INV-5: rows name packs by a [`PackNumber`], and only a pack that is a durable object is given one.
 //! * Only the clean-up's marks, homes, and what runs sent are here and nowhere else: all may be lost.
 
+mod counts;
 mod fill;
 mod packs;
 pub mod rebuild;
@@ -19,6 +20,7 @@ mod unreadable;
 mod walked;
 mod whole;
 
+pub use counts::Counted;
 pub use fill::Filling;
 pub use packs::PackEntry;
 pub use row::{Body, ChunkRow, Mark, NodeRow, PackNumber, Place, SentRow};

@@ -4,6 +4,7 @@
 //! module opens the repository, keeps the facts, and reads back. No store is handed out, so nobody who serves an
 //! agent can delete (INV-8).
 
+mod counts;
 mod facts;
 mod group;
 mod losses;

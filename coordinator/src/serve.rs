@@ -14,7 +14,7 @@ use crate::pki::{self, KeyedCertificate};
 use crate::repository::{self, Coordinator, OpenError, Parts};
 use crate::server::tls::OwnCertificate;
 use crate::server::{self, ServerError};
-use crate::service::{self, Catalogued, Context, Manifests, Refusals, RefusedEnrolments};
+use crate::service::{self, Catalogued, Context, Later, Refusals, RefusedEnrolments};
 use crate::store::local::LocalStore;
 use crate::store::overlay::Overlay;
 use crate::store::{ByteRange, ObjectKind, ObjectName, Store, StoreError};
@@ -37,8 +37,8 @@ const STOP_MAX: Duration = Duration::from_secs(20);
 /// How often it is looked at whether somebody took the repository over.
 const OWNERSHIP_EVERY: Duration = Duration::from_secs(5);
 
-/// How often what was refused is written into the journal.
-const REFUSALS_EVERY: Duration = Duration::from_secs(60);
+/// How often records that wait are written into the journal.
+const WAITING_EVERY: Duration = Duration::from_secs(60);
 
 /// How often we look whether our certificate still fits the clock: so long agents wait after that was set right.
 const CERTIFICATE_EVERY: Duration = Duration::from_secs(5);
@@ -50,6 +50,13 @@ pub struct Opened {
     trust: TrustFile,
     clock: Arc<dyn Clock>,
     read_only: bool,
+}
+
+impl Opened {
+    /// The repository and its index.
+    pub fn coordinator(&self) -> &Coordinator {
+        &self.coordinator
+    }
 }
 
 /// Opens everything that needs no network. With `anew`, the index is thrown away first.
@@ -139,7 +146,7 @@ pub async fn serve(
     let past = Arc::new(Catalogued(context.clone()));
     let dispatcher = tokio::spawn(context.dispatch.clone().run(past, stopped.clone()));
     let renewal = tokio::spawn(renew(context.clone(), own, made));
-    let recording = tokio::spawn(record_refusals(context.clone()));
+    let recording = tokio::spawn(record_waiting(context.clone()));
     let mut doors = tokio::task::JoinSet::new();
     match network {
         Some(network) => {
@@ -180,6 +187,7 @@ pub async fn serve(
     if tokio::time::timeout(STOP_MAX, closed).await.is_err() {
         tracing::warn!("some calls did not end in time and were cut off; their backups are repeated");
     }
+    record_waiting_now(&context).await;
     // Who is not root learns from a missing socket that nobody listens; a start removes it otherwise.
     let _ = std::fs::remove_file(&config.socket);
     ended
@@ -201,7 +209,7 @@ fn context(config: Config, opened: Opened) -> Context {
         facts: Mutex::new(()),
         refusals: Refusals::default(),
         refused_enrolments: RefusedEnrolments::default(),
-        manifests: Manifests::default(),
+        later: Later::default(),
         read_only,
     }
 }
@@ -234,13 +242,17 @@ async fn renew(context: Arc<Context>, own: Arc<OwnCertificate>, mut made: Timest
     }
 }
 
-async fn record_refusals(context: Arc<Context>) {
+async fn record_waiting(context: Arc<Context>) {
     loop {
-        tokio::time::sleep(REFUSALS_EVERY).await;
-        let context = context.clone();
-        // A failure is in the log.
-        let _ = tokio::task::spawn_blocking(move || context.record_refusals()).await;
+        tokio::time::sleep(WAITING_EVERY).await;
+        record_waiting_now(&context).await;
     }
+}
+
+async fn record_waiting_now(context: &Arc<Context>) {
+    let context = context.clone();
+    // A failure is in the log.
+    let _ = tokio::task::spawn_blocking(move || context.record_waiting()).await;
 }
 
 async fn taken_over(context: &Context) {

@@ -10,6 +10,7 @@ mod control;
 mod enrol;
 mod failure;
 mod grant;
+mod later;
 mod lists;
 mod past;
 mod proof;
@@ -19,7 +20,7 @@ mod session;
 mod sessions;
 
 pub use failure::of_store;
-pub use lists::Manifests;
+pub use later::Later;
 pub use past::Catalogued;
 pub use refusals::{Refusals, RefusedEnrolments};
 
@@ -65,8 +66,8 @@ pub struct Context {
     pub refusals: Refusals,
     /// Enrolments that were refused.
     pub refused_enrolments: RefusedEnrolments,
-    /// What manifests say in clear.
-    pub manifests: Manifests,
+    /// Records that wait for the next batch of the journal.
+    pub later: Later,
     /// The repository cannot be written: it is only listed and restored from.
     pub read_only: bool,
 }
@@ -198,8 +199,7 @@ impl Context {
 
     /// Records what somebody did. Blocks until it is durable.
     fn record(&self, by: journal::Principal, verb: &str, object: &str, event: Event) -> Result<(), Failure> {
-        let recorded = self.coordinator.record(vec![self.act(by, verb, object, event)]);
-        recorded.map(|_| ()).map_err(|error| failure::of_fact(&error))
+        self.record_all(vec![self.act(by, verb, object, event)])
     }
 
     fn act(&self, principal: journal::Principal, verb: &str, object: &str, event: Event) -> Act {

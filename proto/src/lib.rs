@@ -5,6 +5,7 @@
 
 pub mod convert;
 pub mod limits;
+pub mod pages;
 pub mod shown;
 pub mod status;
 

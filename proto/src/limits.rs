@@ -23,6 +23,10 @@ pub const READ_LINKS_MAX: usize = 1024;
 pub const MANIFEST_BYTES_MAX: usize = 6 << 20;
 /// Bytes of a grant, and of a signed grant order.
 pub const GRANT_BYTES_MAX: usize = 2 << 20;
+/// Snapshots that one call opens.
+pub const ORDERS_MAX: usize = 1000;
+/// Bytes of rows at which a list begins the next message.
+pub const PAGE_BYTES_AIM: usize = 1 << 20;
 /// Bytes of the signed terms of a restore.
 pub const TERMS_BYTES_MAX: usize = 1 << 20;
 /// How long a token may be valid: a week.

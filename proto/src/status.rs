@@ -61,6 +61,10 @@ impl ErrorClass {
         }
     }
 
+    fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|class| class.name() == name)
+    }
+
     /// Whether the same call may succeed later without anybody doing anything.
     pub const fn may_pass(self) -> bool {
         matches!(self, Self::Unreachable | Self::Busy)
@@ -159,13 +163,27 @@ impl From<Failure> for Status {
 impl From<Status> for Failure {
     fn from(status: Status) -> Self {
         let named = status.metadata().get(CLASS_HEADER).and_then(|value| value.to_str().ok());
-        let class = ErrorClass::ALL.into_iter().find(|class| Some(class.name()) == named);
+        let class = named.and_then(ErrorClass::named);
         let hint = status.metadata().get_bin(HINT_HEADER).and_then(|value| value.to_bytes().ok());
         Self {
             class: class.unwrap_or_else(|| ErrorClass::of_code(status.code())),
             message: shortened(status.message()).to_owned(),
             hint: hint.map(|bytes| shortened(&String::from_utf8_lossy(&bytes)).to_owned()).unwrap_or_default(),
         }
+    }
+}
+
+impl From<Failure> for crate::v1::GrantFailure {
+    fn from(failure: Failure) -> Self {
+        let Failure { class, message, hint } = failure;
+        Self { error_class: class.name().to_owned(), message, hint }
+    }
+}
+
+impl From<crate::v1::GrantFailure> for Failure {
+    fn from(failure: crate::v1::GrantFailure) -> Self {
+        let crate::v1::GrantFailure { error_class, message, hint } = failure;
+        Self { class: ErrorClass::named(&error_class).unwrap_or(ErrorClass::Internal), message, hint }
     }
 }
 
@@ -188,6 +206,7 @@ mod tests {
         for class in ErrorClass::ALL {
             let failure = Failure::new(class, "no host „büro“").hint("`lifeboat host list` shows them – all");
             assert_eq!(Failure::from(Status::from(failure.clone())), failure);
+            assert_eq!(Failure::from(crate::v1::GrantFailure::from(failure.clone())), failure);
         }
     }
 

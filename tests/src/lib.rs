@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used)] // A panic here is a failed test.
 
 pub mod golden;
+pub mod many;
 pub mod mounted;
 pub mod second_reader;
 pub mod torture;

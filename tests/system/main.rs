@@ -16,6 +16,7 @@ mod hosts;
 mod identity;
 mod judges;
 mod keys;
+mod lists;
 mod messages;
 mod mirror;
 mod mount;

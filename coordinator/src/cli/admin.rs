@@ -9,6 +9,7 @@ use lifeboat_proto::v1::admin_service_client::AdminServiceClient;
 use std::io;
 use std::path::Path;
 use tokio::net::UnixStream;
+use tonic::Streaming;
 use tonic::transport::{Channel, Endpoint};
 use tower::service_fn;
 
@@ -58,6 +59,15 @@ fn explain(socket: &Path, error: &io::Error) -> Failure {
     }
 }
 
+/// All messages of a stream.
+pub async fn all<M>(mut stream: Streaming<M>) -> Result<Vec<M>, Failure> {
+    let mut messages = Vec::new();
+    while let Some(message) = stream.message().await? {
+        messages.push(message);
+    }
+    Ok(messages)
+}
+
 /// All snapshots of a host, by name or number; of all hosts if the name is empty. Newest first.
 pub async fn list_snapshots(
     admin: &mut Admin,
@@ -65,5 +75,20 @@ pub async fn list_snapshots(
     source_set: &str,
 ) -> Result<v1::ListSnapshotsResponse, Failure> {
     let request = v1::ListSnapshotsRequest { host: host.to_owned(), source_set: source_set.to_owned() };
-    Ok(admin.list_snapshots(request).await?.into_inner())
+    let pages = all(admin.list_snapshots(request).await?.into_inner()).await?;
+    let repository = pages.first().map(|first| first.repository.clone()).unwrap_or_default();
+    let snapshots = pages.into_iter().flat_map(|page| page.snapshots).collect();
+    Ok(v1::ListSnapshotsResponse { snapshots, repository })
+}
+
+/// The host of a name or number; all hosts if it is empty. And the enrolments that were refused.
+pub async fn list_hosts(admin: &mut Admin, name: &str) -> Result<v1::ListHostsResponse, Failure> {
+    let request = v1::ListHostsRequest { name: name.to_owned() };
+    let pages = all(admin.list_hosts(request).await?.into_inner()).await?;
+    let mut listed = v1::ListHostsResponse::default();
+    for page in pages {
+        listed.hosts.extend(page.hosts);
+        listed.refused_enrolments.extend(page.refused_enrolments);
+    }
+    Ok(listed)
 }

@@ -2,7 +2,7 @@
 //! that have it.
 
 use super::output::{Output, from_ns, moment};
-use super::reading::{AddressArgs, LOOK, Opened, Snapshots, blocking, short_id};
+use super::reading::{AddressArgs, LOOK, Opened, Snapshots, blocking, costs_one_snapshot, short_id};
 use super::{Global, symlink};
 use crate::address::{self, When};
 use lifeboat_agent::restore::content;
@@ -134,8 +134,12 @@ fn neighbours(of: &v1::SnapshotInfo, list: &[v1::SnapshotInfo]) -> [Vec<v1::Snap
 async fn elsewhere(than: &v1::SnapshotInfo, path: &[u8], snapshots: &mut Snapshots) -> Result<Vec<String>, Failure> {
     let mut found = Vec::new();
     for side in neighbours(than, &snapshots.list) {
+        snapshots.expect_some(side.clone());
         for snapshot in side {
-            let other = snapshots.open(&snapshot, path, "search", LOOK).await?;
+            let other = match snapshots.open(&snapshot, path, "search", LOOK).await {
+                Err(failure) if costs_one_snapshot(&failure) => continue,
+                opened => opened?,
+            };
             let has_it = blocking(move || Ok(other.tree().lookup(&other.path)?.is_some())).await;
             if has_it.unwrap_or(false) {
                 found.push(shown(&snapshot));
@@ -193,12 +197,16 @@ async fn whole(
     }
     let mut snapshots = asked.snapshots(global).await?;
     for side in neighbours(damaged, &snapshots.list) {
+        snapshots.expect_some(side.clone());
         let mut wanted: Vec<Vec<u8>> = paths.iter().take(DAMAGED_MAX).cloned().collect();
         for snapshot in side {
             if wanted.is_empty() {
                 break;
             }
-            let other = snapshots.open(&snapshot, b"", "search", LOOK).await?;
+            let other = match snapshots.open(&snapshot, b"", "search", LOOK).await {
+                Err(failure) if costs_one_snapshot(&failure) => continue,
+                opened => opened?,
+            };
             let asked = std::mem::take(&mut wanted);
             let (there, missing) =
                 blocking(move || Ok(asked.into_iter().partition(|path| is_whole(&other, path)))).await?;

@@ -6,14 +6,15 @@
 use super::diff::{changes, differences_of_files};
 use super::entry::{EntryRow, modified};
 use super::output::{Output, counted, from_ns, hex, moment, zone, zone_name};
-use super::reading::{LOOK, Opened, Snapshots, blocking};
+use super::reading::{LOOK, Opened, Snapshots, blocking, costs_one_snapshot, short_id};
 use super::{Done, Global, elsewhere};
 use crate::address::{Address, When};
 use clap::{Args, ValueEnum};
 use globset::{GlobBuilder, GlobMatcher};
 use jiff::Timestamp;
 use lifeboat_agent::policy::ByteSize;
-use lifeboat_format::tree::{Change, Completeness, Entry, EntryKind, is_within, name};
+use lifeboat_agent::restore::fetch::FetchError;
+use lifeboat_format::tree::{Change, Completeness, Entry, EntryKind, compare_paths, is_within, name};
 use lifeboat_proto::status::{ErrorClass, Failure};
 use lifeboat_proto::v1::{Outcome, SnapshotInfo};
 use serde::Serialize;
@@ -150,6 +151,20 @@ struct Tally {
     done: Done,
 }
 
+impl Tally {
+    /// A snapshot that cannot be searched is named, and the search goes on; unless the failure is not the snapshot's.
+    fn pass_over(&mut self, snapshot: &SnapshotInfo, failure: Failure, out: &Output) -> Result<(), Failure> {
+        if !costs_one_snapshot(&failure) {
+            return Err(failure);
+        }
+        let SnapshotInfo { host_name, source_set, .. } = snapshot;
+        let id = short_id(snapshot);
+        out.say(format_args!("snapshot {id} of {host_name}, set {source_set}, cannot be searched: {failure}"));
+        self.done = Done::WithLosses;
+        Ok(())
+    }
+}
+
 impl Default for Tally {
     fn default() -> Self {
         Self { found: 0, gaps: 0, incomplete: 0, snapshots: 0, hosts: BTreeSet::new(), done: Done::Whole }
@@ -170,7 +185,7 @@ async fn find_in(
         let set = (snapshot.host_name.clone(), snapshot.host, snapshot.source_set.clone());
         sets.entry(set).or_default().push(snapshot.clone());
     }
-    let (mut has_path, mut missing) = (false, None);
+    let mut searches = Vec::new();
     for ((host_name, host, _), list) in sets {
         let Ok(newest) = super::reading::choose(&host_name, &address.when, &list) else { continue };
         let (newest, number) = (newest.clone(), newest.number);
@@ -180,22 +195,38 @@ async fn find_in(
             is_regular && snapshot.number < number && since.is_some_and(|since| committed >= Some(since))
         });
         tally.hosts.insert(host);
+        searches.push([newest].into_iter().chain(earlier).collect::<Vec<_>>());
+    }
+    snapshots.expect_all(searches.concat());
+    let (mut has_path, mut missing) = (false, None);
+    for list in searches {
         let mut series = Series::default();
-        for snapshot in [newest].into_iter().chain(earlier) {
-            let opened = snapshots.open_in(&snapshot, address, "find", LOOK).await?;
+        for snapshot in list {
+            let opened = match snapshots.open_in(&snapshot, address, "find", LOOK).await {
+                Ok(opened) => opened,
+                Err(failure) => {
+                    tally.pass_over(&snapshot, failure, out)?;
+                    continue;
+                }
+            };
             let mut theirs = std::mem::replace(out, Output::new(out.is_json()));
             let search = search.clone();
-            let (searched, done) = blocking(move || {
-                let done = series.look(opened, &search, &mut theirs)?;
-                Ok((series, done))
+            let (searched, looked) = blocking(move || {
+                let looked = series.look(opened, &search, &mut theirs);
+                Ok((series, looked))
             })
             .await?;
             series = searched;
+            match looked {
+                Ok(Done::Whole) => {}
+                Ok(Done::WithLosses) => tally.done = Done::WithLosses,
+                Err(failure) => {
+                    tally.pass_over(&snapshot, failure, out)?;
+                    continue;
+                }
+            }
             tally.snapshots += 1;
             tally.gaps += snapshot.gap_count;
-            if done == Done::WithLosses {
-                tally.done = done;
-            }
         }
         tally.found += series.found;
         tally.incomplete += series.incomplete;
@@ -223,20 +254,42 @@ struct Series {
 }
 
 impl Series {
-    /// Shows what fits in a snapshot; after the first one, only what the later one does not have alike.
+    /// Shows what fits in a snapshot; after the first one, only what the later one does not have alike. If it fails, the
+    /// next one is compared with the one before.
     fn look(&mut self, opened: Opened, search: &Search, out: &mut Output) -> Result<Done, Failure> {
         self.has_path |= opened.has(&opened.path)?;
         let done = match self.later.take() {
-            None => opened.each(&opened.path, out, |entry, out| {
-                self.incomplete += u64::from(matches!(&entry.kind,
-                    EntryKind::Directory(completeness) if !(*completeness | Completeness::ANCESTOR == Completeness::ANCESTOR)));
-                self.link(&entry, search);
-                self.show(entry, &opened, search, out)
-            }),
-            Some(later) => self.look_back(&later, &opened, search, out),
+            None => self.look_whole(&opened, None, search, out)?,
+            Some(later) => {
+                let done = self.look_back(&later, &opened, search, out);
+                if done.is_err() {
+                    self.later = Some(later);
+                }
+                done?
+            }
         };
         self.later = Some(opened);
-        done
+        Ok(done)
+    }
+
+    /// Shows what fits in a snapshot, without comparing it; only what comes after a path, if one is given.
+    fn look_whole(
+        &mut self,
+        opened: &Opened,
+        after: Option<&[u8]>,
+        search: &Search,
+        out: &mut Output,
+    ) -> Result<Done, Failure> {
+        opened.each(&opened.path, out, |entry, out| {
+            if after.is_some_and(|after| compare_paths(&entry.path, after).is_le()) {
+                return Ok(());
+            }
+            let is_incomplete = matches!(&entry.kind,
+                EntryKind::Directory(completeness) if !(*completeness | Completeness::ANCESTOR == Completeness::ANCESTOR));
+            self.incomplete += u64::from(is_incomplete && after.is_none());
+            self.link(&entry, search);
+            self.show(entry, opened, search, out)
+        })
     }
 
     fn look_back(
@@ -246,7 +299,7 @@ impl Series {
         search: &Search,
         out: &mut Output,
     ) -> Result<Done, Failure> {
-        let (mut changed, mut shown) = (Vec::new(), BTreeSet::new());
+        let (mut changed, mut shown, mut last) = (Vec::new(), BTreeSet::new(), Vec::new());
         for change in changes(later, opened) {
             let entry = match change {
                 Ok(Change::Added(entry)) => entry,
@@ -265,12 +318,16 @@ impl Series {
                     }
                     *after
                 }
-                Err(error) => {
+                Err(error @ (FetchError::Lost { .. } | FetchError::Format(_))) => {
                     let (one, other) = (opened.short_id(), later.short_id());
                     out.say(format_args!("snapshot {one} cannot be compared with {other} to its end: {error}"));
+                    // The rest of it, also what the later one has alike.
+                    self.look_whole(opened, Some(&last), search, out)?;
                     return Ok(Done::WithLosses);
                 }
+                Err(error) => return Err(error.into()),
             };
+            last.clone_from(&entry.path);
             self.link(&entry, search);
             if matches!(entry.kind, EntryKind::HardLink { .. }) {
                 shown.insert(entry.path.clone());

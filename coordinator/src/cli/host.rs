@@ -30,8 +30,7 @@ impl HostCommand {
             Self::List => String::new(),
             Self::Show(args) => args.host.clone(),
         };
-        let request = v1::ListHostsRequest { name };
-        let listed = admin::connect(&config).await?.list_hosts(request).await?.into_inner();
+        let listed = admin::list_hosts(&mut admin::connect(&config).await?, &name).await?;
         match self {
             Self::List => list(&listed, out),
             Self::Show(args) => {

@@ -84,8 +84,8 @@ impl JobCommand {
         let mut admin = admin::connect(&global.config()?).await?;
         match self {
             Self::List(ListArgs { host }) => {
-                let jobs = admin.list_jobs(v1::ListJobsRequest { host }).await?.into_inner().jobs;
-                out.table(&jobs.into_iter().map(row).collect::<Vec<_>>())?;
+                let pages = admin::all(admin.list_jobs(v1::ListJobsRequest { host }).await?.into_inner()).await?;
+                out.table(&pages.into_iter().flat_map(|page| page.jobs).map(row).collect::<Vec<_>>())?;
                 Ok(Done::Whole)
             }
             Self::Cancel(NameArgs { job }) => {

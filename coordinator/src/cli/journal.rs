@@ -8,6 +8,9 @@ use lifeboat_proto::status::{ErrorClass, Failure};
 use lifeboat_proto::v1;
 use std::io::{self, BufRead, IsTerminal};
 
+/// Heads that one call accepts.
+const ACCEPTED_AT_ONCE: usize = 10_000;
+
 #[derive(Debug, Subcommand)]
 pub enum JournalCommand {
     /// Continue with this repository although hosts know a later state of it
@@ -31,13 +34,14 @@ impl JournalCommand {
     pub async fn run(self, global: &Global, out: &mut Output) -> Result<Done, Failure> {
         let Self::Accept(args) = self;
         let mut admin = admin::connect(&global.config()?).await?;
-        let listed = admin.list_divergences(v1::ListDivergencesRequest {}).await?.into_inner();
-        if listed.divergences.is_empty() {
+        let pages = admin::all(admin.list_divergences(v1::ListDivergencesRequest {}).await?.into_inner()).await?;
+        let last = pages.first().map_or(0, |first| first.last_batch);
+        let divergences: Vec<_> = pages.into_iter().flat_map(|page| page.divergences).collect();
+        if divergences.is_empty() {
             out.say("No host holds a journal head that is not an ancestor of this journal; nothing to accept.");
             return Ok(Done::Whole);
         }
-        let last = listed.last_batch;
-        for v1::Divergence { host, batch, .. } in &listed.divergences {
+        for v1::Divergence { host, batch, .. } in &divergences {
             out.line(format_args!(
                 "{host} holds the head of journal batch {batch}; the journal here ends at batch {last}"
             ))?;
@@ -45,7 +49,9 @@ impl JournalCommand {
         if !args.yes {
             blocking(confirm).await?;
         }
-        admin.accept_history(v1::AcceptHistoryRequest { divergences: listed.divergences }).await?;
+        for divergences in divergences.chunks(ACCEPTED_AT_ONCE) {
+            admin.accept_history(v1::AcceptHistoryRequest { divergences: divergences.to_vec() }).await?;
+        }
         out.say("This journal is accepted: restores onto servers are possible again.");
         Ok(Done::Whole)
     }

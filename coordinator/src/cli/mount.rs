@@ -49,12 +49,14 @@ pub async fn mount(args: MountArgs, global: &Global, out: &mut Output) -> Result
         return Err(failure.hint(format!("lifeboat mount {} {}", address.host, args.directory.display())));
     }
     check_directory(&args.directory)?;
-    let snapshots = args.address.snapshots(global).await?;
+    let mut snapshots = args.address.snapshots(global).await?;
     let newest = snapshots.choose(&address.host, &address.when);
     let is_one = address.when != When::Latest || args.address.names_moment();
     let list = snapshots.list.clone();
     let one = if is_one { Some(newest?.clone()) } else { None };
     let source_set = args.address.source_set().to_owned();
+    // A directory of all snapshots lists the oldest first.
+    snapshots.expect_some(if is_one { Vec::new() } else { list.iter().rev().cloned().collect() });
     let source = Arc::new(Source::new(snapshots, Handle::current()));
     let top = match one {
         Some(info) => Top::one(info, source),

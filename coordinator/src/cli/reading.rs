@@ -3,6 +3,8 @@
 //! The operator's key signs an order; the coordinator opens the snapshot for a key that is made here for this one
 //! command and forgotten with it. What is read after that is checked here, record by record.
 
+mod ahead;
+
 use super::admin::{self, Admin};
 use super::entry::EntryRow;
 use super::output::{Output, ago, counted, from_ns, hex, moment, zone, zone_name};
@@ -10,6 +12,7 @@ use super::{Done, Global, elsewhere, symlink};
 use crate::address::{self, Address, AddressError, Candidate, When};
 use crate::config::Config;
 use crate::vault;
+use ahead::{Ahead, Granted};
 use clap::Args;
 use jiff::{SignedDuration, Timestamp};
 use lifeboat_agent::restore::fetch::{FetchError, GrantReader, NodeReader};
@@ -27,6 +30,7 @@ use lifeboat_proto::v1::{self, Outcome};
 use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
+use std::time::Instant;
 use tokio::runtime::Handle;
 
 /// Gaps of a snapshot that are named before a restore of it.
@@ -136,6 +140,8 @@ pub struct Snapshots {
     config: Config,
     admin: Admin,
     repository: RepositoryId,
+    ahead: Ahead,
+    warned: bool,
     /// What there is, newest first.
     pub list: Vec<v1::SnapshotInfo>,
 }
@@ -147,7 +153,17 @@ impl Snapshots {
         let mut admin = admin::connect(&config).await?;
         let list = admin::list_snapshots(&mut admin, host, source_set).await?;
         let repository = RepositoryId::from_bytes(array("repository", &list.repository)?);
-        Ok(Self { config, admin, repository, list: list.snapshots })
+        Ok(Self { config, admin, repository, ahead: Ahead::default(), warned: false, list: list.snapshots })
+    }
+
+    /// All these will be opened, in this order: their grants are made together.
+    pub fn expect_all(&mut self, snapshots: Vec<v1::SnapshotInfo>) {
+        self.ahead = Ahead::all(snapshots);
+    }
+
+    /// Any of these may be opened, the first ones more likely: some grants are made ahead.
+    pub fn expect_some(&mut self, snapshots: Vec<v1::SnapshotInfo>) {
+        self.ahead = Ahead::perhaps(snapshots);
     }
 
     /// What there is now.
@@ -202,12 +218,25 @@ impl Snapshots {
             _ => return self.open_at(address, purpose, life).await,
         };
         let sets: BTreeSet<String> = self.list.iter().map(|snapshot| snapshot.source_set.clone()).collect();
-        let (mut holding, mut searched) = (Vec::new(), Vec::new());
-        for set in sets {
-            let of_set = |snapshot: &&v1::SnapshotInfo| snapshot.source_set == set;
+        let chosen = sets.iter().filter_map(|set| {
+            let of_set = |snapshot: &&v1::SnapshotInfo| snapshot.source_set == *set;
             let list: Vec<_> = self.list.iter().filter(of_set).cloned().collect();
-            let Ok(snapshot) = choose(&address.host, &address.when, &list) else { continue };
-            let opened = self.open_in(&snapshot.clone(), address, purpose, life).await?;
+            choose(&address.host, &address.when, &list).ok().cloned()
+        });
+        let chosen: Vec<v1::SnapshotInfo> = chosen.collect();
+        self.expect_all(chosen.clone());
+        let (mut holding, mut searched, mut unopened) = (Vec::new(), Vec::new(), None);
+        for snapshot in chosen {
+            searched.push(snapshot.source_set.clone());
+            let opened = match self.open_in(&snapshot, address, purpose, life).await {
+                Err(failure) if costs_one_snapshot(&failure) => {
+                    let set = snapshot.source_set;
+                    eprintln!("snapshot {} of set {set} cannot be searched: {failure}", hex(&snapshot.snapshot));
+                    unopened = unopened.or(Some(failure));
+                    continue;
+                }
+                opened => opened?,
+            };
             let paths = [vec![opened.path.clone()], more.to_vec()].concat();
             let (opened, holds) = blocking(move || {
                 // What is damaged there may be the path: to be found out where it is read.
@@ -215,10 +244,12 @@ impl Snapshots {
                 Ok((opened, holds))
             })
             .await?;
-            searched.push(set);
             if holds {
                 holding.push(opened);
             }
+        }
+        if let (true, Some(failure)) = (holding.is_empty(), unopened) {
+            return Err(failure);
         }
         if holding.len() > 1 || searched.len() < 2 {
             let sets: Vec<_> = holding.iter().map(|opened| opened.snapshot.source_set.as_str()).collect();
@@ -242,12 +273,17 @@ impl Snapshots {
         purpose: &str,
         life: SignedDuration,
     ) -> Result<Opened, Failure> {
-        let identity = Identity::generate();
-        let (target, recipient, directory) = (GrantTarget::LocalClient, identity.recipient(), "local");
-        let wanted = Wanted { snapshot, target, recipient, directory, purpose, life };
-        let (signed, _) = wanted.sign(self.repository, &self.config)?;
-        let granted = self.admin.grant(v1::GrantCommand { order: signed.to_bytes().into() }).await?.into_inner();
-        if granted.history_diverged {
+        let granted = match self.ahead.take(snapshot.number, Instant::now()) {
+            Some(granted) => granted,
+            None => {
+                self.grant(snapshot, purpose, life).await?;
+                let none = || Failure::new(ErrorClass::Internal, "the coordinator did not answer every order");
+                self.ahead.take(snapshot.number, Instant::now()).ok_or_else(none)?
+            }
+        };
+        let Granted { reply, identity, .. } = granted;
+        let v1::GrantReply { grant, snapshot, gaps, history_diverged, .. } = reply?;
+        if history_diverged && !std::mem::replace(&mut self.warned, true) {
             eprintln!(
                 "warning: a host knows a later state of this repository, which was restored from an older copy; newer \
                  snapshots may exist elsewhere (see `lifeboat host list`)"
@@ -255,12 +291,35 @@ impl Snapshots {
         }
         let channel = admin::channel(&self.config.socket).await?;
         let runtime = Handle::current();
-        let grant = granted.grant;
         let reader = blocking(move || Ok(GrantReader::open(channel, runtime, &grant, &identity)?)).await?;
-        let snapshot = granted.snapshot.unwrap_or_default();
         let (repository, path) = (self.repository, path.to_vec());
-        Ok(Opened { repository, reader, path, snapshot, gaps: granted.gaps, note: None })
+        Ok(Opened { repository, reader, path, snapshot: snapshot.unwrap_or_default(), gaps, note: None })
     }
+
+    /// Has a snapshot granted, and those that will be opened after it.
+    async fn grant(&mut self, snapshot: &v1::SnapshotInfo, purpose: &str, life: SignedDuration) -> Result<(), Failure> {
+        let identity = Identity::generate();
+        let wanted = self.ahead.wanted(snapshot);
+        let (issued, asked) = (Timestamp::now(), Instant::now());
+        let order = |snapshot: &v1::SnapshotInfo| {
+            let (target, recipient, directory) = (GrantTarget::LocalClient, identity.recipient(), "local");
+            let wanted = Wanted { snapshot, target, recipient, directory, purpose, issued, life };
+            Ok(wanted.sign(self.repository, &self.config)?.0.to_bytes().into())
+        };
+        let orders = wanted.iter().map(order).collect::<Result<_, Failure>>()?;
+        let mut replies = self.admin.grant(v1::GrantCommand { orders }).await?.into_inner();
+        for snapshot in wanted {
+            let Some(mut reply) = replies.message().await? else { break };
+            let reply = reply.failure.take().map_or(Ok(reply), |failure| Err(failure.into()));
+            self.ahead.keep(snapshot.number, Granted { reply, identity: identity.clone(), asked, life });
+        }
+        Ok(())
+    }
+}
+
+/// Whether a snapshot that cannot be opened or read costs only itself: whoever looks at many goes on with the others.
+pub fn costs_one_snapshot(failure: &Failure) -> bool {
+    matches!(failure.class, ErrorClass::Damaged | ErrorClass::NotFound | ErrorClass::Internal)
 }
 
 /// The one of `list`, all of `host`, that is meant.
@@ -295,6 +354,8 @@ pub struct Wanted<'a> {
     pub directory: &'a str,
     /// Why.
     pub purpose: &'a str,
+    /// From when on.
+    pub issued: Timestamp,
     /// How long it is good.
     pub life: SignedDuration,
 }
@@ -302,7 +363,6 @@ pub struct Wanted<'a> {
 impl Wanted<'_> {
     /// Signs it with the operator's key, which comes back with it.
     pub fn sign(self, repository: RepositoryId, config: &Config) -> Result<(SignedOrder, SigningKey), Failure> {
-        let now = Timestamp::now();
         let nanoseconds = |time: Timestamp| i64::try_from(time.as_nanosecond()).unwrap_or(i64::MAX);
         let mut nonce = [0; 16];
         getrandom::fill(&mut nonce).map_err(|error| Failure::new(ErrorClass::Internal, error.to_string()))?;
@@ -313,8 +373,8 @@ impl Wanted<'_> {
             recipient: self.recipient,
             directory: self.directory.to_owned(),
             purpose: self.purpose.to_owned(),
-            issued_ns: nanoseconds(now),
-            expires_ns: nanoseconds(now.saturating_add(self.life).unwrap_or(now)),
+            issued_ns: nanoseconds(self.issued),
+            expires_ns: nanoseconds(self.issued.saturating_add(self.life).unwrap_or(self.issued)),
             nonce,
         };
         let operator =

@@ -2,7 +2,7 @@
 
 use super::entry::{EntryRow, differences, modified};
 use super::output::{Output, Row, from_ns, hex, moment, zone_name};
-use super::reading::{AddressArgs, LOOK, blocking};
+use super::reading::{AddressArgs, LOOK, blocking, costs_one_snapshot, short_id};
 use super::{Done, Global, elsewhere};
 use crate::address::When;
 use clap::Args;
@@ -75,8 +75,16 @@ pub async fn versions(args: VersionsArgs, global: &Global, out: &mut Output) -> 
     list.retain(|snapshot| snapshot.outcome() != Outcome::Checkpoint && snapshot.number <= last);
     list.sort_by(|one, other| (&one.source_set, one.number).cmp(&(&other.source_set, other.number)));
     let (mut versions, mut done, mut missing) = (Vec::<Version>::new(), Done::Whole, None);
+    snapshots.expect_all(list.clone());
     for snapshot in list {
-        let opened = snapshots.open_in(&snapshot, &address, "versions", LOOK).await?;
+        let opened = match snapshots.open_in(&snapshot, &address, "versions", LOOK).await {
+            Err(failure) if costs_one_snapshot(&failure) => {
+                done = Done::WithLosses;
+                out.say(format_args!("snapshot {}: {failure}", short_id(&snapshot)));
+                continue;
+            }
+            opened => opened?,
+        };
         let looked = blocking(move || {
             let found = opened.tree().lookup(&opened.path)?.map(|entry| opened.file_of(entry)).transpose();
             let is_unknown = matches!(found, Ok(None)) && opened.unknown_absence(&opened.path)?.is_some();
@@ -87,16 +95,21 @@ pub async fn versions(args: VersionsArgs, global: &Global, out: &mut Output) -> 
                 missing = entry.is_none().then_some(opened);
                 add(&mut versions, snapshot, entry, is_unknown);
             }
-            Ok((Err(failure), ..)) | Err(failure) if failure.class == ErrorClass::Damaged => {
+            Ok((Err(failure), ..)) | Err(failure) if costs_one_snapshot(&failure) => {
                 done = Done::WithLosses;
-                out.say(format_args!("snapshot {}: {failure}", super::reading::short_id(&snapshot)));
+                out.say(format_args!("snapshot {}: {failure}", short_id(&snapshot)));
             }
             Ok((Err(failure), ..)) | Err(failure) => return Err(failure),
         }
     }
     if versions.iter().all(|version| version.entry.is_none()) {
-        let nowhere = || Failure::new(ErrorClass::NotFound, format!("{} has no snapshot", address.host));
-        let Some(opened) = missing else { return Err(nowhere()) };
+        let Some(opened) = missing else {
+            let (class, what) = match done {
+                Done::Whole => (ErrorClass::NotFound, format!("{} has no snapshot", address.host)),
+                Done::WithLosses => (ErrorClass::Damaged, format!("no snapshot of {} can be read", address.host)),
+            };
+            return Err(Failure::new(class, what));
+        };
         return Err(blocking(move || elsewhere::nearest(&opened, &opened.path)).await?);
     }
     out.say(format_args!("times are in {}", zone_name()));

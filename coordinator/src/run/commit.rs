@@ -7,7 +7,7 @@ use super::decide::{Sizes, part_suspicion, suspicion};
 use super::upload::{Refused, UploadError};
 use super::validate::Verdict;
 use super::{Ending, Phase, RunError, RunRef};
-use crate::index::IndexError;
+use crate::index::{Counted, IndexError};
 use crate::journal::JournalError;
 use crate::repository::{Coordinator, Entry, FactError};
 use crate::shared::State;
@@ -245,7 +245,11 @@ impl Coordinator {
             return Ok(None);
         };
         let head = state.written.head.ok_or(FactError::NoHead)?;
-        Ok(Some(Committed { snapshot: id, number: SnapshotNumber::new(sequences.start), suspect, head }))
+        drop(state);
+        let number = SnapshotNumber::new(sequences.start);
+        // The snapshot stands: a list that does not find its counts reads the manifest.
+        let _ = self.shared.index.set_counts(&[(number, Counted::from(manifest.clear()))]);
+        Ok(Some(Committed { snapshot: id, number, suspect, head }))
     }
 
     fn set_putting(&self, caller: RunRef, manifest: &Manifest) -> Result<(), CommitError> {

@@ -10,6 +10,7 @@ use crate::init::GROUP;
 use crate::job::{JobResult, JobState};
 use crate::repository::{Damage, VerifyProgress};
 use crate::store::ObjectKind;
+use bytes::Bytes;
 use lifeboat_format::FormatError;
 use lifeboat_format::grant::{SignedOrder, SignedTerms};
 use lifeboat_format::id::{Digest, HostId, PackId, SnapshotId};
@@ -18,7 +19,8 @@ use lifeboat_format::journal::{Event, Principal};
 use lifeboat_format::token::TokenTerms;
 use lifeboat_proto::convert::control::JobReport;
 use lifeboat_proto::convert::{ConvertError, JobName, SourceSetName, array, some_bytes};
-use lifeboat_proto::limits::{GRANT_BYTES_MAX, POLICY_READ_EVERY, TERMS_BYTES_MAX, TOKEN_SECONDS_MAX};
+use lifeboat_proto::limits::{GRANT_BYTES_MAX, ORDERS_MAX, POLICY_READ_EVERY, TERMS_BYTES_MAX, TOKEN_SECONDS_MAX};
+use lifeboat_proto::pages::pages;
 use lifeboat_proto::status::{ErrorClass, Failure};
 use lifeboat_proto::v1;
 use lifeboat_proto::v1::job_event::Event as Said;
@@ -30,6 +32,8 @@ use tonic::{Request, Response, Status};
 
 /// Events that wait for a slow reader.
 const EVENTS_WAITING: usize = 64;
+/// Messages of a list that wait for a slow reader.
+const PAGES_WAITING: usize = 4;
 /// Damages that one message names, and snapshots that each of them names.
 const DAMAGES_IN_EVENT: usize = 16;
 const SNAPSHOTS_NAMED: usize = 1000;
@@ -66,6 +70,20 @@ impl Administration {
     }
 }
 
+/// Sends what `work` gives to its sender, until nobody reads any more; then its failure, if it has one.
+fn streamed<M: Send + 'static>(
+    work: impl FnOnce(&mut dyn FnMut(M) -> bool) -> Result<(), Failure> + Send + 'static,
+) -> Response<Events<M>> {
+    let (messages, stream) = mpsc::channel(PAGES_WAITING);
+    tokio::spawn(async move {
+        let told = messages.clone();
+        if let Err(status) = blocking(move || work(&mut |page| told.blocking_send(Ok(page)).is_ok())).await {
+            let _ = messages.send(Err(status)).await;
+        }
+    });
+    Response::new(ReceiverStream::new(stream))
+}
+
 fn no_job(name: &JobName) -> Failure {
     let failure = Failure::new(ErrorClass::NotFound, format!("there is no job {name}, or it is over"));
     failure.hint("`lifeboat job list` shows those of the last hour")
@@ -73,6 +91,11 @@ fn no_job(name: &JobName) -> Failure {
 
 #[tonic::async_trait]
 impl v1::admin_service_server::AdminService for Administration {
+    type ListHostsStream = Events<v1::ListHostsResponse>;
+    type ListJobsStream = Events<v1::ListJobsResponse>;
+    type ListSnapshotsStream = Events<v1::ListSnapshotsResponse>;
+    type ListDivergencesStream = Events<v1::ListDivergencesResponse>;
+    type GrantStream = Events<v1::GrantReply>;
     type BackupStream = Events<v1::JobEvent>;
     type RestoreStream = Events<v1::JobEvent>;
     type FollowJobStream = Events<v1::JobEvent>;
@@ -98,12 +121,16 @@ impl v1::admin_service_server::AdminService for Administration {
     async fn list_hosts(
         &self,
         request: Request<v1::ListHostsRequest>,
-    ) -> Result<Response<v1::ListHostsResponse>, Status> {
+    ) -> Result<Response<Self::ListHostsStream>, Status> {
         self.0.allow(&request, Verb::List, Object::Repository)?;
         let (this, name) = (self.clone(), request.into_inner().name);
-        let hosts = blocking(move || Ok(this.0.list_hosts(&name, &this.past()))).await?;
-        let refused_enrolments = self.0.refused_enrolments.list();
-        Ok(Response::new(v1::ListHostsResponse { hosts, refused_enrolments }))
+        let mut refused = self.0.refused_enrolments.list();
+        Ok(streamed(move |send| {
+            pages(this.0.list_hosts(&name, &this.past()), |hosts| {
+                send(v1::ListHostsResponse { hosts, refused_enrolments: std::mem::take(&mut refused) })
+            });
+            Ok(())
+        }))
     }
 
     async fn backup(&self, request: Request<v1::BackupCommand>) -> Result<Response<Self::BackupStream>, Status> {
@@ -123,12 +150,15 @@ impl v1::admin_service_server::AdminService for Administration {
         Ok(Response::new(self.events(vec![job], wait)))
     }
 
-    async fn list_jobs(&self, request: Request<v1::ListJobsRequest>) -> Result<Response<v1::ListJobsResponse>, Status> {
+    async fn list_jobs(&self, request: Request<v1::ListJobsRequest>) -> Result<Response<Self::ListJobsStream>, Status> {
         self.0.allow(&request, Verb::List, Object::Repository)?;
-        let host = request.into_inner().host;
-        let only = if host.is_empty() { None } else { Some(self.0.find_host(&host)?) };
-        let jobs = self.0.dispatch.jobs().into_iter().filter(|view| only.is_none_or(|host| view.host == host));
-        Ok(Response::new(v1::ListJobsResponse { jobs: jobs.map(|view| self.0.job(view)).collect() }))
+        let (context, host) = (self.0.clone(), request.into_inner().host);
+        Ok(streamed(move |send| {
+            let only = if host.is_empty() { None } else { Some(context.find_host(&host)?) };
+            let jobs = context.dispatch.jobs().into_iter().filter(|view| only.is_none_or(|host| view.host == host));
+            pages(jobs.map(|view| context.job(view)), |jobs| send(v1::ListJobsResponse { jobs }));
+            Ok(())
+        }))
     }
 
     async fn follow_job(
@@ -144,19 +174,22 @@ impl v1::admin_service_server::AdminService for Administration {
     async fn list_divergences(
         &self,
         request: Request<v1::ListDivergencesRequest>,
-    ) -> Result<Response<v1::ListDivergencesResponse>, Status> {
+    ) -> Result<Response<Self::ListDivergencesStream>, Status> {
         self.0.allow(&request, Verb::List, Object::Repository)?;
-        let divergences = self.0.catalog(|catalog| {
-            let name = |host| catalog.host(host).map(|row| row.enrolled.name.clone()).unwrap_or_default();
-            let shown = catalog.diverged().map(|(host, batch, hash)| v1::Divergence {
-                host: name(host),
+        let context = self.0.clone();
+        Ok(streamed(move |send| {
+            let mut last_batch = context.coordinator.head().map_or(0, |head| head.head().number);
+            let diverged: Vec<_> = context.catalog(|catalog| catalog.diverged().collect());
+            let shown = diverged.into_iter().map(|(host, batch, hash)| v1::Divergence {
+                host: context.host_name(host),
                 batch,
                 hash: hash.as_bytes().to_vec().into(),
             });
-            shown.collect()
-        });
-        let last_batch = self.0.coordinator.head().map_or(0, |head| head.head().number);
-        Ok(Response::new(v1::ListDivergencesResponse { divergences, last_batch }))
+            pages(shown, |divergences| {
+                send(v1::ListDivergencesResponse { divergences, last_batch: std::mem::take(&mut last_batch) })
+            });
+            Ok(())
+        }))
     }
 
     async fn accept_history(
@@ -170,12 +203,11 @@ impl v1::admin_service_server::AdminService for Administration {
         }
         let context = self.0.clone();
         blocking(move || {
-            for (number, hash) in given_up {
-                let event = Event::HistoryAccepted { number, hash };
-                let object = format!("instead of batch {number}");
-                context.record(Principal::LocalRoot, Verb::AcceptHistory.name(), &object, event)?;
-            }
-            Ok(())
+            let act = |(number, hash)| {
+                let (event, object) = (Event::HistoryAccepted { number, hash }, format!("instead of batch {number}"));
+                context.act(Principal::LocalRoot, Verb::AcceptHistory.name(), &object, event)
+            };
+            context.record_all(given_up.into_iter().map(act).collect())
         })
         .await?;
         Ok(Response::new(v1::AcceptHistoryResponse {}))
@@ -201,19 +233,29 @@ impl v1::admin_service_server::AdminService for Administration {
     async fn list_snapshots(
         &self,
         request: Request<v1::ListSnapshotsRequest>,
-    ) -> Result<Response<v1::ListSnapshotsResponse>, Status> {
+    ) -> Result<Response<Self::ListSnapshotsStream>, Status> {
         self.0.allow(&request, Verb::List, Object::Repository)?;
         let (context, asked) = (self.0.clone(), request.into_inner());
-        let snapshots = blocking(move || context.list_snapshots(&asked.host, &asked.source_set)).await?;
-        let repository = bytes::Bytes::copy_from_slice(self.0.vault.repository.as_bytes());
-        Ok(Response::new(v1::ListSnapshotsResponse { snapshots, repository }))
+        let mut repository = Bytes::copy_from_slice(self.0.vault.repository.as_bytes());
+        Ok(streamed(move |send| {
+            pages(context.list_snapshots(&asked.host, &asked.source_set)?, |snapshots| {
+                send(v1::ListSnapshotsResponse { snapshots, repository: std::mem::take(&mut repository) })
+            });
+            Ok(())
+        }))
     }
 
-    async fn grant(&self, request: Request<v1::GrantCommand>) -> Result<Response<v1::GrantReply>, Status> {
+    async fn grant(&self, request: Request<v1::GrantCommand>) -> Result<Response<Self::GrantStream>, Status> {
         self.0.allow(&request, Verb::Grant, Object::Repository)?;
-        let order = some_bytes("order", request.into_inner().order, GRANT_BYTES_MAX)?;
+        let orders = request.into_inner().orders;
+        if !(1..=ORDERS_MAX).contains(&orders.len()) {
+            let problem = format!("has {} orders, 1 to {ORDERS_MAX} are allowed", orders.len());
+            return Err(ConvertError::new("orders", problem).into());
+        }
+        let read = |order| some_bytes("orders", order, GRANT_BYTES_MAX);
+        let orders = orders.into_iter().map(read).collect::<Result<Vec<_>, _>>()?;
         let context = self.0.clone();
-        Ok(Response::new(blocking(move || context.grant(&order)).await?))
+        Ok(streamed(move |send| context.grant_all(&orders, send)))
     }
 
     async fn repository_stats(
@@ -312,7 +354,7 @@ impl Context {
         if asked.target != GrantTarget::Host(host) || asked.recipient != row.enrolled.box_recipient {
             return Err(refused("it is for another host, or for another key than this host was enrolled with"));
         }
-        let grant = self.grant(&order)?.grant;
+        let grant = self.grant_one(&order)?;
         let (snapshot, wanted, directory) = (asked.snapshot, read.terms().digest(), asked.directory.clone());
         let object = format!("host {host}, {directory}: {}", asked.purpose);
         self.record(Principal::LocalRoot, Verb::OrderRestore.name(), &object, Event::Nothing)?;
@@ -387,7 +429,8 @@ impl Context {
 
     /// What a job did in all, as its snapshot says.
     fn counts_of(&self, job: &JobName, id: &SnapshotId) -> Option<v1::JobProgress> {
-        let counts = self.clear(id)?.counts;
+        let number = self.catalog(|catalog| catalog.snapshot_by_id(id).map(|(number, _)| number))?;
+        let counts = self.coordinator.counts(&[(number, *id)]).pop()??.counts;
         let (entries, read_bytes, sent_bytes) = (counts.entries, counts.content_bytes, counts.sent_bytes);
         Some(v1::JobProgress { job: job.to_string(), entries, read_bytes, sent_bytes, reused_bytes: 0 })
     }
@@ -398,7 +441,7 @@ impl Context {
             Some(Custody::Strict) => "strict",
             _ => "managed",
         };
-        let content_bytes = content_bytes(&self.list_snapshots("", "")?);
+        let content_bytes = content_bytes(self.list_snapshots("", "")?);
         let store = &self.coordinator.shared.store;
         let mut other_bytes = 0;
         for kind in ObjectKind::ALL.into_iter().filter(|kind| *kind != ObjectKind::Pack) {
@@ -472,8 +515,8 @@ impl Context {
 
 /// The content of all snapshots together. Hosts report these sizes, and a few sparse files add up to more than 64 bits
 /// hold (INV-9).
-fn content_bytes(snapshots: &[v1::SnapshotInfo]) -> u64 {
-    snapshots.iter().map(|snapshot| snapshot.content_bytes).fold(0, u64::saturating_add)
+fn content_bytes(snapshots: impl Iterator<Item = v1::SnapshotInfo>) -> u64 {
+    snapshots.map(|snapshot| snapshot.content_bytes).fold(0, u64::saturating_add)
 }
 
 /// Of the sets that a host is known to have, those that a command means.
@@ -546,8 +589,8 @@ mod tests {
     #[test]
     fn inv_09_snapshots_of_more_than_64_bits_of_content_have_a_total() {
         let sparse = v1::SnapshotInfo { content_bytes: i64::MAX as u64, ..Default::default() };
-        assert_eq!(content_bytes(&[sparse.clone(), sparse.clone()]), u64::MAX - 1);
-        assert_eq!(content_bytes(&[sparse.clone(), sparse.clone(), sparse]), u64::MAX);
+        let total = |snapshots| content_bytes(std::iter::repeat_n(sparse.clone(), snapshots));
+        assert_eq!((total(2), total(3)), (u64::MAX - 1, u64::MAX));
     }
 
     #[test]

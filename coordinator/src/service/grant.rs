@@ -6,26 +6,57 @@
 use super::Context;
 use super::failure;
 use crate::address;
+use crate::catalog::Snapshot;
 use crate::store::{ObjectKind, ObjectName};
+use bytes::Bytes;
 use lifeboat_format::FormatError;
 use lifeboat_format::envelope::Envelope;
 use lifeboat_format::grant::{Coverage, Grant, GrantClear, GrantKeys, SignedOrder};
-use lifeboat_format::id::{HostId, Scope, SnapshotId};
+use lifeboat_format::id::{HostId, Scope, SnapshotNumber};
 use lifeboat_format::journal::event::{GrantTarget, GrantedSnapshot};
-use lifeboat_format::journal::{Event, Principal};
+use lifeboat_format::journal::{Act, Event, Principal};
 use lifeboat_format::key::{GroupSecret, OpenKeys, ScopeKeys};
-use lifeboat_format::manifest::SealedPart;
+use lifeboat_format::manifest::{Manifest, SealedPart};
 use lifeboat_format::secret::{KeyKind, KeyObject};
 use lifeboat_format::token::{Token, TokenRecord, TokenTerms};
+use lifeboat_proto::limits::GAPS_NAMED_MAX;
 use lifeboat_proto::status::{ErrorClass, Failure};
 use lifeboat_proto::v1;
+use std::collections::HashMap;
 use std::sync::PoisonError;
 
 /// Operators that must sign an order.
 pub const SIGNATURES_NEEDED: usize = 1;
 
+/// Bytes of manifests whose snapshots are opened for one batch of the journal: so much is in memory at once.
+const OPENED_BYTES_MAX: usize = 32 << 20;
+
 fn damaged(error: FormatError) -> Failure {
     Failure::of(ErrorClass::Damaged, &error)
+}
+
+/// What opens the scopes of the snapshots of one call, by these scopes.
+type OpenedScopes = HashMap<Vec<Scope>, Vec<(Scope, OpenKeys)>>;
+
+/// A snapshot that the vault opened, and for which a grant is to be made.
+struct Opening {
+    order: SignedOrder,
+    number: SnapshotNumber,
+    snapshot: Snapshot,
+    keys: GrantKeys,
+    gaps: Vec<String>,
+    manifest_bytes: usize,
+}
+
+impl Opening {
+    /// Whether one record can name both.
+    fn is_recorded_with(&self, other: &Self) -> bool {
+        let said = |opening: &Self| {
+            let order = opening.order.order();
+            (order.target, order.expires_ns, order.purpose.clone(), opening.order.signers())
+        };
+        said(self) == said(other)
+    }
 }
 
 /// A scope, whether its secret is the group's first one, and the secret.
@@ -42,8 +73,37 @@ fn no_secret(scope: Scope, unusable: &[String]) -> Failure {
 }
 
 impl Context {
-    /// Opens the snapshot that an order names, for its target.
-    pub(super) fn grant(&self, order: &[u8]) -> Result<v1::GrantReply, Failure> {
+    /// Opens the snapshots that orders name, each for its target, and gives `reply` the answers in their order, until it
+    /// returns `false`. Up to [`OPENED_BYTES_MAX`], all are one batch of the journal.
+    pub(super) fn grant_all(
+        &self,
+        orders: &[Bytes],
+        mut reply: impl FnMut(v1::GrantReply) -> bool,
+    ) -> Result<(), Failure> {
+        let gaps_max = GAPS_NAMED_MAX / orders.len().max(1);
+        let (mut opened, mut bytes, mut keys) = (Vec::new(), 0, OpenedScopes::default());
+        for (place, order) in orders.iter().enumerate() {
+            let opening = self.open_ordered(order, gaps_max, &mut keys);
+            bytes += opening.as_ref().map_or(0, |opening| opening.manifest_bytes);
+            opened.push(opening);
+            if bytes > OPENED_BYTES_MAX || place + 1 == orders.len() {
+                bytes = 0;
+                if !self.grant_opened(std::mem::take(&mut opened))?.into_iter().all(&mut reply) {
+                    break;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Opens the snapshot that one order names.
+    pub(super) fn grant_one(&self, order: &[u8]) -> Result<Bytes, Failure> {
+        let opened = self.open_ordered(order, GAPS_NAMED_MAX, &mut OpenedScopes::default())?;
+        let reply = self.grant_opened(vec![Ok(opened)])?.pop().unwrap_or_default();
+        reply.failure.map_or(Ok(reply.grant), |failure| Err(failure.into()))
+    }
+
+    fn open_ordered(&self, order: &[u8], gaps_max: usize, scopes: &mut OpenedScopes) -> Result<Opening, Failure> {
         let order = SignedOrder::parse(order).map_err(|error| Failure::of(ErrorClass::Usage, &error))?;
         let verified = order.verify(self.trust.trust(), SIGNATURES_NEEDED, self.clock.now_ns());
         verified.map_err(|error| Failure::of(ErrorClass::Refused, &error))?;
@@ -57,27 +117,67 @@ impl Context {
         });
         let unknown = || Failure::new(ErrorClass::NotFound, format!("there is no snapshot {id}"));
         let (number, snapshot) = found.ok_or_else(unknown)?;
-        let part = self.open_manifest(&id)?;
-        let coverage = Coverage::of(&part, self.snapshot_info(number, &snapshot).gap_count);
-        let keys = GrantKeys { root_content: part.root_content(), scopes: self.open_keys(part.scopes())?, coverage };
-        let _facts = self.facts.lock().unwrap_or_else(PoisonError::into_inner);
-        let clear =
-            GrantClear { number: self.catalog(|catalog| catalog.next_grant()), snapshot: number, root: snapshot.root };
-        let grant = Grant::make(&clear, &order, &keys, &self.vault.log_key).map_err(damaged)?;
-        let event = Event::GrantsMade {
-            first: clear.number,
-            snapshots: vec![GrantedSnapshot { snapshot: number, order: order.digest() }],
-            target: order.order().target,
-            expires_ns: order.order().expires_ns,
+        let manifest = self.manifest(&id)?;
+        let part = self.open_manifest(&manifest)?;
+        let scopes = match scopes.get(part.scopes()) {
+            Some(keys) => keys.clone(),
+            None => scopes.entry(part.scopes().to_vec()).or_insert(self.open_keys(part.scopes())?).clone(),
         };
-        let by = order.signers().first().map_or(Principal::LocalRoot, |signer| Principal::Operator(*signer));
-        self.record(by, "grant", &format!("snapshot {id}: {}", order.order().purpose), event)?;
-        Ok(v1::GrantReply {
-            grant: grant.to_bytes().into(),
-            snapshot: Some(self.snapshot_info(number, &snapshot)),
-            gaps: part.gaps().iter().take(1000).map(shown_gap).collect(),
-            history_diverged: self.catalog(|catalog| catalog.diverged().next().is_some()),
+        let coverage = Coverage::of(&part, manifest.clear().counts.gaps);
+        Ok(Opening {
+            keys: GrantKeys { root_content: part.root_content(), scopes, coverage },
+            gaps: part.gaps().iter().take(gaps_max).map(shown_gap).collect(),
+            manifest_bytes: manifest.as_bytes().len(),
+            order,
+            number,
+            snapshot,
         })
+    }
+
+    /// Makes the grants for what was opened, in one batch of the journal. What could not be opened is answered as such.
+    fn grant_opened(&self, opened: Vec<Result<Opening, Failure>>) -> Result<Vec<v1::GrantReply>, Failure> {
+        let _facts = self.facts.lock().unwrap_or_else(PoisonError::into_inner);
+        let good: Vec<&Opening> = opened.iter().filter_map(|opening| opening.as_ref().ok()).collect();
+        let mut next = self.catalog(|catalog| catalog.next_grant());
+        let mut acts = Vec::new();
+        let mut first = next;
+        for alike in good.chunk_by(|one, other| one.is_recorded_with(other)) {
+            acts.push(self.act_of(first, alike));
+            first += alike.len() as u64;
+        }
+        if !acts.is_empty() {
+            self.record_all(acts)?;
+        }
+        let history_diverged = self.catalog(|catalog| catalog.diverged().next().is_some());
+        let mut reply = |opening: Opening| {
+            let Opening { order, number, snapshot, keys, gaps, .. } = opening;
+            let clear = GrantClear { number: next, snapshot: number, root: snapshot.root };
+            next += 1;
+            let grant = Grant::make(&clear, &order, &keys, &self.vault.log_key).map_err(damaged)?;
+            let snapshot = Some(self.snapshot_info(number, &snapshot));
+            Ok(v1::GrantReply { grant: grant.to_bytes().into(), snapshot, gaps, history_diverged, failure: None })
+        };
+        let refusal = |failure: Failure| v1::GrantReply { failure: Some(failure.into()), ..Default::default() };
+        Ok(opened.into_iter().map(|opening| opening.and_then(&mut reply).unwrap_or_else(refusal)).collect())
+    }
+
+    /// The record of grants that differ only in their snapshots.
+    fn act_of(&self, first: u64, alike: &[&Opening]) -> Act {
+        let order = alike[0].order.order();
+        let granted = |opening: &&Opening| GrantedSnapshot { snapshot: opening.number, order: opening.order.digest() };
+        let event = Event::GrantsMade {
+            first,
+            snapshots: alike.iter().map(granted).collect(),
+            target: order.target,
+            expires_ns: order.expires_ns,
+        };
+        let signers = alike[0].order.signers();
+        let by = signers.first().map_or(Principal::LocalRoot, |signer| Principal::Operator(*signer));
+        let what = match alike.len() {
+            1 => format!("snapshot {}", order.snapshot),
+            several => format!("{several} snapshots"),
+        };
+        self.act(by, "grant", &format!("{what}: {}", order.purpose), event)
     }
 
     /// Nothing is opened for a host while one holds a journal head that is not an ancestor of ours (INV-53).
@@ -95,13 +195,15 @@ impl Context {
             .hint("`lifeboat journal accept` shows what is known and continues with this repository"))
     }
 
-    pub(super) fn open_manifest(&self, id: &SnapshotId) -> Result<SealedPart, Failure> {
-        let envelope = Envelope::parse(&self.object(&ObjectName::envelope(*id))?).map_err(damaged)?;
-        if envelope.snapshot() != *id {
+    /// The sealed part of a manifest.
+    pub(super) fn open_manifest(&self, manifest: &Manifest) -> Result<SealedPart, Failure> {
+        let id = manifest.id();
+        let envelope = Envelope::parse(&self.object(&ObjectName::envelope(id))?).map_err(damaged)?;
+        if envelope.snapshot() != id {
             return Err(Failure::new(ErrorClass::Damaged, format!("the envelope of snapshot {id} is that of another")));
         }
         let key = envelope.open(&self.vault.restore).map_err(damaged)?;
-        self.manifest(id)?.open(&key).map_err(damaged)
+        manifest.open(&key).map_err(damaged)
     }
 
     /// What opens data of these scopes, which rise.

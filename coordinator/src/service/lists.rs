@@ -1,4 +1,5 @@
-//! Hosts and snapshots, as operators see them: the catalog, what stands in manifests in clear, and who is connected.
+//! Hosts and snapshots, as operators see them: the catalog, the counts in the index, and who is connected. Rows are made
+//! while a list is sent: a list of any length needs little memory and holds no lock for long.
 
 mod status;
 
@@ -7,26 +8,33 @@ use super::failure;
 use crate::catalog::{Catalog, Host, Snapshot};
 use crate::dispatch::Past;
 use crate::dispatch::board::JobView;
-use crate::index::Harm;
+use crate::index::{Counted, Harm};
 use crate::job::JobState;
 use crate::store::{ByteRange, ObjectName};
 use jiff::Timestamp;
 use lifeboat_format::id::{HostId, SnapshotId, SnapshotNumber};
-use lifeboat_format::manifest::{Clear, Manifest};
+use lifeboat_format::manifest::Manifest;
 use lifeboat_proto::convert::SourceSetName;
 use lifeboat_proto::convert::control::Offer;
 use lifeboat_proto::status::{ErrorClass, Failure};
 use lifeboat_proto::v1;
 use status::{Facts, LastAttempt};
 use std::collections::{BTreeSet, HashMap};
-use std::sync::{Arc, Mutex, PoisonError};
 
-/// Clear parts of manifests that are kept in memory, some hundred bytes each.
-const KEPT_MAX: usize = 100_000;
+/// Snapshots that are looked up together.
+const LOOKED_UP: usize = 1000;
 
-/// The clear parts of manifests, each read once.
+/// What the snapshots of a source set say of its backups.
 #[derive(Debug, Default)]
-pub struct Manifests(Mutex<HashMap<SnapshotId, Arc<Clear>>>);
+struct Backups {
+    /// The last one that is no checkpoint and not suspect.
+    last: Option<SnapshotNumber>,
+    /// Whether there is more than checkpoints; it may be suspect.
+    has_whole: bool,
+}
+
+/// The backups of all source sets, by host and name.
+type BackupsBySet = HashMap<(HostId, String), Backups>;
 
 impl Context {
     /// The manifest of a snapshot, read and checked against its name.
@@ -44,31 +52,19 @@ impl Context {
         self.coordinator.shared.store.get(name, ByteRange::Whole).map_err(|error| failure::of_store(&error))
     }
 
-    pub(super) fn clear(&self, id: &SnapshotId) -> Option<Arc<Clear>> {
-        let lock = || self.manifests.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(clear) = lock().get(id) {
-            return Some(clear.clone());
-        }
-        let clear = Arc::new(self.manifest(id).ok()?.clear().clone());
-        let mut kept = lock();
-        if kept.len() >= KEPT_MAX {
-            kept.clear();
-        }
-        kept.insert(*id, clear.clone());
-        Some(clear)
-    }
-
     /// Hosts of this name or number; all if it is empty. By name.
-    pub(super) fn list_hosts(&self, name: &str, past: &dyn Past) -> Vec<v1::Host> {
-        let mut rows = self.catalog(|catalog| {
+    pub(super) fn list_hosts(&self, name: &str, past: &dyn Past) -> impl Iterator<Item = v1::Host> {
+        let (mut rows, backups) = self.catalog(|catalog| {
             let rows = catalog.hosts().filter(|(number, row)| name.is_empty() || is_called(*number, row, name));
-            rows.map(|(number, row)| (number, row.clone())).collect::<Vec<_>>()
+            let rows: Vec<_> = rows.map(|(number, row)| (number, row.clone())).collect();
+            let only = if name.is_empty() { None } else { Some(rows.iter().map(|(number, _)| *number).collect()) };
+            (rows, backups(catalog, only.as_ref()))
         });
         rows.sort_by(|(_, a), (_, b)| a.enrolled.name.cmp(&b.enrolled.name));
-        rows.into_iter().map(|(number, row)| self.host_row(number, &row, past)).collect()
+        rows.into_iter().map(move |(number, row)| self.host_row(number, &row, &backups, past))
     }
 
-    fn host_row(&self, number: HostId, row: &Host, past: &dyn Past) -> v1::Host {
+    fn host_row(&self, number: HostId, row: &Host, backups: &BackupsBySet, past: &dyn Past) -> v1::Host {
         let connection = self.dispatch.connection(number);
         let seen = self.dispatch.seen(number);
         let known = connection.as_ref().map(|(hello, _)| &hello.offer).or(seen.as_ref().map(|seen| &seen.offer));
@@ -82,7 +78,10 @@ impl Context {
             connected: connection.is_some(),
             last_seen_ns: heard.map_or_else(|| self.last_act(number), nanoseconds),
             agent_version: connection.as_ref().map(|(hello, _)| hello.agent_version.clone()).unwrap_or_default(),
-            source_sets: self.set_names(number, known).map(|name| self.set_row(number, name, known, past)).collect(),
+            source_sets: self
+                .set_names(number, known, backups)
+                .map(|name| self.set_row(number, name, known, backups, past))
+                .collect(),
             fingerprint: row.enrolled.signing_key.fingerprint().to_string(),
             certificate_ends_ns: row.certificate_ends_ns.unwrap_or(0),
             box_recipient: row.enrolled.box_recipient.to_string(),
@@ -106,21 +105,35 @@ impl Context {
 
     /// The source sets to list: those that the policy has, and those of which there are whole snapshots. Where it is not
     /// known what the policy has, because it is invalid or its agent was not connected yet, also all others.
-    fn set_names(&self, host: HostId, offer: Option<&Offer>) -> impl Iterator<Item = String> + use<> {
+    fn set_names(
+        &self,
+        host: HostId,
+        offer: Option<&Offer>,
+        backups: &BackupsBySet,
+    ) -> impl Iterator<Item = String> + use<> {
         let valid = offer.filter(|offer| offer.policy_problem.is_empty());
+        let has_whole = |name: &String| backups.get(&(host, name.clone())).is_some_and(|backups| backups.has_whole);
         let mut names: BTreeSet<String> = self.catalog(|catalog| {
             let begun = catalog.source_sets(host).map(|(name, _)| name.to_owned());
-            begun.filter(|name| valid.is_none() || has_whole_snapshot(catalog, host, name)).collect()
+            begun.filter(|name| valid.is_none() || has_whole(name)).collect()
         });
         names.extend(offer.iter().flat_map(|offer| &offer.source_sets).map(ToString::to_string));
         names.into_iter()
     }
 
-    fn set_row(&self, host: HostId, name: String, offer: Option<&Offer>, past: &dyn Past) -> v1::HostSourceSet {
+    fn set_row(
+        &self,
+        host: HostId,
+        name: String,
+        offer: Option<&Offer>,
+        backups: &BackupsBySet,
+        past: &dyn Past,
+    ) -> v1::HostSourceSet {
+        let backup = backups.get(&(host, name.clone())).and_then(|backups| backups.last);
         let (set, last, backup) = self.catalog(|catalog| {
             let set = catalog.source_set(host, &name).cloned().unwrap_or_default();
             let last = set.last.as_ref().and_then(|(_, _, number)| catalog.snapshot(*number)).cloned();
-            let backup = catalog.last_to_compare(host, &name).map(|(number, snapshot)| (number, snapshot.clone()));
+            let backup = backup.and_then(|number| Some((number, catalog.snapshot(number)?.clone())));
             (set, last, backup)
         });
         let attempt = status::last_attempt(&set, last.as_ref());
@@ -164,47 +177,46 @@ impl Context {
     }
 
     /// Snapshots of a host and source set, each all if empty; newest first.
-    pub(super) fn list_snapshots(&self, host: &str, source_set: &str) -> Result<Vec<v1::SnapshotInfo>, Failure> {
+    pub(super) fn list_snapshots(
+        &self,
+        host: &str,
+        source_set: &str,
+    ) -> Result<impl Iterator<Item = v1::SnapshotInfo>, Failure> {
         let only = if host.is_empty() { None } else { Some(self.find_host(host)?) };
-        let rows = self.catalog(|catalog| {
-            let rows = catalog.snapshots().rev().filter(|(_, snapshot)| {
+        let numbers: Vec<SnapshotNumber> = self.catalog(|catalog| {
+            let wanted = catalog.snapshots().rev().filter(|(_, snapshot)| {
                 only.is_none_or(|host| snapshot.host == host)
                     && (source_set.is_empty() || snapshot.source_set == source_set)
             });
-            rows.map(|(number, snapshot)| (number, snapshot.clone())).collect::<Vec<_>>()
+            wanted.map(|(number, _)| number).collect()
         });
-        Ok(rows.into_iter().map(|(number, snapshot)| self.snapshot_info(number, &snapshot)).collect())
+        let lookups: Vec<Vec<SnapshotNumber>> = numbers.chunks(LOOKED_UP).map(<[_]>::to_vec).collect();
+        Ok(lookups.into_iter().flat_map(|numbers| {
+            let rows = self.catalog(|catalog| {
+                let row = |number: SnapshotNumber| Some((number, catalog.snapshot(number)?.clone()));
+                numbers.into_iter().filter_map(row).collect::<Vec<_>>()
+            });
+            self.snapshot_infos(rows)
+        }))
     }
 
-    /// What is known of a snapshot. Where its manifest cannot be read, its counts are 0.
+    /// What is known of a snapshot. Where its manifest could never be read, its counts are 0.
     pub(super) fn snapshot_info(&self, number: SnapshotNumber, snapshot: &Snapshot) -> v1::SnapshotInfo {
-        let host_name = self.catalog(|catalog| catalog.host(snapshot.host).map(|row| row.enrolled.name.clone()));
-        let harm = match self.coordinator.harm(number) {
-            None => v1::Harm::Unspecified,
-            Some(Harm::Unreadable) => v1::Harm::Unreadable,
-            Some(Harm::Lost) => v1::Harm::Lost,
+        self.snapshot_infos(vec![(number, snapshot.clone())]).pop().unwrap_or_default()
+    }
+
+    fn snapshot_infos(&self, rows: Vec<(SnapshotNumber, Snapshot)>) -> Vec<v1::SnapshotInfo> {
+        let names: Vec<String> = self.catalog(|catalog| {
+            let name = |host| catalog.host(host).map(|row| row.enrolled.name.clone()).unwrap_or_default();
+            rows.iter().map(|(_, snapshot)| name(snapshot.host)).collect()
+        });
+        let ids: Vec<_> = rows.iter().map(|(number, snapshot)| (*number, snapshot.id)).collect();
+        let counts = self.coordinator.counts(&ids);
+        let rows = rows.into_iter().zip(names).zip(counts);
+        let info = |(((number, snapshot), host_name), counted)| {
+            snapshot_info(number, snapshot, host_name, self.coordinator.harm(number), counted)
         };
-        let clear = self.clear(&snapshot.id);
-        let counts = clear.as_ref().map(|clear| clear.counts);
-        v1::SnapshotInfo {
-            snapshot: bytes::Bytes::copy_from_slice(snapshot.id.as_bytes()),
-            number: number.get(),
-            host: snapshot.host.get(),
-            host_name: host_name.unwrap_or_default(),
-            source_set: snapshot.source_set.clone(),
-            sequence: snapshot.sequence,
-            started_ns: clear.map_or(0, |clear| clear.started_ns),
-            committed_ns: snapshot.committed_ns,
-            outcome: status::outcome(snapshot).into(),
-            suspect: snapshot.is_suspect(),
-            suspect_reason: snapshot.suspect.clone().unwrap_or_default(),
-            entries: counts.map_or(0, |counts| counts.entries),
-            files: counts.map_or(0, |counts| counts.files),
-            content_bytes: counts.map_or(0, |counts| counts.content_bytes),
-            sent_bytes: counts.map_or(0, |counts| counts.sent_bytes),
-            gap_count: counts.map_or(0, |counts| counts.gaps),
-            harm: harm.into(),
-        }
+        rows.map(info).collect()
     }
 
     /// The host of this name or number. Of several with one name, the one enrolled last.
@@ -219,10 +231,54 @@ impl Context {
     }
 }
 
-/// Whether a source set has a snapshot that is more than a checkpoint; it may be suspect.
-fn has_whole_snapshot(catalog: &Catalog, host: HostId, source_set: &str) -> bool {
-    let own = |snapshot: &Snapshot| snapshot.host == host && snapshot.source_set == source_set;
-    catalog.snapshots().rev().any(|(_, snapshot)| own(snapshot) && !snapshot.is_checkpoint())
+/// What all snapshots say of the backups of their source sets, in one pass; only of some hosts if these are given.
+fn backups(catalog: &Catalog, only: Option<&BTreeSet<HostId>>) -> BackupsBySet {
+    let mut found = HashMap::<(HostId, &str), Backups>::new();
+    for (number, snapshot) in catalog.snapshots().rev() {
+        if snapshot.is_checkpoint() || only.is_some_and(|only| !only.contains(&snapshot.host)) {
+            continue;
+        }
+        let backups = found.entry((snapshot.host, &snapshot.source_set)).or_default();
+        backups.has_whole = true;
+        if backups.last.is_none() && !snapshot.is_suspect() {
+            backups.last = Some(number);
+        }
+    }
+    found.into_iter().map(|((host, name), backups)| ((host, name.to_owned()), backups)).collect()
+}
+
+fn snapshot_info(
+    number: SnapshotNumber,
+    snapshot: Snapshot,
+    host_name: String,
+    harm: Option<Harm>,
+    counted: Option<Counted>,
+) -> v1::SnapshotInfo {
+    let harm = match harm {
+        None => v1::Harm::Unspecified,
+        Some(Harm::Unreadable) => v1::Harm::Unreadable,
+        Some(Harm::Lost) => v1::Harm::Lost,
+    };
+    let counts = counted.map(|counted| counted.counts);
+    v1::SnapshotInfo {
+        snapshot: bytes::Bytes::copy_from_slice(snapshot.id.as_bytes()),
+        number: number.get(),
+        host: snapshot.host.get(),
+        host_name,
+        sequence: snapshot.sequence,
+        started_ns: counted.map_or(0, |counted| counted.started_ns),
+        committed_ns: snapshot.committed_ns,
+        outcome: status::outcome(&snapshot).into(),
+        suspect: snapshot.is_suspect(),
+        source_set: snapshot.source_set,
+        suspect_reason: snapshot.suspect.unwrap_or_default(),
+        entries: counts.map_or(0, |counts| counts.entries),
+        files: counts.map_or(0, |counts| counts.files),
+        content_bytes: counts.map_or(0, |counts| counts.content_bytes),
+        sent_bytes: counts.map_or(0, |counts| counts.sent_bytes),
+        gap_count: counts.map_or(0, |counts| counts.gaps),
+        harm: harm.into(),
+    }
 }
 
 /// The state of a job, as messages name it.

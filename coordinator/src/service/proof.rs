@@ -41,14 +41,15 @@ impl Context {
             found.map(|(_, row)| row.root)
         };
         let root = self.catalog(own).ok_or_else(unknown)?;
-        let counts = self.manifest(id)?.clear().counts;
+        let manifest = self.manifest(id)?;
+        let counts = manifest.clear().counts;
         if counts.entries > ENTRIES_MAX || counts.content_bytes > CONTENT_BYTES_MAX {
             let (entries, bytes) = (counts.entries, counts.content_bytes);
             let failure = format!("snapshot {id} has {entries} entries and {bytes} bytes, too many to prove on demand");
             return Err(Failure::new(ErrorClass::Refused, failure).hint("`lifeboat restore` reads all of it back"));
         }
         self.record(Principal::Host(host), "prove", &format!("snapshot {id}"), Event::Nothing)?;
-        let part = self.open_manifest(id)?;
+        let part = self.open_manifest(&manifest)?;
         let source = Reader { context: self, host, keys: self.open_keys(part.scopes())?, opener: Opener::new() };
         let root = NodeRef { id: root.id, scope: root.scope, content: part.root_content(), height: root.height };
         let proof = source.read_all(root).map_err(|error| of_proof(id, error))?;

@@ -83,8 +83,8 @@ impl Context {
         failure::of_twin(twin)
     }
 
-    /// Writes what was refused since the last time into the journal. Blocks.
-    pub fn record_refusals(&self) {
+    /// The records of what was refused since the last time.
+    pub(super) fn refused_acts(&self) -> Vec<Act> {
         let time_ns = self.clock.now_ns();
         let act = |((principal, verb, reason), count): (Kind, u64)| Act {
             time_ns,
@@ -98,13 +98,7 @@ impl Context {
             decision: Decision::Refused { reason: reason.to_string() },
             event: Event::Refused { count },
         };
-        let acts: Vec<_> = self.refusals.take().into_iter().map(act).collect();
-        if acts.is_empty() {
-            return;
-        }
-        if let Err(error) = self.coordinator.record(acts) {
-            tracing::error!(%error, "refusals could not be recorded");
-        }
+        self.refusals.take().into_iter().map(act).collect()
     }
 }
 

@@ -97,7 +97,12 @@ impl Restore {
             _ => journal::Principal::LocalRoot,
         };
         let object = format!("snapshot {}", order.snapshot);
-        context.record(by, "read", &object, Event::GrantOpened { grant: clear.number })?;
+        let act = context.act(by, "read", &object, Event::GrantOpened { grant: clear.number });
+        match order.target {
+            // The record of the grant says already that root on this machine reads; commands open many snapshots.
+            GrantTarget::LocalClient => context.record_later(act)?,
+            GrantTarget::Host(_) => context.record_all(vec![act])?,
+        }
         let mut id = SessionId::default();
         context.coordinator.shared.random.fill(&mut id);
         let session = Session::new(order.target, owner, clear.root, order.expires_ns);

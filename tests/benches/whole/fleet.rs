@@ -4,6 +4,7 @@ use crate::data;
 use crate::figures::{mib, row, seconds};
 use crate::peers::{Failure, Lifeboat};
 use lifeboat_coordinator::cli::demo::lab::{Lab, Programs, Side};
+use lifeboat_tests::many;
 use std::fs;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -16,6 +17,8 @@ const AGENT_BYTES: u64 = 24 << 20;
 /// How many restores run at once beside the dump.
 const RESTORES: usize = 300;
 const DUMP_BYTES: u64 = 1 << 30;
+/// How many snapshots are listed.
+const SNAPSHOTS: usize = 120_000;
 
 /// What makes each sync of a file last four seconds, as on a disk that is busy with others.
 const SLOW_SYNC: &str = "#include <unistd.h>\n\
@@ -124,5 +127,32 @@ pub fn readers(place: &Path) -> Result<(), Failure> {
     row("  restores that failed", failed, "0");
     row("  the dump is whole", is_whole, "true");
     row("  coordinator, peak MiB", format!("{:.1}", mib(lifeboat.usage().1.peak_bytes)), "at most 384");
+    Ok(())
+}
+
+/// Lists of a repository with many snapshots.
+pub fn lists(place: &Path) -> Result<(), Failure> {
+    let source = place.join("source");
+    data::many_files(&source, 10, 10)?;
+    let lifeboat = Lifeboat::start(&place.join("lab"), &source)?;
+    lifeboat.backup()?;
+    let lab = &lifeboat.lab;
+    for side in [Side::Agent, Side::Coordinator] {
+        lab.stop(side)?;
+    }
+    many::add_snapshots(Path::new(&lab.path("coordinator")), SNAPSHOTS, None);
+    lab.serve()?;
+    let list = |what: &str, arguments: &[&str], goal| {
+        let started = Instant::now();
+        lab.lifeboat(arguments)?;
+        row(what, format!("{:.2}", seconds(started.elapsed())), goal);
+        Ok::<_, Failure>(())
+    };
+    list(&format!("{SNAPSHOTS} snapshots: the first list reads their manifests, s"), &["snapshots"], "")?;
+    list("  each later one, s", &["snapshots"], "at most 5")?;
+    list("  as JSON, s", &["snapshots", "--json"], "at most 5")?;
+    list("  host list, s", &["host", "list"], "at most 1")?;
+    list("  repository stats, s", &["repository", "stats"], "at most 5")?;
+    row("  coordinator, peak MiB", format!("{:.1}", mib(lab.usage(Side::Coordinator).peak_bytes)), "at most 384");
     Ok(())
 }

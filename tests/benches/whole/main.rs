@@ -5,7 +5,7 @@
 //! CPU seconds and peak memory come from the kernel, never from our own counters.
 //!
 //! `make bench ARGS="NAME…"` runs the named benchmarks, `make bench` all: `memory`, `unchanged`, `system`, `texts`,
-//! `hosts`, `million`, `changed`, `fleet`, `readers`. `changed` needs 30 GB of the disk for temporary files.
+//! `hosts`, `million`, `changed`, `fleet`, `readers`, `lists`. `changed` needs 30 GB of the disk for temporary files.
 
 mod data;
 mod figures;

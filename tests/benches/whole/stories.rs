@@ -23,7 +23,7 @@ pub struct Story {
 }
 
 /// All benchmarks, in the order in which they run.
-pub const ALL: [Story; 9] = [
+pub const ALL: [Story; 10] = [
     Story { name: "memory", about: "memory does not grow with the number of files", tell: memory },
     Story { name: "unchanged", about: "a second backup of a million unchanged files", tell: unchanged },
     Story { name: "system", about: "first backup and restore of /usr", tell: system },
@@ -33,6 +33,7 @@ pub const ALL: [Story; 9] = [
     Story { name: "changed", about: "a file of 8 GB of which 1 % was changed in place comes back", tell: changed },
     Story { name: "fleet", about: "sixty servers send at once to a disk whose syncs take 4 s", tell: fleet::fleet },
     Story { name: "readers", about: "three hundred restores at once beside a long dump", tell: fleet::readers },
+    Story { name: "lists", about: "lists of 120,000 snapshots", tell: fleet::lists },
 ];
 
 fn memory(place: &Path) -> Result<(), Failure> {

@@ -10,6 +10,7 @@ use crate::cli::reading::{Opened, RESTORE, Wanted, blocking};
 use crate::cli::waiting::why_queued;
 use crate::cli::{Done, Global, admin, elsewhere};
 use crate::config::Config;
+use jiff::Timestamp;
 use lifeboat_agent::policy::STAGING;
 use lifeboat_agent::restore::{conduct, content_bytes};
 use lifeboat_format::grant::{RestoreTerms, SignedTerms};
@@ -82,8 +83,7 @@ pub async fn order(args: RestoreArgs, on: &str, global: &Global, out: &mut Outpu
 }
 
 async fn find_host(name: &str, config: &Config) -> Result<v1::Host, Failure> {
-    let request = v1::ListHostsRequest { name: name.to_owned() };
-    let hosts = admin::connect(config).await?.list_hosts(request).await?.into_inner().hosts;
+    let hosts = admin::list_hosts(&mut admin::connect(config).await?, name).await?.hosts;
     // Of several with one name, the one enrolled last.
     let unknown = || Failure::new(ErrorClass::NotFound, format!("there is no host {name:?}"));
     let last = hosts.into_iter().max_by_key(|host| host.number);
@@ -125,6 +125,7 @@ async fn run(
         recipient,
         directory,
         purpose: &purpose,
+        issued: Timestamp::now(),
         life: RESTORE,
     };
     let (order, operator) = wanted.sign(opened.repository, config)?;
