@@ -4,7 +4,7 @@ use super::{Context, blocking, failure};
 use crate::authorize::{Reason, Verb};
 use crate::dispatch::board::{Down, StreamId};
 use crate::pki::{self, HostCertificate};
-use crate::server::peer::Peer;
+use crate::server::peer::{Caller, Peer};
 use lifeboat_format::id::Digest;
 use lifeboat_format::journal::{Event, Principal};
 use lifeboat_proto::convert::ConvertError;
@@ -113,7 +113,7 @@ impl v1::control_service_server::ControlService for Control {
 
 /// The certificate that the caller has shown.
 fn certificate_of<T>(request: &Request<T>) -> Option<HostCertificate> {
-    match request.extensions().get::<Peer>() {
+    match request.extensions().get::<Caller>().map(|caller| &caller.peer) {
         Some(Peer::Network(certificate)) => certificate.clone(),
         _ => None,
     }
