@@ -156,6 +156,9 @@ fn hint(error: &InitError) -> String {
              then start the service"
                 .to_owned()
         }
+        InitError::Store(StoreError::ReadOnly { .. }) => {
+            "name a directory on a writable file system with --repository".to_owned()
+        }
         InitError::Directory { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
             super::AS_ROOT.to_owned()
         }

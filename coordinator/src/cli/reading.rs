@@ -40,7 +40,7 @@ const GAPS_SAID_FIRST: usize = 5;
 #[derive(Debug, Clone, Args)]
 pub struct AddressArgs {
     /// Files of a server, such as mail-1:/etc@yesterday
-    #[arg(value_name = "HOST:PATH[@WHEN]")]
+    #[arg(value_name = "HOST[:PATH][@WHEN]")]
     address: OsString,
     /// Point in time or snapshot. With --at, an @ in the path is an ordinary character
     #[arg(long, value_name = "WHEN", allow_hyphen_values = true)]
