@@ -8,7 +8,7 @@ use jiff::tz::TimeZone;
 use lifeboat_proto::status::{ErrorClass, Failure};
 use sd_notify::NotifyState;
 use std::net::SocketAddr;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// Run the coordinator as a service
 #[derive(Debug, Args)]
@@ -37,6 +37,7 @@ pub async fn serve(args: ServeArgs, global: &Global) -> Result<Done, Failure> {
     config.time_zone = args.time_zone.unwrap_or(config.time_zone);
     let handler = |kind| signal(kind).map_err(|error| Failure::of(ErrorClass::Internal, &error));
     let (mut terminate, mut interrupt) = (handler(SignalKind::terminate())?, handler(SignalKind::interrupt())?);
+    tokio::spawn(outlive_terminal(handler(SignalKind::hangup())?));
     let stop = async {
         tokio::select! {
             _ = terminate.recv() => {}
@@ -46,6 +47,13 @@ pub async fn serve(args: ServeArgs, global: &Global) -> Result<Done, Failure> {
     };
     coordinator::serve(config, |_| notify(NotifyState::Ready), stop).await?;
     Ok(Done::Whole)
+}
+
+/// A terminal that is closed must not end a service.
+async fn outlive_terminal(mut hang_up: Signal) {
+    while hang_up.recv().await.is_some() {
+        tracing::info!("SIGHUP is ignored: settings are read at the start, so a restart applies changed ones");
+    }
 }
 
 /// Tells systemd; without systemd nobody listens, and that is no failure.
