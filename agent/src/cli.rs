@@ -13,8 +13,7 @@ mod sources;
 mod status;
 
 use crate::error::AgentError;
-use crate::host::{DEFAULT_CONFIG, Places};
-use crate::state::DEFAULT_STATE;
+use crate::host::Places;
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use lifeboat_proto::status::ErrorClass;
 use output::Output;
@@ -34,23 +33,19 @@ struct Cli {
     command: Command,
 }
 
-/// What every command knows.
+/// What every command knows. The defaults are not by clap's `env`: every usage line would then show the options as if they
+/// were required.
 #[derive(Args)]
 struct Global {
     /// Directory with the agent's keys and state; also set by LIFEBOAT_AGENT_STATE
-    #[arg(long, global = true, value_name = "DIR", default_value_os_t = set_by("LIFEBOAT_AGENT_STATE", DEFAULT_STATE))]
+    #[arg(long, global = true, value_name = "DIR", default_value_os_t = Places::usual().state)]
     state: PathBuf,
     /// Directory of policy.toml and the trust file; also set by LIFEBOAT_AGENT_CONFIG
-    #[arg(long, global = true, value_name = "DIR", default_value_os_t = set_by("LIFEBOAT_AGENT_CONFIG", DEFAULT_CONFIG))]
+    #[arg(long, global = true, value_name = "DIR", default_value_os_t = Places::usual().config)]
     config: PathBuf,
     /// Print one JSON value per line
     #[arg(long, global = true)]
     json: bool,
-}
-
-/// Not by clap's `env`: every usage line would then show the option as if it were required.
-fn set_by(variable: &str, default: &str) -> PathBuf {
-    std::env::var_os(variable).map_or_else(|| default.into(), PathBuf::from)
 }
 
 #[derive(Subcommand)]

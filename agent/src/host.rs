@@ -4,7 +4,7 @@ use crate::connection::{Address, ConnectError, Dialer, Trusted};
 use crate::error::AgentError;
 use crate::identity::{Identity, TlsIdentity};
 use crate::policy::{self, Policy};
-use crate::state::{HeadKeeper, StateDir};
+use crate::state::{DEFAULT_STATE, HeadKeeper, StateDir};
 use lifeboat_format::FormatError;
 use lifeboat_format::trust::{TRUST_FILE_BYTES_MAX, TrustFile};
 use lifeboat_proto::status::ErrorClass;
@@ -25,7 +25,18 @@ pub struct Places {
     pub config: PathBuf,
 }
 
+/// What a variable of the environment names, else the default.
+fn set_by(variable: &str, default: &str) -> PathBuf {
+    std::env::var_os(variable).map_or_else(|| default.into(), PathBuf::from)
+}
+
 impl Places {
+    /// Those of the agent on this machine, as its commands find them without options.
+    pub fn usual() -> Self {
+        let state = set_by("LIFEBOAT_AGENT_STATE", DEFAULT_STATE);
+        Self { state, config: set_by("LIFEBOAT_AGENT_CONFIG", DEFAULT_CONFIG) }
+    }
+
     /// The host's law.
     pub fn policy(&self) -> PathBuf {
         self.config.join("policy.toml")

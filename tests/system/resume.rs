@@ -281,16 +281,16 @@ fn two_restores_into_one_directory_do_not_meet() {
 }
 
 #[test]
-fn a_target_that_lies_in_the_repository_is_refused() {
+fn a_target_that_lies_in_a_place_of_lifeboat_is_refused() {
     let world = World::new();
     world.write("file", b"content");
     world.backed_up();
     let address = world.address();
-    for target in ["repository", "repository/packs", "coordinator/restored"] {
+    for target in ["repository", "repository/packs", "coordinator/restored", "agent", "agent/restored"] {
         let to = world.path(target);
         let output =
             world.lab.try_lifeboat(&["restore", &address, "--to", to.to_str().unwrap(), "--overwrite", "always"]);
-        refused(&output.unwrap(), &["belongs to this coordinator", "name another directory"]);
+        refused(&output.unwrap(), &["belongs to Lifeboat on this machine", "name another directory"]);
     }
 }
 

@@ -22,16 +22,35 @@ fn a_target_whose_name_is_not_utf8_is_restored_into_and_known_again() {
     }
 }
 
-/// As README does it: the repository lies below what is restored, and perhaps in the snapshot too.
 #[test]
-fn what_belongs_to_the_coordinator_below_a_target_stays_and_is_named() {
+fn one_file_goes_into_the_directory_under_its_own_name_and_its_path_is_printed() {
     let world = World::new();
-    for name in ["file", "repository/packs/planted", "coordinator/lifeboat.toml"] {
+    world.write("etc/file.conf", b"content");
+    world.backed_up();
+    let (address, to) = (format!("{}/etc/file.conf", world.address()), world.path("new-name"));
+    let restored = to.join("file.conf");
+    for dry_run in [true, false] {
+        let flags: &[&str] = if dry_run { &["--dry-run"] } else { &[] };
+        let arguments = [&["restore", &address, "--to", to.to_str().unwrap()], flags].concat();
+        let output = world.lab.try_lifeboat(&arguments).unwrap();
+        let line = format!("the path of the file in the target is {}", restored.display());
+        assert!(output.status.success() && said(&output).contains(&line), "{}", said(&output));
+        assert_eq!(restored.exists(), !dry_run);
+    }
+    assert_eq!(fs::read(restored).unwrap(), b"content");
+}
+
+/// As README does it: the repository lies below what is restored, and perhaps in the snapshot too. So may the places of an
+/// agent on the same machine.
+#[test]
+fn what_belongs_to_lifeboat_below_a_target_stays_and_is_named() {
+    let world = World::new();
+    for name in ["file", "repository/packs/planted", "coordinator/lifeboat.toml", "agent/policy.toml"] {
         world.write(name, b"of the snapshot");
     }
     world.backed_up();
     let (address, top) = (world.address(), world.directory.path());
-    let settings = fs::read(world.path("coordinator/lifeboat.toml")).unwrap();
+    let settings = ["coordinator/lifeboat.toml", "agent/policy.toml"].map(|file| fs::read(world.path(file)).unwrap());
     fs::write(world.path("mine"), "mine").unwrap();
     let to = top.to_str().unwrap();
     let arguments = ["restore", &address, "--to", to, "--overwrite", "always", "--json"];
@@ -40,11 +59,12 @@ fn what_belongs_to_the_coordinator_below_a_target_stays_and_is_named() {
     assert!(output.status.success(), "{}", said(&output));
     let done = summary_of(&output);
     assert_eq!(fs::read(world.path("file")).unwrap(), b"of the snapshot");
-    assert_eq!(fs::read(world.path("coordinator/lifeboat.toml")).unwrap(), settings);
+    assert_eq!(fs::read(world.path("coordinator/lifeboat.toml")).unwrap(), settings[0]);
+    assert_eq!(fs::read(world.path("agent/policy.toml")).unwrap(), settings[1]);
     assert!(!world.path("repository/packs/planted").exists());
     for told in [&plan, &done] {
-        assert_eq!(told["protected"], serde_json::json!(["/coordinator", "/repository"]), "{told}");
-        assert_eq!(told["kept"], 5, "what the snapshot has below them: {told}");
+        assert_eq!(told["protected"], serde_json::json!(["/agent", "/coordinator", "/repository"]), "{told}");
+        assert_eq!(told["kept"], 7, "what the snapshot has below them: {told}");
     }
     let people = world.lab.try_lifeboat(&arguments[..6]).unwrap();
     assert!(said(&people).contains("/repository: it belongs to Lifeboat on this machine"), "{}", said(&people));

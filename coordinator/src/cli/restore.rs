@@ -15,6 +15,7 @@ use super::{Done, Global, INTERRUPTED, elsewhere};
 use crate::address::{AddressError, When, read_path};
 use before::{DryRun, KeptRow, protected_line, shown_paths};
 use clap::{Args, ValueEnum};
+use lifeboat_agent::host::Places;
 use lifeboat_agent::restore::conduct::{self, Request};
 use lifeboat_agent::restore::{
     self as agent, Begin, Expected, Ledger, Own, Progress, Report, Selection, Target, content_bytes,
@@ -25,7 +26,7 @@ use lifeboat_format::grant::{Existing, RestoreTerms};
 use lifeboat_proto::status::{ErrorClass, Failure};
 use lifeboat_proto::v1;
 use serde::Serialize;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -47,7 +48,8 @@ pub struct RestoreArgs {
     address: AddressArgs,
     #[command(flatten)]
     selection: SelectionArgs,
-    /// Directory to restore into; must be empty or not exist unless --overwrite is given, or one file is restored
+    /// Directory to restore into; created if it does not exist. Must be empty unless --overwrite is given or one file is
+    /// restored, which goes into the directory under its own name
     #[arg(long, value_name = "DIR", required_unless_present_any = ["on", "into"], conflicts_with = "on")]
     to: Option<PathBuf>,
     /// Server to restore on: its agent restores, as far as its policy.toml allows
@@ -197,9 +199,10 @@ pub async fn restore(args: RestoreArgs, global: &Global, out: &mut Output) -> Re
     }
     args.refuse_wrong_target()?;
     let config = global.config()?;
-    let own = [config.repository.as_path(), global.state.as_path()];
+    let agent_places = Places::usual();
+    let own = [&config.repository, &global.state, &agent_places.state, &agent_places.config];
     own::refuse_own_places(args.to(), own)?;
-    let own = Own::of(own);
+    let own = Own::of(own.map(PathBuf::as_path));
     let ledger = Ledger::at(global.state.join("restores"));
     let found = ledger.find(args.to()).map_err(|error| Failure::of(ErrorClass::Internal, &error))?;
     let begin = agent::begin(args.to(), &args.asked(), found, args.overwrite.is_some())?;
@@ -225,6 +228,10 @@ pub async fn restore(args: RestoreArgs, global: &Global, out: &mut Output) -> Re
         Ok((opened, args, terms, selection, begin))
     })
     .await?;
+    if let Some(name) = selection.file_name() {
+        let path = args.to().join(OsStr::from_bytes(&name));
+        out.say(format_args!("the path of the file in the target is {}", Shown(path.as_os_str().as_bytes())));
+    }
     if matches!(begin, Begin::Done(_)) {
         out.say(format_args!("{} holds this restore; looking whether it is all there", args.to().display()));
     }

@@ -1,15 +1,16 @@
-//! Places of this coordinator, which no restore writes over.
+//! Places of this coordinator, and of an agent on the same machine, which no restore writes over.
 
 use lifeboat_proto::status::{ErrorClass, Failure};
 use std::path::{Path, PathBuf};
 
 /// Refuses a target that lies in a place of our own. One that holds such a place is no fault: the place is left as it is.
-pub fn refuse_own_places<'a>(target: &Path, own: impl IntoIterator<Item = &'a Path>) -> Result<(), Failure> {
+pub fn refuse_own_places<P: AsRef<Path>>(target: &Path, own: impl IntoIterator<Item = P>) -> Result<(), Failure> {
     let target = real(target);
     for own in own {
-        let own = real(own);
+        let own = real(own.as_ref());
         if target.starts_with(&own) {
-            let problem = format!("{} lies in {}, which belongs to this coordinator", target.display(), own.display());
+            let problem =
+                format!("{} lies in {}, which belongs to Lifeboat on this machine", target.display(), own.display());
             return Err(Failure::new(ErrorClass::Usage, problem).hint("name another directory"));
         }
     }
