@@ -4,6 +4,7 @@
 //! lie, what was witnessed) is for [`crate::index`]; who may do what with it, for the callers.
 
 mod apply;
+pub mod refused;
 mod tables;
 
 pub use tables::{EndedJob, GrantMade, Host, Snapshot, SourceSet, Token};
@@ -11,6 +12,7 @@ pub use tables::{EndedJob, GrantMade, Host, Snapshot, SourceSet, Token};
 use lifeboat_format::id::{Digest, HostId, PackId, Scope, SnapshotId, SnapshotNumber};
 use lifeboat_format::journal::event::{Custody, Holds, SnapshotState};
 use lifeboat_format::link::Target;
+use refused::Refused;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 /// A record that contradicts what came before it.
@@ -42,6 +44,7 @@ pub struct Catalog {
     grants: BTreeMap<u64, GrantMade>,
     /// Heads that hosts hold and that this journal does not extend: host, batch number, hash.
     diverged: BTreeSet<(HostId, u64, Digest)>,
+    refused: Refused,
     /// Such heads that an operator gave up: batch number, hash.
     given_up: HashSet<(u64, Digest)>,
 }
@@ -190,6 +193,11 @@ impl Catalog {
     /// Whether an operator gave up this head, or it is recorded as one that is not extended.
     pub fn knows_divergence(&self, host: HostId, number: u64, hash: Digest) -> bool {
         self.given_up.contains(&(number, hash)) || self.diverged.contains(&(host, number, hash))
+    }
+
+    /// Enrolments and agents that were refused.
+    pub fn refused(&self) -> &Refused {
+        &self.refused
     }
 
     /// A grant, by its number.

@@ -10,7 +10,7 @@ pub mod night;
 
 use crate::clock::Clock;
 use crate::schedule::{self, History, Turns};
-use board::{Board, Down, EndedJob, JobView, RefusedAgents, Seen, StreamId, Twin, Work};
+use board::{Board, Down, EndedJob, JobView, Seen, StreamId, Twin, Work};
 use jiff::{SignedDuration, Timestamp};
 use lifeboat_format::id::HostId;
 use lifeboat_proto::convert::control::{Hello, Report};
@@ -103,11 +103,6 @@ impl Dispatch {
     /// What is kept of a host that is not connected now.
     pub fn seen(&self, host: HostId) -> Option<Seen> {
         self.lock().board.seen(host).cloned()
-    }
-
-    /// Agents that were refused as clones of this host.
-    pub fn refused(&self, host: HostId) -> Option<RefusedAgents> {
-        self.lock().board.refused(host)
     }
 
     /// A control stream has ended.

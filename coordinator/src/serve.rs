@@ -14,7 +14,7 @@ use crate::pki::{self, KeyedCertificate};
 use crate::repository::{self, Coordinator, OpenError, Parts};
 use crate::server::tls::OwnCertificate;
 use crate::server::{self, ServerError};
-use crate::service::{self, Catalogued, Context, Later, Refusals, RefusedEnrolments};
+use crate::service::{self, Catalogued, Context, Later, Refusals, RefusedHosts};
 use crate::store::local::LocalStore;
 use crate::store::overlay::Overlay;
 use crate::store::{ByteRange, ObjectKind, ObjectName, Store, StoreError};
@@ -208,7 +208,7 @@ fn context(config: Config, opened: Opened) -> Context {
         clock,
         facts: Mutex::new(()),
         refusals: Refusals::default(),
-        refused_enrolments: RefusedEnrolments::default(),
+        refused_hosts: RefusedHosts::default(),
         later: Later::default(),
         read_only,
     }

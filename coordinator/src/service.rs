@@ -22,7 +22,7 @@ mod sessions;
 pub use failure::of_store;
 pub use later::Later;
 pub use past::Catalogued;
-pub use refusals::{Refusals, RefusedEnrolments};
+pub use refusals::{Refusals, RefusedHosts};
 
 use crate::authorize::{self, Object, Principal, Verb, Verdict};
 use crate::catalog::Catalog;
@@ -64,8 +64,8 @@ pub struct Context {
     pub facts: Mutex<()>,
     /// What was refused and is not recorded yet.
     pub refusals: Refusals,
-    /// Enrolments that were refused.
-    pub refused_enrolments: RefusedEnrolments,
+    /// Enrolments and agents that were refused and are not recorded yet.
+    pub refused_hosts: RefusedHosts,
     /// Records that wait for the next batch of the journal.
     pub later: Later,
     /// The repository cannot be written: it is only listed and restored from.

@@ -27,7 +27,6 @@ impl Catalog {
             | Event::RequestMade { .. }
             | Event::RequestApproved { .. }
             | Event::RequestStopped { .. }
-            | Event::Refused { .. }
             | Event::BackupOrdered { .. }
             | Event::LossGivenUp { .. }
             | Event::RestoreTested { .. }
@@ -37,6 +36,7 @@ impl Catalog {
             | Event::JournalCheckpoint { .. }
             | Event::EntropyAlarm { .. }
             | Event::Unknown { .. } => {}
+            Event::Refused { .. } => self.refused.apply(&record.act),
             Event::RepositoryCreated { custody, trust_file } => {
                 self.custody = Some(*custody);
                 self.trust_file = Some((1, *trust_file));

@@ -31,15 +31,6 @@ pub struct Seen {
     pub offer: Offer,
 }
 
-/// Agents that were refused because another one with the same identity was connected.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct RefusedAgents {
-    /// How many attempts were refused.
-    pub count: u64,
-    /// When the last one was.
-    pub last: Timestamp,
-}
-
 /// What goes down a control stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Down {
@@ -168,7 +159,6 @@ pub struct Board {
     connections: BTreeMap<HostId, Connection>,
     /// Of hosts that were connected since the coordinator was started, and are not now.
     seen: BTreeMap<HostId, Seen>,
-    refused: BTreeMap<HostId, RefusedAgents>,
     /// By number, so in the order in which they came.
     jobs: BTreeMap<u64, watch::Sender<JobView>>,
     ended: Vec<EndedJob>,
@@ -199,14 +189,11 @@ impl Board {
     }
 
     /// Whether the caller may be the host: no other instance follows as it, or that one was not heard of for a minute.
-    /// What is refused is counted.
-    pub fn check_twin(&mut self, host: HostId, instance: &[u8; 16], now: Timestamp) -> Result<(), Twin> {
+    pub fn check_twin(&self, host: HostId, instance: &[u8; 16], now: Timestamp) -> Result<(), Twin> {
         let other = self.connections.get(&host).filter(|first| first.hello.instance != *instance);
         if other.is_none_or(|first| now.duration_since(first.heard) >= TWIN_WAIT) {
             return Ok(());
         }
-        let refused = self.refused.entry(host).or_insert(RefusedAgents { count: 0, last: now });
-        *refused = RefusedAgents { count: refused.count + 1, last: now };
         Err(Twin { host })
     }
 
@@ -323,11 +310,6 @@ impl Board {
     /// What is kept of a host that is not connected now; none if it was not since the coordinator was started.
     pub fn seen(&self, host: HostId) -> Option<&Seen> {
         self.seen.get(&host)
-    }
-
-    /// Agents that were refused as clones of this host.
-    pub fn refused(&self, host: HostId) -> Option<RefusedAgents> {
-        self.refused.get(&host).copied()
     }
 
     /// What a connected host said of itself, and when it was last heard of.

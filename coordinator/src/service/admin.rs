@@ -124,7 +124,7 @@ impl v1::admin_service_server::AdminService for Administration {
     ) -> Result<Response<Self::ListHostsStream>, Status> {
         self.0.allow(&request, Verb::List, Object::Repository)?;
         let (this, name) = (self.clone(), request.into_inner().name);
-        let mut refused = self.0.refused_enrolments.list();
+        let mut refused = self.0.refused_enrolments();
         Ok(streamed(move |send| {
             pages(this.0.list_hosts(&name, &this.past()), |hosts| {
                 send(v1::ListHostsResponse { hosts, refused_enrolments: std::mem::take(&mut refused) })

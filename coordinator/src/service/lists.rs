@@ -69,7 +69,7 @@ impl Context {
         let seen = self.dispatch.seen(number);
         let known = connection.as_ref().map(|(hello, _)| &hello.offer).or(seen.as_ref().map(|seen| &seen.offer));
         let heard = connection.as_ref().map(|(_, heard)| *heard).or(seen.as_ref().map(|seen| seen.heard));
-        let refused = self.dispatch.refused(number);
+        let refused = self.refused_twins(number);
         v1::Host {
             number: number.get(),
             name: row.enrolled.name.clone(),
@@ -87,8 +87,8 @@ impl Context {
             box_recipient: row.enrolled.box_recipient.to_string(),
             clock_ahead_seconds: self.dispatch.clock_ahead(number).map_or(0, |ahead| ahead.as_secs()),
             policy_problem: known.map(|offer| offer.policy_problem.clone()).unwrap_or_default(),
-            refused_agents: refused.map_or(0, |refused| refused.count),
-            agent_refused_ns: refused.map_or(0, |refused| nanoseconds(refused.last)),
+            refused_agents: refused.count,
+            agent_refused_ns: refused.last_ns,
             diverged_batch: self.catalog(|catalog| {
                 catalog.diverged().filter(|(host, ..)| *host == number).map(|(_, batch, _)| batch).max().unwrap_or(0)
             }),

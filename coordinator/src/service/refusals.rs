@@ -3,12 +3,15 @@
 
 use super::{Context, failure};
 use crate::authorize::{Principal, Reason, Verb};
+use crate::catalog::refused::{ENROL, FOLLOW, Refused, RefusedEnrolment, RefusedTwins, TWIN, enrolment_object};
 use crate::dispatch::board::Twin;
 use lifeboat_format::id::HostId;
 use lifeboat_format::journal::{self, Act, Decision, Event};
+use lifeboat_format::layout::fit_text;
 use lifeboat_proto::status::Failure;
 use lifeboat_proto::v1;
-use std::sync::{Mutex, PoisonError};
+use std::collections::BTreeSet;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Kinds of refusals between two records; what is beyond is counted with the last.
 const KINDS_MAX: usize = 256;
@@ -37,41 +40,47 @@ impl Refusals {
     }
 }
 
-/// Refused enrolments since the coordinator was started, merged where host name, token and reason are equal.
+/// Enrolments and agents that were refused and are not recorded yet. What is recorded is in the catalog.
 #[derive(Debug, Default)]
-pub struct RefusedEnrolments(Mutex<Vec<v1::RefusedEnrolment>>);
+pub struct RefusedHosts(Mutex<Unrecorded>);
 
-/// Kinds of refused enrolments that are kept; the oldest makes way.
-const ENROLMENTS_MAX: usize = 16;
+#[derive(Debug, Default)]
+struct Unrecorded {
+    refused: Refused,
+    twins: BTreeSet<HostId>,
+}
 
-impl RefusedEnrolments {
-    /// Counts one; whether it is the first of its kind.
-    fn note(&self, host_name: &str, token_number: u64, reason: &str, now_ns: i64) -> bool {
-        let mut list = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_like = |other: &v1::RefusedEnrolment| {
-            other.host_name == host_name && other.token_number == token_number && other.reason == reason
-        };
-        let before = list.iter().position(is_like).map(|at| list.remove(at));
-        if list.len() == ENROLMENTS_MAX {
-            list.remove(0);
-        }
-        let (count, is_first) = (before.as_ref().map_or(0, |before| before.count) + 1, before.is_none());
-        let (host_name, reason) = (host_name.to_owned(), reason.to_owned());
-        list.push(v1::RefusedEnrolment { host_name, token_number, reason, last_ns: now_ns, count });
-        is_first
+impl RefusedHosts {
+    fn lock(&self) -> MutexGuard<'_, Unrecorded> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// All of them, the latest last.
-    pub fn list(&self) -> Vec<v1::RefusedEnrolment> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    /// Takes what is to be recorded: each enrolment and agent with its count.
+    fn take(&self) -> Vec<(journal::Principal, &'static str, String, String, u64)> {
+        let Unrecorded { refused, twins } = std::mem::take(&mut *self.lock());
+        let enrolment = |one: &RefusedEnrolment| {
+            let object = enrolment_object(&one.host_name, one.token);
+            (journal::Principal::Coordinator, ENROL, object, one.reason.clone(), one.count)
+        };
+        let twin = |host: HostId| {
+            let count = refused.twins(host)?.count;
+            let reason = "another agent with this identity is connected".to_owned();
+            Some((journal::Principal::Host(host), FOLLOW, TWIN.to_owned(), reason, count))
+        };
+        refused.enrolments().map(enrolment).chain(twins.into_iter().filter_map(twin)).collect()
     }
 }
 
+/// How long a refused enrolment or agent is shown.
+const SHOWN_NS: i64 = 7 * 24 * 3600 * 1_000_000_000;
+
 impl Context {
-    /// Logs and keeps that an enrolment was refused. Only the first of its kind is logged: strangers may call this.
+    /// Logs and counts that an enrolment was refused. Only the first of its kind is logged: strangers may call this.
     pub(super) fn refuse_enrolment(&self, host_name: &str, token: u64, failure: &Failure) {
         let reason = failure.message.as_str();
-        if self.refused_enrolments.note(host_name, token, reason, self.clock.now_ns()) {
+        let is_first =
+            self.refused_hosts.lock().refused.add_enrolments(host_name, token, reason, 1, self.clock.now_ns());
+        if is_first && !self.catalog(|catalog| catalog.refused().has_enrolment(host_name, token, reason)) {
             tracing::warn!(host = host_name, token, reason, "enrolment refused");
         }
     }
@@ -80,7 +89,40 @@ impl Context {
     pub(super) fn refuse_twin(&self, host: HostId, twin: &Twin) -> Failure {
         let name = self.host_name(host);
         tracing::warn!(host = name, number = %host, "agent refused: another agent is connected as this host; was it cloned?");
+        let mut unrecorded = self.refused_hosts.lock();
+        unrecorded.refused.add_twins(host, 1, self.clock.now_ns());
+        unrecorded.twins.insert(host);
         failure::of_twin(twin)
+    }
+
+    /// Enrolments that were refused lately, the latest last.
+    pub(super) fn refused_enrolments(&self) -> Vec<v1::RefusedEnrolment> {
+        let mut all = self.catalog(|catalog| catalog.refused().clone());
+        for one in self.refused_hosts.lock().refused.enrolments() {
+            all.add_enrolments(&one.host_name, one.token, &one.reason, one.count, one.last_ns);
+        }
+        let since = self.clock.now_ns().saturating_sub(SHOWN_NS);
+        let shown = all.enrolments().filter(|one| one.last_ns >= since);
+        let message = |one: &RefusedEnrolment| v1::RefusedEnrolment {
+            host_name: one.host_name.clone(),
+            token_number: one.token,
+            reason: one.reason.clone(),
+            last_ns: one.last_ns,
+            count: one.count,
+        };
+        shown.map(message).collect()
+    }
+
+    /// Agents that were refused lately as clones of this host.
+    pub(super) fn refused_twins(&self, host: HostId) -> RefusedTwins {
+        let recorded = self.catalog(|catalog| catalog.refused().twins(host)).unwrap_or_default();
+        let unrecorded = self.refused_hosts.lock().refused.twins(host).unwrap_or_default();
+        let all = RefusedTwins {
+            count: recorded.count.saturating_add(unrecorded.count),
+            last_ns: recorded.last_ns.max(unrecorded.last_ns),
+        };
+        let is_shown = all.last_ns >= self.clock.now_ns().saturating_sub(SHOWN_NS);
+        if is_shown { all } else { RefusedTwins::default() }
     }
 
     /// The records of what was refused since the last time.
@@ -98,7 +140,16 @@ impl Context {
             decision: Decision::Refused { reason: reason.to_string() },
             event: Event::Refused { count },
         };
-        self.refusals.take().into_iter().map(act).collect()
+        let of_hosts = |(principal, verb, object, reason, count): (_, &str, String, String, u64)| Act {
+            time_ns,
+            principal,
+            verb: verb.to_owned(),
+            object: fit_text(&object),
+            decision: Decision::Refused { reason: fit_text(&reason) },
+            event: Event::Refused { count },
+        };
+        let hosts = self.refused_hosts.take().into_iter().map(of_hosts);
+        self.refusals.take().into_iter().map(act).chain(hosts).collect()
     }
 }
 
@@ -119,19 +170,5 @@ mod tests {
         assert_eq!(counts.len(), KINDS_MAX);
         assert_eq!(counts.iter().map(|(_, count)| count).sum::<u64>(), 2000);
         assert!(refusals.take().is_empty());
-    }
-
-    #[test]
-    fn equal_refused_enrolments_are_counted_and_strangers_cannot_make_the_list_long() {
-        let refused = RefusedEnrolments::default();
-        assert!(refused.note("web1", 3, "spent", 5));
-        assert!(!refused.note("web1", 3, "spent", 9), "logged once");
-        let v1::RefusedEnrolment { count, last_ns, .. } = refused.list().pop().unwrap();
-        assert_eq!((count, last_ns), (2, 9));
-        for number in 0..1000 {
-            refused.note(&format!("host-{number}"), 1, "wrong", number);
-        }
-        assert_eq!(refused.list().len(), ENROLMENTS_MAX);
-        assert_eq!(refused.list().last().unwrap().host_name, "host-999");
     }
 }
