@@ -14,6 +14,7 @@ mod half_way;
 mod hooks;
 mod hosts;
 mod identity;
+mod json;
 mod judges;
 mod keys;
 mod lists;
