@@ -16,6 +16,10 @@ pub const FILE_NAME: &str = "lifeboat.toml";
 /// Where the coordinator keeps what is not in the repository, unless told otherwise.
 pub const STATE_DEFAULT: &str = "/var/lib/lifeboat";
 
+/// Where a new repository lies unless somebody says otherwise: not in the state directory, whose copies must lie apart from
+/// those of the repository.
+pub const REPOSITORY_DEFAULT: &str = "/srv/lifeboat";
+
 /// When hosts have their turns, unless told otherwise.
 pub const NIGHT_DEFAULT: &str = "01:00-05:00";
 

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use std::path::Path;
 
 /// Where `packaging/systemd/lifeboat.service` lets the service write.
-const WRITABLE: [&str; 2] = [config::STATE_DEFAULT, "/srv/lifeboat"];
+const WRITABLE: [&str; 2] = [config::STATE_DEFAULT, config::REPOSITORY_DEFAULT];
 
 /// The text to enter in `systemctl edit lifeboat` for these places; none where the shipped unit is enough.
 pub fn drop_in(state: &Path, repository: &Path) -> Option<String> {
@@ -54,7 +54,7 @@ mod tests {
 
     #[test]
     fn the_shipped_unit_is_enough_for_the_places_it_names() {
-        assert_eq!(of("/var/lib/lifeboat", "/srv/lifeboat"), None);
+        assert_eq!(of(config::STATE_DEFAULT, config::REPOSITORY_DEFAULT), None);
         assert_eq!(of("/var/lib/lifeboat", "/var/lib/lifeboat/repository"), None);
         let unit = include_str!("../../packaging/systemd/lifeboat.service");
         assert!(unit.contains("StateDirectory=lifeboat\n") && unit.contains("ReadWritePaths=-/srv/lifeboat\n"));

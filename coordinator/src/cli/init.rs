@@ -23,9 +23,9 @@ use zeroize::Zeroizing;
 #[derive(Debug, Args)]
 #[command(after_help = "Example: lifeboat init --repository /srv/lifeboat --address backup.example.org:7420")]
 pub struct InitArgs {
-    /// Directory for the repository, new or empty; best on a file system of its own [default: DIR/repository in the state directory]
-    #[arg(long, value_name = "DIR")]
-    repository: Option<PathBuf>,
+    /// Directory for the repository, new or empty; best on a file system of its own
+    #[arg(long, value_name = "DIR", default_value = config::REPOSITORY_DEFAULT)]
+    repository: PathBuf,
     /// Who holds the restore key; `managed` is the coordinator's vault
     #[arg(long, default_value = "managed", value_parser = ["managed"])]
     custody: String,
@@ -102,7 +102,7 @@ fn settings(args: &InitArgs, state: &Path) -> Result<ConfigFile, Failure> {
         None => format!("{}:{}", host_name(), args.listen.port()),
     };
     Ok(ConfigFile {
-        repository: args.repository.as_deref().map_or_else(|| Ok(state.join("repository")), whole)?,
+        repository: whole(&args.repository)?,
         credential: args.credential.as_deref().map_or_else(|| Ok(state.join("credential")), whole)?,
         listen: args.listen,
         address,
@@ -174,6 +174,21 @@ mod tests {
     use super::*;
     use lifeboat_format::envelope::Identity;
     use lifeboat_format::id::{Digest, RepositoryId};
+
+    #[derive(clap::Parser)]
+    struct Typed {
+        #[command(flatten)]
+        init: InitArgs,
+    }
+
+    #[test]
+    fn the_shipped_unit_may_write_to_a_repository_that_nobody_named() {
+        let state = Path::new(config::STATE_DEFAULT);
+        let args = <Typed as clap::Parser>::parse_from(["init"]).init;
+        let file = settings(&args, state).unwrap();
+        assert_eq!(unit::drop_in(state, &file.repository), None);
+        assert!(!file.repository.starts_with(state), "a copy of the state directory must not hold the repository too");
+    }
 
     #[test]
     fn a_kit_reads_back_from_the_page_that_is_printed() {
