@@ -106,8 +106,9 @@ fn inv_78_a_hook_that_fails_after_the_backup_is_shown() {
     let output = world.backup();
     assert_eq!(output.status.code(), Some(3), "{}", said(&output));
     assert!(said(&output).contains("complete with gaps") && said(&output).contains("/bin/false"), "{}", said(&output));
+    // The end of a job is recorded after it was reported.
+    wait_until("it is recorded", Duration::from_secs(20), || listed(&world, "data")["state"] == "complete with gaps");
     let row = listed(&world, "data");
-    assert_eq!(row["state"], "complete with gaps", "{row}");
     assert!(row["last_message"].as_str().unwrap().contains("/bin/false") && row["last"].is_string(), "{row}");
 }
 
@@ -194,7 +195,15 @@ fn failed_jobs_and_refused_enrolments_are_told_to_the_operator() {
     refused(&world.lab.try_agent(&enrol).unwrap(), &["token"]);
     let list = said(&run(&world, &["host", "list"]));
     assert!(list.contains("enrolment of web9 refused 1 time"), "{list}");
-    let log = world.lab.log(Side::Coordinator);
+    let before = world.lab.log(Side::Coordinator);
+    world.lab.stop(Side::Coordinator).unwrap();
+    world.lab.serve().unwrap();
+    let again = said(&run(&world, &["host", "list"]));
+    assert!(again.contains("enrolment of web9 refused 1 time"), "after a restart: {again}");
+    refused(&world.lab.try_agent(&enrol).unwrap(), &["token"]);
+    let twice = said(&run(&world, &["host", "list"]));
+    assert!(twice.contains("enrolment of web9 refused 2 times"), "what is recorded and what is not yet: {twice}");
+    let log = before + &world.lab.log(Side::Coordinator);
     let line =
         |word: &str| log.lines().find(|line| line.contains(word)).unwrap_or_else(|| panic!("{word}: {log}")).to_owned();
     let failed = line("job failed");

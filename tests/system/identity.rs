@@ -47,6 +47,11 @@ fn a_second_agent_with_the_same_identity_is_refused_while_the_first_goes_on() {
     assert!(row["refused_agents"].as_u64().unwrap() > 0, "{row}");
     let shown = said(&world.lab.try_lifeboat(&["host", "show", "server"]).unwrap());
     assert!(shown.contains("another agent with its identity was refused"), "{shown}");
+    world.lab.stop(Side::Coordinator).unwrap();
+    world.lab.serve().unwrap();
+    world.lab.wait_for_agent().unwrap();
+    let again = said(&world.lab.try_lifeboat(&["host", "show", "server"]).unwrap());
+    assert!(again.contains("another agent with its identity was refused"), "after a restart: {again}");
     let second = world.backup();
     println!("{text}");
     let words = ["another agent is connected as host 1: was this server cloned?", "enrol it with a token of its own"];

@@ -141,7 +141,6 @@ fn every_field_that_json_output_has_is_documented_with_its_type() {
 
     let agent = |command: &str, arguments: &[&str]| check(command, 0, &commands.agent(arguments));
     agent("lifeboat-agent status", &["status"]);
-    agent("lifeboat-agent backup", &["backup", "data"]);
     agent("lifeboat-agent policy check", &["policy", "check"]);
     let sources = commands.agent(&["sources"]).remove(0);
     check("lifeboat-agent sources", 0, &sources.as_object().unwrap().values().cloned().collect::<Vec<_>>());
@@ -151,6 +150,7 @@ fn every_field_that_json_output_has_is_documented_with_its_type() {
     agent("lifeboat-agent enrol", &[&enrol[..], &[token.to_str().unwrap()]].concat());
 
     world.lab.stop(Side::Agent).unwrap();
+    agent("lifeboat-agent backup", &["backup", "data"]);
     let packs = walkdir::WalkDir::new(world.lab.repository().join("packs")).into_iter().map(Result::unwrap);
     let pack = packs.into_iter().find(|entry| entry.file_type().is_file()).unwrap();
     fs::write(pack.path(), b"damaged").unwrap();

@@ -1,8 +1,10 @@
 //! What a person sees on a terminal, and is asked there; and what a pipe is spared.
 
 use crate::world::{World, noise, said};
+use lifeboat_coordinator::cli::demo::lab::Side;
 use std::fs;
 use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
 
 /// Runs `lifeboat` on a terminal of 120 columns, where `answer` is typed.
 fn on_a_terminal(world: &World, arguments: &[&str], answer: &str) -> Output {
@@ -99,4 +101,19 @@ fn a_mirror_says_how_much_it_would_delete_and_asks() {
         let output = on_a_terminal(&world, &mirror, "y\n");
         assert!(output.status.success() && !target.join("extra").exists(), "{}", said(&output));
     }
+}
+
+#[test]
+fn a_coordinator_outlives_the_terminal_that_it_was_started_from() {
+    let world = World::new();
+    let coordinator = world.lab.pid(Side::Coordinator).unwrap();
+    assert!(Command::new("kill").args(["-HUP", &coordinator.to_string()]).status().unwrap().success());
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while !world.lab.log(Side::Coordinator).contains("SIGHUP is ignored") {
+        assert!(Instant::now() < deadline, "{}", world.lab.log(Side::Coordinator));
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    world.write("file", b"content");
+    world.backed_up();
+    assert_eq!(world.lab.pid(Side::Coordinator), Some(coordinator));
 }
