@@ -207,7 +207,7 @@ fn settle(
     let wrote_policy = policy::write_default(&places.policy())?;
     let policy = policy::load(&places.policy())?;
     write_trust(&places.trust(&policy), trust)?;
-    let heads = HeadKeeper::open(state, trust.trust().log_keys.clone())?;
+    let heads = HeadKeeper::open(state, trust.trust().log_key())?;
     if let Verdict::Forged(error) | Verdict::Parts(error) = heads.take(&answer.head)? {
         return Err(AgentError::because(ErrorClass::Refused, "the coordinator's journal is not one to trust", error));
     }

@@ -113,7 +113,7 @@ impl Host {
             instance,
             places: places.clone(),
             tls: TlsIdentity::load(&state)?,
-            heads: Arc::new(HeadKeeper::open(&state, trust.trust().log_keys.clone())?),
+            heads: Arc::new(HeadKeeper::open(&state, trust.trust().log_key())?),
             trust: Arc::new(trust),
             trust_path,
             identity,

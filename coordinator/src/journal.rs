@@ -9,6 +9,7 @@
 //! * Only a pack that a durable batch named dead can be deleted: a [`Dead`] is made here and nowhere else (INV-7).
 
 use crate::store::{ByteRange, ObjectKind, ObjectName, Settled, Store, StoreError, Unsettled, put_settled};
+use crate::trust::{self, TrustError};
 use lifeboat_format::FormatError;
 use lifeboat_format::id::RepositoryId;
 use lifeboat_format::journal::{Act, Batch, Chain, Event, SignedHead, Standing};
@@ -28,6 +29,18 @@ pub enum JournalError {
         number: u64,
         /// What is wrong with it.
         source: FormatError,
+    },
+    /// A trust file that the journal names.
+    #[error("cannot read the log keys of the journal")]
+    Trust(#[from] TrustError),
+    /// Our log key signs nothing any more.
+    #[error(
+        "the coordinator's log key is not the first one of trust file {trust_file}, which is in force; restore the \
+         credential and the vault of that time"
+    )]
+    FormerKey {
+        /// The trust file in force.
+        trust_file: u64,
     },
     /// A batch is missing although later ones are there.
     #[error(
@@ -103,15 +116,35 @@ pub struct Appended {
     pub dead: Vec<Dead>,
 }
 
+/// The log keys of the trust file in force, its first one first, and the number of that file; 0 before the first.
+#[derive(Clone, Debug)]
+struct Keys {
+    trust_file: u64,
+    log_keys: Vec<VerifyingKey>,
+}
+
+impl Keys {
+    /// Those that are in force after this batch; none if it does not change them.
+    fn named_by(batch: &Batch, store: &dyn Store) -> Result<Option<Self>, TrustError> {
+        let Some((number, digest)) = batch.trust_file() else { return Ok(None) };
+        let file = trust::read_named(store, number, digest)?;
+        Ok(Some(Self { trust_file: number, log_keys: file.trust().log_keys.clone() }))
+    }
+
+    fn in_force(&self) -> VerifyingKey {
+        self.log_keys[0]
+    }
+}
+
 /// The chain, and the right to continue it.
 pub struct Journal {
     store: Arc<dyn Store>,
     log_key: SigningKey,
-    log_keys: Vec<VerifyingKey>,
+    keys: Keys,
     chain: Chain,
     last: Option<SignedHead>,
     incarnation: u64,
-    unsettled: Option<Batch>,
+    unsettled: Option<(Batch, Option<Keys>)>,
     lost: bool,
 }
 
@@ -122,29 +155,38 @@ impl std::fmt::Debug for Journal {
 }
 
 impl Journal {
-    /// Reads and checks the whole chain, showing each batch to `replay`. `former_keys` are log keys of earlier times,
-    /// as the trust file names them. Writes nothing.
+    /// Reads and checks the whole chain, showing each batch to `replay`. The trust files that the batches name must be
+    /// objects of the store: each batch is signed by the log key in force. Writes nothing.
     pub fn open<E: From<JournalError>>(
         store: Arc<dyn Store>,
         repository: RepositoryId,
         log_key: SigningKey,
-        former_keys: &[VerifyingKey],
         mut replay: impl FnMut(&Batch) -> Result<(), E>,
     ) -> Result<Self, E> {
-        let mut log_keys = vec![log_key.verifying_key()];
-        log_keys.extend_from_slice(former_keys);
-        let mut chain = Chain::start(repository);
+        let mut keys = Keys { trust_file: 0, log_keys: vec![log_key.verifying_key()] };
+        let mut chain = Chain::start(repository, keys.in_force());
         let mut last = None;
         while let Some(batch) = read_batch(store.as_ref(), chain.next_number())? {
             let number = chain.next_number();
             let head = batch.signed_head();
-            chain.append(head, &log_keys).map_err(|source| JournalError::Broken { number, source })?;
+            let named = Keys::named_by(&batch, store.as_ref()).map_err(JournalError::from)?;
+            if let (1, Some(first)) = (number, &named) {
+                // The first batch names the trust file whose key signs it.
+                chain.set_log_key(first.in_force());
+            }
+            chain.append(head).map_err(|source| JournalError::Broken { number, source })?;
+            if let Some(named) = named {
+                chain.set_log_key(named.in_force());
+                keys = named;
+            }
             last = Some(*head);
             replay(&batch)?;
         }
         refuse_a_cut(store.as_ref(), chain.next_number())?;
         let incarnation = chain.incarnation() + 1;
-        Ok(Self { store, log_key, log_keys, chain, last, incarnation, unsettled: None, lost: false })
+        let journal = Self { store, log_key, keys, chain, last, incarnation, unsettled: None, lost: false };
+        journal.refuse_a_former_key()?;
+        Ok(journal)
     }
 
     /// Puts these acts as the next batch, in order. On success they are facts.
@@ -153,12 +195,14 @@ impl Journal {
         if self.lost || self.unsettled.is_some() {
             return self.refuse(number);
         }
+        self.refuse_a_former_key()?;
         let mut next = self.chain.next_batch(self.incarnation);
         for act in acts {
             next.push(act).map_err(JournalError::Record)?;
         }
         let batch = next.sign(&self.log_key).map_err(JournalError::Record)?;
-        self.put(batch)
+        let named = Keys::named_by(&batch, self.store.as_ref())?;
+        self.put(batch, named)
     }
 
     /// Finds out what became of a batch whose put had no known outcome. Call it before [`Journal::append`]; what it
@@ -169,7 +213,7 @@ impl Journal {
         }
         match self.unsettled.take() {
             None => Ok(None),
-            Some(batch) => match self.put(batch) {
+            Some((batch, named)) => match self.put(batch, named) {
                 Ok(appended) => Ok(Some(appended)),
                 Err(JournalError::NotWritten { .. }) => Ok(None),
                 Err(error) => Err(error),
@@ -187,12 +231,24 @@ impl Journal {
         }
     }
 
-    fn put(&mut self, batch: Batch) -> Result<Appended, JournalError> {
+    /// A batch that a former log key signed would be an object that no reader takes.
+    fn refuse_a_former_key(&self) -> Result<(), JournalError> {
+        match self.log_key.verifying_key() == self.chain.log_key() {
+            true => Ok(()),
+            false => Err(JournalError::FormerKey { trust_file: self.keys.trust_file }),
+        }
+    }
+
+    fn put(&mut self, batch: Batch, named: Option<Keys>) -> Result<Appended, JournalError> {
         let number = batch.signed_head().head().number;
         match put_settled(self.store.as_ref(), &ObjectName::journal(number), &batch.to_bytes()) {
             Ok(Settled::There) => {
                 let broken = |source| JournalError::Broken { number, source };
-                self.chain.append(batch.signed_head(), &self.log_keys).map_err(broken)?;
+                self.chain.append(batch.signed_head()).map_err(broken)?;
+                if let Some(named) = named {
+                    self.chain.set_log_key(named.in_force());
+                    self.keys = named;
+                }
                 self.last = Some(*batch.signed_head());
                 Ok(Appended { dead: Dead::named_by(&batch), batch })
             }
@@ -203,7 +259,7 @@ impl Journal {
             }
             Err(source) if source.absent => Err(JournalError::NotWritten { number, source }),
             Err(source) => {
-                self.unsettled = Some(batch);
+                self.unsettled = Some((batch, named));
                 Err(JournalError::Unknown { number, source })
             }
         }
@@ -244,15 +300,20 @@ impl Journal {
         self.last.as_ref()
     }
 
-    /// The keys under which heads and packs verify.
+    /// The keys under which packs and old heads verify, the one in force first.
     pub fn log_keys(&self) -> &[VerifyingKey] {
-        &self.log_keys
+        &self.keys.log_keys
     }
 
     /// Where a head that an agent shows stands in this journal; an error if nobody here ever signed it.
     pub fn standing(&self, shown: &SignedHead) -> Result<Standing, FormatError> {
-        shown.verify(&self.log_keys)?;
-        Ok(self.chain.standing(shown))
+        let standing = self.chain.standing(shown);
+        // A head that is not ours yet can only be one that the key in force signed: former ones sign nothing new.
+        match standing {
+            Standing::Ahead => shown.verify(&[self.chain.log_key()])?,
+            Standing::Known | Standing::Forked => shown.verify(self.log_keys())?,
+        }
+        Ok(standing)
     }
 }
 

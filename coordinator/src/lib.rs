@@ -29,5 +29,6 @@ pub mod service;
 mod shared;
 pub mod spool;
 pub mod store;
+pub mod trust;
 pub mod unit;
 pub mod vault;

@@ -17,10 +17,10 @@ use crate::server::{self, ServerError};
 use crate::service::{self, Catalogued, Context, Later, Refusals, RefusedHosts};
 use crate::store::local::LocalStore;
 use crate::store::overlay::Overlay;
-use crate::store::{ByteRange, ObjectKind, ObjectName, Store, StoreError};
+use crate::store::{ObjectKind, ObjectName, Store, StoreError};
+use crate::trust::{self, TrustError};
 use crate::vault::{self, Vault, VaultError};
 use jiff::Timestamp;
-use lifeboat_format::FormatError;
 use lifeboat_format::trust::TrustFile;
 use lifeboat_proto::limits::COORDINATOR_TLS_NAME;
 use lifeboat_proto::status::{ErrorClass, Failure};
@@ -72,10 +72,8 @@ pub fn open(config: &Config, anew: bool, report: &mut dyn FnMut(Progress)) -> Re
     }
     let trust = newest_trust_file(store.as_ref())?;
     let log_key = vault.log_key.clone();
-    let own = log_key.verifying_key();
-    let former = trust.trust().log_keys.iter().filter(|key| **key != own).copied().collect();
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
-    let parts = Parts { store, clock: clock.clone(), random: Arc::new(SystemRandom), log_key, former_log_keys: former };
+    let parts = Parts { store, clock: clock.clone(), random: Arc::new(SystemRandom), log_key };
     let mut settings = repository::Config::new(vault.repository, index);
     settings.index_memory.block_cache_bytes = (config.index_cache_mib as usize) << 20;
     settings.runs_max = config.backups_at_once as usize;
@@ -277,9 +275,10 @@ fn log_progress(progress: Progress) {
 fn newest_trust_file(store: &dyn Store) -> Result<TrustFile, Failure> {
     let names = store.list(ObjectKind::Trust).map_err(|error| of_store(&error))?;
     let newest = names.iter().filter_map(ObjectName::as_number).max().unwrap_or(1);
-    let bytes = store.get(&ObjectName::trust(newest), ByteRange::Whole).map_err(|error| of_store(&error))?;
-    let damaged = |error: FormatError| Failure::of(ErrorClass::Damaged, &error);
-    TrustFile::parse(&bytes).map_err(damaged)
+    trust::read(store, newest).map_err(|error| match &error {
+        TrustError::Store(error) => of_store(error),
+        TrustError::Format { .. } | TrustError::Other { .. } => Failure::of(ErrorClass::Damaged, &error),
+    })
 }
 
 fn internal(error: &dyn std::error::Error) -> Failure {

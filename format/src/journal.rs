@@ -165,6 +165,15 @@ impl Batch {
         &self.signed
     }
 
+    /// Number and digest of the trust file that is in force after this batch, if the batch changes that.
+    pub fn trust_file(&self) -> Option<(u64, Digest)> {
+        self.records.iter().rev().find_map(|record| match record.act.event {
+            Event::RepositoryCreated { trust_file, .. } => Some((1, trust_file)),
+            Event::TrustFile { number, digest } => Some((number, digest)),
+            _ => None,
+        })
+    }
+
     /// What happened, in order.
     pub fn records(&self) -> &[Record] {
         &self.records

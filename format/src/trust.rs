@@ -76,6 +76,11 @@ layout! {
 }
 
 impl Trust {
+    /// The log key in force: new batches and packs are signed with it. Only of a file that was parsed, which has one.
+    pub fn log_key(&self) -> VerifyingKey {
+        self.log_keys[0]
+    }
+
     /// What the layout alone does not say.
     fn check(&self) -> Result<(), FormatError> {
         let wrong = |field, found: String, allowed| Err(FormatError::field(WHAT, field, found, allowed));

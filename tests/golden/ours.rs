@@ -39,8 +39,9 @@ fn what_is_written_today_is_read() {
 fn read(directory: &Path) -> Vec<Value> {
     let kit = RecoveryKit::parse(&fs::read_to_string(directory.join("recovery-kit.txt")).unwrap()).unwrap();
     let objects = |kind| objects(&directory.join("repository").join(kind));
-    let trust = last_trust(&objects("trust"), &kit);
-    let hosts = hosts(&objects("journal"), &trust);
+    let trust_files = objects("trust");
+    let trust = last_trust(&trust_files, &kit);
+    let hosts = hosts(&objects("journal"), &trust_files);
     let mut source =
         Source { records: records(&objects("packs"), &trust), keys: HashMap::new(), opener: Opener::new() };
     for object in objects("keys") {
@@ -81,11 +82,18 @@ fn last_trust(files: &[Vec<u8>], kit: &RecoveryKit) -> TrustFile {
     files.last().unwrap().clone()
 }
 
-fn hosts(batches: &[Vec<u8>], trust: &TrustFile) -> HashMap<HostId, VerifyingKey> {
-    let mut chain = Chain::start(trust.trust().repository);
+fn hosts(batches: &[Vec<u8>], trust_files: &[Vec<u8>]) -> HashMap<HostId, VerifyingKey> {
+    let trust_files: Vec<_> = trust_files.iter().map(|bytes| TrustFile::parse(bytes).unwrap()).collect();
+    let first = trust_files[0].trust();
+    let mut chain = Chain::start(first.repository, first.log_key());
     let mut hosts = HashMap::new();
     for batch in batches.iter().map(|bytes| Batch::parse(bytes).unwrap()) {
-        chain.append(batch.signed_head(), &trust.trust().log_keys).unwrap();
+        chain.append(batch.signed_head()).unwrap();
+        if let Some((number, digest)) = batch.trust_file() {
+            let named = &trust_files[number as usize - 1];
+            assert_eq!(named.digest(), digest);
+            chain.set_log_key(named.trust().log_key());
+        }
         hosts.extend(batch.records().iter().filter_map(|record| match &record.act.event {
             Event::HostEnrolled(host) => Some((host.host, host.signing_key)),
             _ => None,

@@ -13,7 +13,8 @@ use lifeboat_coordinator::index::{Index, IndexMemory};
 use lifeboat_coordinator::repository::{Config, Coordinator, OpenError, Parts, create};
 use lifeboat_coordinator::store::faulty::Faulty;
 use lifeboat_coordinator::store::memory::MemoryStore;
-use lifeboat_coordinator::store::{ByteRange, ObjectName, Store};
+use lifeboat_coordinator::store::{Body, ByteRange, ObjectName, Store};
+use lifeboat_coordinator::trust;
 use lifeboat_format::envelope::Identity;
 use lifeboat_format::id::{Digest, HostId, RepositoryId, Scope};
 use lifeboat_format::journal::event::{Custody, HostEnrolled};
@@ -78,7 +79,9 @@ impl Lab {
             life: AtomicU64::new(0),
             model: Mutex::default(),
         }));
-        create(lab.store(), repository(), log_key(), first_acts()).unwrap();
+        let trust = trust::sample(repository(), &[log_key().verifying_key()], None).unwrap();
+        lab.0.objects.put(&ObjectName::trust(1), Body::Bytes(trust.to_bytes())).unwrap();
+        create(lab.store(), repository(), log_key(), first_acts(trust.digest())).unwrap();
         lab.start(LeftIndex::Kept).unwrap();
         lab
     }
@@ -139,7 +142,6 @@ impl Lab {
             clock: self.0.clock.clone(),
             random: self.0.random.clone(),
             log_key: log_key(),
-            former_log_keys: Vec::new(),
         };
         let mut running = self.0.coordinator.write().unwrap();
         *running = Some(Coordinator::open(config, parts, &mut |_| {})?);
@@ -261,8 +263,7 @@ fn log_key() -> SigningKey {
     SigningKey::from_seed(&[8; 32])
 }
 
-fn first_acts() -> Vec<Act> {
-    let trust_file = Digest::of(b"trust");
+fn first_acts(trust_file: Digest) -> Vec<Act> {
     let created = Event::RepositoryCreated { custody: Custody::Managed, trust_file };
     let scope = Event::ScopeMade { scope: SCOPE, group: "all".into(), first: true };
     let hosts = (1..=HOSTS).map(|id| {

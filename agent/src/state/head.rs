@@ -16,20 +16,21 @@ const FILE: &str = "head";
 #[derive(Debug)]
 pub struct HeadKeeper {
     state: StateDir,
-    log_keys: Vec<VerifyingKey>,
+    log_key: VerifyingKey,
     newest: Mutex<Option<SignedHead>>,
 }
 
 impl HeadKeeper {
-    /// Begins with the head that the state directory holds. `log_keys` are those of the trust file.
-    pub fn open(state: &StateDir, log_keys: Vec<VerifyingKey>) -> Result<Self, StateError> {
+    /// Begins with the head that the state directory holds. `log_key` is the first one of the newest trust file: the
+    /// others are former ones, and sign no new head.
+    pub fn open(state: &StateDir, log_key: VerifyingKey) -> Result<Self, StateError> {
         let path = state.path().join(FILE);
         let damaged = |source: FormatError| StateError::Damaged { path: path.clone(), source: source.into() };
         let newest = match state.read_secret(FILE)? {
             None => None,
             Some(bytes) => Some(parse(&bytes).map_err(damaged)?),
         };
-        Ok(Self { state: state.clone(), log_keys, newest: Mutex::new(newest) })
+        Ok(Self { state: state.clone(), log_key, newest: Mutex::new(newest) })
     }
 
     /// The newest head, to be shown to the coordinator.
@@ -44,7 +45,7 @@ impl HeadKeeper {
     /// one stays as the proof, and the return value says that the histories part.
     pub fn take(&self, shown: &UncheckedHead) -> Result<Verdict, StateError> {
         let checked = SignedHead::parse(&shown.head, &shown.signature)
-            .and_then(|head| head.verify(&self.log_keys).map(|()| head));
+            .and_then(|head| head.verify(&[self.log_key]).map(|()| head));
         let head = match checked {
             Ok(head) => head,
             Err(error) => return Ok(Verdict::Forged(error)),
@@ -55,12 +56,27 @@ impl HeadKeeper {
                 return Ok(Verdict::Fits);
             }
             if let Err(error) = held.may_give_way_to(&head) {
+                self.keep_proof(held, &head)?;
                 return Ok(Verdict::Parts(error));
             }
         }
         self.state.write_secret(FILE, &[&shown.head[..], &shown.signature].concat())?;
         *newest = Some(head);
         Ok(Verdict::Fits)
+    }
+}
+
+/// The head that we held and the first one that did not extend it. A later head may take the place of ours once its
+/// number is far enough above, since heads alone do not show what lies between; the two stay for people to look at.
+const PROOF_FILE: &str = "heads-parted";
+
+impl HeadKeeper {
+    fn keep_proof(&self, held: &SignedHead, shown: &SignedHead) -> Result<(), StateError> {
+        if self.state.read_secret(PROOF_FILE)?.is_some() {
+            return Ok(());
+        }
+        let bytes = [held, shown].map(|head| [&head.head_bytes()[..], head.signature().as_bytes()].concat());
+        self.state.write_secret(PROOF_FILE, &bytes.concat())
     }
 }
 
@@ -71,7 +87,7 @@ pub enum Verdict {
     Fits,
     /// It does not extend what we saw: rolled back, or forked.
     Parts(FormatError),
-    /// It is not signed by a log key of the trust file.
+    /// It is not signed by the log key of the trust file that is in force.
     Forged(FormatError),
 }
 
@@ -98,14 +114,18 @@ pub(crate) mod tests {
 
     /// The heads of a journal in which these things were done, one a batch.
     pub fn journal(objects: &[&str]) -> Vec<UncheckedHead> {
-        let mut chain = Chain::start(RepositoryId::from_bytes([7; 16]));
+        journal_signed_by(&log_key(), objects)
+    }
+
+    fn journal_signed_by(key: &SigningKey, objects: &[&str]) -> Vec<UncheckedHead> {
+        let mut chain = Chain::start(RepositoryId::from_bytes([7; 16]), key.verifying_key());
         let mut batch_of = |object: &&str| {
             let mut batch = chain.next_batch(1);
             let (verb, object) = ("test".to_owned(), (*object).to_owned());
             let (principal, decision, event) = (Principal::Coordinator, Decision::Done, Event::Nothing);
             batch.push(Act { time_ns: 1, principal, verb, object, decision, event }).unwrap();
-            let signed = *batch.sign(&log_key()).unwrap().signed_head();
-            chain.append(&signed, &[log_key().verifying_key()]).unwrap();
+            let signed = *batch.sign(key).unwrap().signed_head();
+            chain.append(&signed).unwrap();
             UncheckedHead { head: signed.head_bytes().into(), signature: *signed.signature().as_bytes() }
         };
         objects.iter().map(&mut batch_of).collect()
@@ -115,7 +135,7 @@ pub(crate) mod tests {
     fn inv_53_a_coordinator_that_was_rolled_back_or_forked_is_found_out() {
         let directory = tempfile::tempdir().unwrap();
         let state = StateDir::create(&directory.path().join("state")).unwrap();
-        let keeper = || HeadKeeper::open(&state, vec![log_key().verifying_key()]).unwrap();
+        let keeper = || HeadKeeper::open(&state, log_key().verifying_key()).unwrap();
         let (heads, fork) = (journal(&["a", "b", "c"]), journal(&["a", "b", "other"]));
         assert_eq!(keeper().newest(), None);
         for head in &heads {
@@ -126,5 +146,32 @@ pub(crate) mod tests {
         let forged = UncheckedHead { signature: [9; 64], ..heads[2].clone() };
         assert!(matches!(keeper().take(&forged).unwrap(), Verdict::Forged(_)));
         assert_eq!(keeper().newest().as_ref(), Some(&heads[2]), "the newest head is kept as the proof");
+    }
+
+    #[test]
+    fn inv_53_two_heads_that_part_are_kept_whatever_comes_afterwards() {
+        let directory = tempfile::tempdir().unwrap();
+        let state = StateDir::create(&directory.path().join("state")).unwrap();
+        let keeper = || HeadKeeper::open(&state, log_key().verifying_key()).unwrap();
+        let (heads, fork) = (journal(&["a", "b"]), journal(&["a", "other", "c", "d", "e"]));
+        assert_eq!(keeper().take(&heads[1]).unwrap(), Verdict::Fits);
+        for head in &fork[..3] {
+            assert!(matches!(keeper().take(head).unwrap(), Verdict::Parts(_)));
+            assert_eq!(keeper().newest().as_ref(), Some(&heads[1]));
+        }
+        assert_eq!(keeper().take(&fork[4]).unwrap(), Verdict::Fits, "heads alone do not show what lies between");
+        let bytes = |head: &UncheckedHead| [&head.head[..], &head.signature].concat();
+        let proof = state.read_secret(PROOF_FILE).unwrap().unwrap();
+        assert_eq!(*proof, [bytes(&heads[1]), bytes(&fork[0])].concat());
+    }
+
+    #[test]
+    fn inv_53_a_head_signed_by_a_former_log_key_is_not_taken() {
+        let directory = tempfile::tempdir().unwrap();
+        let state = StateDir::create(&directory.path().join("state")).unwrap();
+        let former = SigningKey::from_seed(&[6; 32]);
+        let keeper = HeadKeeper::open(&state, log_key().verifying_key()).unwrap();
+        assert!(matches!(keeper.take(&journal_signed_by(&former, &["a"])[0]).unwrap(), Verdict::Forged(_)));
+        assert_eq!(keeper.take(&journal(&["a"])[0]).unwrap(), Verdict::Fits);
     }
 }

@@ -18,7 +18,7 @@ use crate::spool::{OpenPacks, Spool, Stopped};
 use crate::store::Store;
 use lifeboat_format::id::RepositoryId;
 use lifeboat_format::journal::{Act, Event};
-use lifeboat_format::sign::{SigningKey, VerifyingKey};
+use lifeboat_format::sign::SigningKey;
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
@@ -71,8 +71,6 @@ pub struct Parts {
     pub random: Arc<dyn Random>,
     /// Signs heads and packs.
     pub log_key: SigningKey,
-    /// Log keys of earlier times, from the trust file: old packs must verify.
-    pub former_log_keys: Vec<VerifyingKey>,
 }
 
 /// Why a repository could not be opened.
@@ -104,14 +102,15 @@ pub enum OpenError {
     NoJournal,
 }
 
-/// Begins the journal of a new repository with these acts: its creation, its first scope, its trust file.
+/// Begins the journal of a new repository with these acts: its creation, its first scope. Its trust file is an object
+/// already.
 pub fn create(
     store: Arc<dyn Store>,
     repository: RepositoryId,
     log_key: SigningKey,
     acts: Vec<Act>,
 ) -> Result<(), JournalError> {
-    let mut journal = Journal::open(store, repository, log_key, &[], |batch| {
+    let mut journal = Journal::open(store, repository, log_key, |batch| {
         let number = batch.signed_head().head().number;
         Err(JournalError::LostOwnership { number })
     })?;
@@ -121,9 +120,9 @@ pub fn create(
 impl Coordinator {
     /// Opens a repository and takes it over. `report` hears how far the index is when much is to be filled in.
     pub fn open(config: Config, parts: Parts, report: &mut dyn FnMut(Progress)) -> Result<Self, OpenError> {
-        let Parts { store, clock, random, log_key, former_log_keys } = parts;
+        let Parts { store, clock, random, log_key } = parts;
         let mut catalog = Catalog::new();
-        let journal = Journal::open(store.clone(), config.repository, log_key.clone(), &former_log_keys, |batch| {
+        let journal = Journal::open(store.clone(), config.repository, log_key.clone(), |batch| {
             batch.records().iter().try_for_each(|record| catalog.apply(record)).map_err(OpenError::Catalog)
         })?;
         if journal.is_empty() {

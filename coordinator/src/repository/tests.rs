@@ -8,6 +8,7 @@ mod faults;
 mod group;
 mod index;
 mod lab;
+mod log_keys;
 mod losses;
 mod matrix;
 mod power;

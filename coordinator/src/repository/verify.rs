@@ -13,9 +13,12 @@ use super::facts::FactError;
 use crate::index::IndexError;
 use crate::journal::{JournalError, read_batch};
 use crate::store::{ByteRange, ObjectName};
+use crate::trust::read_named;
 use lifeboat_format::envelope::Envelope;
 use lifeboat_format::id::{Digest, HostId, PackId, SnapshotId, SnapshotNumber};
+use lifeboat_format::journal::Batch;
 use lifeboat_format::manifest::Manifest;
+use lifeboat_format::sign::VerifyingKey;
 use std::collections::BTreeSet;
 
 /// Something that does not hold.
@@ -90,8 +93,9 @@ impl Coordinator {
             progress.checked_objects += 2;
             report(progress);
         }
+        let mut keys = BatchKeys::default();
         for number in 1..=batches {
-            damages.extend(self.verify_batch(number));
+            damages.extend(self.verify_batch(number, &mut keys));
             progress.checked_objects += 1;
             report(progress);
         }
@@ -125,15 +129,38 @@ impl Coordinator {
         damages
     }
 
-    fn verify_batch(&self, number: u64) -> Option<Damage> {
-        let log_keys = self.journal().log_keys().to_vec();
-        let what = match read_batch(self.shared.store.as_ref(), number) {
-            Ok(Some(batch)) => batch.signed_head().verify(&log_keys).err().map(|error| error.to_string()),
-            Ok(None) => Some("it is missing".into()),
-            Err(JournalError::Broken { source, .. }) => Some(source.to_string()),
-            Err(error) => Some(error.to_string()),
-        }?;
-        let snapshots = BTreeSet::new();
-        Some(Damage { object: ObjectName::journal(number), what, snapshots, is_harmless: false })
+    fn verify_batch(&self, number: u64, keys: &mut BatchKeys) -> Option<Damage> {
+        let read = match read_batch(self.shared.store.as_ref(), number) {
+            Ok(Some(batch)) => Ok(batch),
+            Ok(None) => Err("it is missing".to_owned()),
+            Err(JournalError::Broken { source, .. }) => Err(source.to_string()),
+            Err(error) => Err(error.to_string()),
+        };
+        let what = match &read {
+            Ok(batch) => self.verify_signed(batch, keys).err(),
+            Err(what) => Some(what.clone()),
+        };
+        let named = read.ok().and_then(|batch| batch.trust_file());
+        let in_force = named.map(|(number, digest)| read_named(self.shared.store.as_ref(), number, digest));
+        match (&what, in_force) {
+            // What it says of the keys is not known.
+            (Some(_), _) | (None, Some(Err(_))) => keys.in_force = None,
+            (None, Some(Ok(file))) => keys.in_force = Some(file.trust().log_key()),
+            (None, None) => {}
+        }
+        let (object, snapshots) = (ObjectName::journal(number), BTreeSet::new());
+        what.map(|what| Damage { object, what, snapshots, is_harmless: false })
     }
+
+    /// Whether the key in force signed it; where that is not known, whether any log key did.
+    fn verify_signed(&self, batch: &Batch, keys: &BatchKeys) -> Result<(), String> {
+        let log_keys = keys.in_force.map_or_else(|| self.journal().log_keys().to_vec(), |key| vec![key]);
+        batch.signed_head().verify(&log_keys).map_err(|error| error.to_string())
+    }
+}
+
+/// The log key that signs the next batch, as far as the batches before it show.
+#[derive(Default)]
+struct BatchKeys {
+    in_force: Option<VerifyingKey>,
 }

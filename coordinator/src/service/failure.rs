@@ -9,6 +9,7 @@ use crate::run::RunError;
 use crate::run::commit::CommitError;
 use crate::run::upload::UploadError;
 use crate::store::StoreError;
+use crate::trust::TrustError;
 use lifeboat_proto::status::{ErrorClass, Failure};
 
 fn class_of_store(error: &StoreError) -> ErrorClass {
@@ -35,7 +36,9 @@ fn class_of_journal(error: &JournalError) -> ErrorClass {
         JournalError::Store(error) => class_of_store(error),
         JournalError::NotWritten { source, .. } => class_of_store(&source.source),
         JournalError::Unknown { .. } => ErrorClass::Unreachable,
-        JournalError::LostOwnership { .. } => ErrorClass::Refused,
+        JournalError::LostOwnership { .. } | JournalError::FormerKey { .. } => ErrorClass::Refused,
+        JournalError::Trust(TrustError::Store(error)) => class_of_store(error),
+        JournalError::Trust(_) => ErrorClass::Damaged,
         JournalError::Broken { .. } | JournalError::Cut { .. } => ErrorClass::Damaged,
         JournalError::Record(_) => ErrorClass::Internal,
     }

@@ -20,27 +20,40 @@ pub enum Standing {
 #[derive(Debug, Clone)]
 pub struct Chain {
     repository: RepositoryId,
+    log_key: VerifyingKey,
     hashes: Vec<Digest>,
     incarnation: u64,
     next_sequence: u64,
 }
 
 impl Chain {
-    /// Of a journal without any batch.
-    pub fn start(repository: RepositoryId) -> Self {
-        Self { repository, hashes: Vec::new(), incarnation: 0, next_sequence: 1 }
+    /// Of a journal without any batch. `log_key` is the first one of the first trust file.
+    pub fn start(repository: RepositoryId, log_key: VerifyingKey) -> Self {
+        Self { repository, log_key, hashes: Vec::new(), incarnation: 0, next_sequence: 1 }
     }
 
-    /// Takes the next head, if it is that: signed by one of `log_keys`, numbered without a gap, naming the hash of
-    /// the one before, with an incarnation that does not fall and sequences that go on.
-    pub fn append(&mut self, signed: &SignedHead, log_keys: &[VerifyingKey]) -> Result<(), FormatError> {
+    /// Takes the next head, if it is that: signed by the log key in force, numbered without a gap, naming the hash of
+    /// the one before, with an incarnation that does not fall and sequences that go on. If the batch names a trust
+    /// file, [`Chain::set_log_key`] comes next.
+    pub fn append(&mut self, signed: &SignedHead) -> Result<(), FormatError> {
         let head = signed.head();
         self.check_next(head)?;
-        signed.verify(log_keys)?;
+        signed.verify(&[self.log_key])?;
         self.hashes.push(signed.hash());
         self.incarnation = head.incarnation;
         self.next_sequence = head.first_sequence + u64::from(head.record_count);
         Ok(())
+    }
+
+    /// A trust file is in force whose first log key is this one: it signs the batches from the next one on, and former
+    /// ones sign nothing new.
+    pub fn set_log_key(&mut self, log_key: VerifyingKey) {
+        self.log_key = log_key;
+    }
+
+    /// The log key in force: it signs the next batch.
+    pub fn log_key(&self) -> VerifyingKey {
+        self.log_key
     }
 
     /// Starts the batch that follows; `incarnation` is the writer's.

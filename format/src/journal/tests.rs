@@ -12,8 +12,8 @@ fn log_key() -> SigningKey {
     SigningKey::from_seed(&[1; 32])
 }
 
-fn log_keys() -> [VerifyingKey; 1] {
-    [log_key().verifying_key()]
+fn start() -> Chain {
+    Chain::start(REPOSITORY, log_key().verifying_key())
 }
 
 fn act(event: Event) -> Act {
@@ -41,13 +41,13 @@ fn committed() -> Event {
 
 /// Batches of one record each, and the chain that took them.
 fn journal_of(events: impl IntoIterator<Item = Event>) -> (Vec<Batch>, Chain) {
-    let mut chain = Chain::start(REPOSITORY);
+    let mut chain = start();
     let mut batches = Vec::new();
     for event in events {
         let mut builder = chain.next_batch(1);
         builder.push(act(event)).unwrap();
         let batch = builder.sign(&log_key()).unwrap();
-        chain.append(batch.signed_head(), &log_keys()).unwrap();
+        chain.append(batch.signed_head()).unwrap();
         batches.push(batch);
     }
     (batches, chain)
@@ -65,9 +65,9 @@ fn small_journal() -> (Vec<Batch>, Chain) {
 
 /// What a reader makes of stored batches: the chain, or the first thing that is wrong.
 fn read(stored: &[Vec<u8>]) -> Result<Chain, FormatError> {
-    let mut chain = Chain::start(REPOSITORY);
+    let mut chain = start();
     for bytes in stored {
-        chain.append(Batch::parse(bytes)?.signed_head(), &log_keys())?;
+        chain.append(Batch::parse(bytes)?.signed_head())?;
     }
     Ok(chain)
 }
@@ -94,8 +94,7 @@ fn inv_52_every_changed_byte_of_a_journal_is_found() {
         for at in 0..bytes.len() {
             let mut changed = bytes.clone();
             changed[at] ^= 1 << (at % 8);
-            let accepted =
-                Batch::parse(&changed).and_then(|batch| before.clone().append(batch.signed_head(), &log_keys()));
+            let accepted = Batch::parse(&changed).and_then(|batch| before.clone().append(batch.signed_head()));
             assert!(accepted.is_err(), "batch {place}, byte {at}");
         }
     }
@@ -143,11 +142,30 @@ fn a_head_signed_by_another_key_or_of_an_older_incarnation_is_not_taken() {
     let next = |incarnation, key: &SigningKey| {
         let mut builder = chain.next_batch(incarnation);
         builder.push(act(Event::Incarnation { number: incarnation })).unwrap();
-        chain.clone().append(builder.sign(key).unwrap().signed_head(), &log_keys())
+        chain.clone().append(builder.sign(key).unwrap().signed_head())
     };
     assert!(next(2, &log_key()).is_ok());
     assert!(next(0, &log_key()).is_err());
     assert!(next(2, &SigningKey::from_seed(&[2; 32])).is_err());
+}
+
+#[test]
+fn inv_52_a_former_log_key_signs_no_batch_after_the_trust_file_that_names_the_next_one() {
+    let (old, new) = (log_key(), SigningKey::from_seed(&[2; 32]));
+    let mut chain = small_journal().1;
+    let signed = |chain: &Chain, key: &SigningKey, event| {
+        let mut builder = chain.next_batch(1);
+        builder.push(act(event)).unwrap();
+        builder.sign(key).unwrap()
+    };
+    let rotation = signed(&chain, &old, Event::TrustFile { number: 2, digest: Digest::of(b"two") });
+    chain.append(rotation.signed_head()).unwrap();
+    assert_eq!(rotation.trust_file(), Some((2, Digest::of(b"two"))));
+    chain.set_log_key(new.verifying_key());
+    assert!(chain.append(signed(&chain, &old, Event::Nothing).signed_head()).is_err());
+    chain.append(signed(&chain, &new, Event::Nothing).signed_head()).unwrap();
+    assert_eq!(signed(&chain, &new, Event::Nothing).trust_file(), None);
+    assert_eq!(small_journal().0[0].trust_file(), Some((1, Digest::of(b"trust"))));
 }
 
 #[test]
@@ -165,7 +183,7 @@ fn an_agent_takes_no_head_behind_or_beside_the_one_it_has() {
 
 #[test]
 fn a_record_that_no_reader_takes_is_not_written_and_an_empty_batch_is_not_signed() {
-    let chain = Chain::start(REPOSITORY);
+    let chain = start();
     let mut builder = chain.next_batch(1);
     assert!(builder.push(Act { object: "\u{7}".into(), ..act(Event::Nothing) }).is_err());
     assert!(builder.is_empty());

@@ -63,7 +63,7 @@ impl History {
             log_key,
             first_trust: trust.digest(),
             trust,
-            chain: Chain::start(REPOSITORY),
+            chain: Chain::start(REPOSITORY, SigningKey::from_seed(&[3; 32]).verifying_key()),
             secrets: vec![secret],
             now_ns: BEGIN_NS,
             last: HashMap::new(),
@@ -103,6 +103,7 @@ impl History {
             Event::TrustFile { number: 2, digest: self.trust.digest() },
             Event::ScopeMade { scope: Scope::new(2), group: GROUP.into(), first: false },
         ]);
+        self.chain.set_log_key(log_key.verifying_key());
         self.log_key = log_key;
         self.put_authority(2);
     }
@@ -254,7 +255,7 @@ impl History {
             batch.push(Act { time_ns: self.now_ns, principal, verb, object, decision, event }).unwrap();
         }
         let batch = batch.sign(&self.log_key).unwrap();
-        self.chain.append(batch.signed_head(), &[self.log_key.verifying_key()]).unwrap();
+        self.chain.append(batch.signed_head()).unwrap();
         self.put_twice(&format!("journal/{:020}", self.chain.len()), &batch.to_bytes());
     }
 

@@ -107,7 +107,7 @@ fn bench() -> Bench {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let (counting, directory) = (Arc::new(Counting::default()), tempfile::tempdir().unwrap());
     let state = StateDir::create(&directory.path().join("state")).unwrap();
-    let heads = Arc::new(HeadKeeper::open(&state, vec![log_key().verifying_key()]).unwrap());
+    let heads = Arc::new(HeadKeeper::open(&state, log_key().verifying_key()).unwrap());
     let channel = runtime.block_on(async {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();

@@ -9,7 +9,8 @@ use crate::run::commit::{CommitAnswer, CommitError, Committed};
 use crate::run::upload::{IncomingChunk, IncomingNode, Refused, UploadError};
 use crate::store::faulty::Faulty;
 use crate::store::memory::MemoryStore;
-use crate::store::{ObjectName, Store};
+use crate::store::{Body, ObjectName, Store};
+use crate::trust;
 use lifeboat_format::codec::Encoder;
 use lifeboat_format::envelope::{Envelope, Identity};
 use lifeboat_format::id::{ChunkId, Digest, HostId, NodeId, RepositoryId, Scope, SnapshotId};
@@ -38,7 +39,7 @@ pub struct Lab {
     pub log_key: SigningKey,
 }
 
-fn repository() -> RepositoryId {
+pub fn repository() -> RepositoryId {
     RepositoryId::from_bytes([7; 16])
 }
 
@@ -90,7 +91,7 @@ impl Lab {
 
     /// Begins the journal of a new repository with three hosts.
     pub fn begin_journal(&self, store: Arc<dyn Store>) {
-        let trust_file = Digest::of(b"trust");
+        let trust_file = self.put_trust_file(store.as_ref());
         let mut acts = vec![act(Event::RepositoryCreated { custody: Custody::Managed, trust_file })];
         acts.push(act(Event::ScopeMade { scope: SCOPE, group: "all".into(), first: true }));
         acts.extend([A, B, C].map(|host| {
@@ -106,6 +107,12 @@ impl Lab {
             }))
         }));
         create(store, repository(), self.log_key.clone(), acts).unwrap();
+    }
+
+    fn put_trust_file(&self, store: &dyn Store) -> Digest {
+        let file = trust::sample(repository(), &[self.log_key.verifying_key()], None).unwrap();
+        store.put(&ObjectName::trust(1), Body::Bytes(file.to_bytes())).unwrap();
+        file.digest()
     }
 
     pub fn index_path(&self) -> std::path::PathBuf {
@@ -126,7 +133,6 @@ impl Lab {
             clock: self.clock.clone(),
             random: Arc::new(SeededRandom::new(self.store.calls().len() as u64)),
             log_key: self.log_key.clone(),
-            former_log_keys: Vec::new(),
         };
         Coordinator::open(config, parts, &mut |_| {})
     }

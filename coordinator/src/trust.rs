@@ -1,0 +1,73 @@
+//! Trust files as objects of the repository.
+
+use crate::store::{ByteRange, ObjectName, Store, StoreError};
+use lifeboat_format::envelope::Identity;
+use lifeboat_format::id::{Digest, RepositoryId};
+use lifeboat_format::sign::{SigningKey, VerifyingKey};
+use lifeboat_format::trust::{Trust, TrustFile};
+use lifeboat_format::{ENCODER_VERSION, FORMAT_VERSION, FormatError};
+
+/// Why a trust file could not be read.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum TrustError {
+    /// The store failed, or has no such trust file.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The object is corrupt.
+    #[error("trust file {number} is corrupt; restore it from a copy of the repository")]
+    Format {
+        /// The trust file.
+        number: u64,
+        /// What is wrong with it.
+        source: FormatError,
+    },
+    /// The object is not the trust file that the journal names.
+    #[error("trust file {number} is not the one that the journal names; restore it from a copy of the repository")]
+    Other {
+        /// The trust file.
+        number: u64,
+    },
+}
+
+/// The trust file of this number.
+pub fn read(store: &dyn Store, number: u64) -> Result<TrustFile, TrustError> {
+    let bytes = store.get(&ObjectName::trust(number), ByteRange::Whole)?;
+    TrustFile::parse(&bytes).map_err(|source| TrustError::Format { number, source })
+}
+
+/// The trust file that the journal names by number and digest.
+pub fn read_named(store: &dyn Store, number: u64, digest: Digest) -> Result<TrustFile, TrustError> {
+    let file = read(store, number)?;
+    match file.trust().number == number && file.digest() == digest {
+        true => Ok(file),
+        false => Err(TrustError::Other { number }),
+    }
+}
+
+/// A trust file with these log keys, for tests and simulations.
+pub fn sample(
+    repository: RepositoryId,
+    log_keys: &[VerifyingKey],
+    previous: Option<&TrustFile>,
+) -> Result<TrustFile, FormatError> {
+    let operator = SigningKey::from_seed(&[1; 32]);
+    let recipient = Identity::from_bytes(&[1; 32])?.recipient();
+    let trust = Trust {
+        repository,
+        number: previous.map_or(1, |file| file.trust().number + 1),
+        previous: previous.map(TrustFile::digest),
+        ca_certificates: vec![b"a certificate".to_vec()],
+        restore_recipients: vec![recipient.clone()],
+        recovery_recipients: vec![recipient],
+        operators: vec![operator.verifying_key()],
+        quorum: 1,
+        recovery_operator: operator.verifying_key(),
+        log_keys: log_keys.to_vec(),
+        scopes: Vec::new(),
+        addresses: vec!["backup.example:7420".to_owned()],
+        writes_format: FORMAT_VERSION,
+        writes_encoder: ENCODER_VERSION,
+        extension: Vec::new(),
+    };
+    TrustFile::sign(&trust, &[&operator])
+}
