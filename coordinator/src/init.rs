@@ -11,7 +11,8 @@ use crate::journal::JournalError;
 use crate::pki::{self, PkiError};
 use crate::repository;
 use crate::store::local::LocalStore;
-use crate::store::{Body, ObjectKind, ObjectName, Put, Store, StoreError};
+use crate::store::twice::{NotPut, put_twice};
+use crate::store::{ObjectKind, ObjectName, Store, StoreError};
 use crate::vault::{self, Vault, VaultError};
 use jiff::Timestamp;
 use lifeboat_format::envelope::Identity;
@@ -90,12 +91,9 @@ pub enum InitError {
     /// The repository could not be written.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// An object of the new repository was there already.
-    #[error("{object} was there already; is another `lifeboat init` running in the same place?")]
-    Taken {
-        /// Which one.
-        object: ObjectName,
-    },
+    /// An object of the new repository could not be written, or another one was there already.
+    #[error("the repository was not made; is another `lifeboat init` running in the same place?")]
+    Put(#[from] NotPut),
     /// The first batch could not be written.
     #[error(transparent)]
     Journal(#[from] JournalError),
@@ -260,11 +258,11 @@ impl Keys {
     fn make_repository(&self, path: &Path, trust_file: &TrustFile, time_ns: i64) -> Result<(), InitError> {
         let objects = self.key_objects()?;
         let store: Arc<dyn Store> = Arc::new(LocalStore::create(path)?);
-        put(store.as_ref(), ObjectName::trust(1), trust_file.to_bytes())?;
+        put_twice(store.as_ref(), &[(ObjectName::trust(1), trust_file.to_bytes().into())])?;
         for (name, object) in objects {
             let name = ObjectName::new(ObjectKind::Key, name)
                 .ok_or_else(|| FormatError::field("key object", "name", name, "letters, digits and '-'"))?;
-            put(store.as_ref(), name, object.to_bytes())?;
+            put_twice(store.as_ref(), &[(name, object.to_bytes().into())])?;
         }
         let events = [
             Event::RepositoryCreated { custody: Custody::Managed, trust_file: trust_file.digest() },
@@ -279,13 +277,6 @@ impl Keys {
             event,
         });
         Ok(repository::create(store, self.repository, self.log_key.clone(), acts.to_vec())?)
-    }
-}
-
-fn put(store: &dyn Store, object: ObjectName, bytes: Vec<u8>) -> Result<(), InitError> {
-    match store.put(&object, Body::Bytes(bytes))? {
-        Put::Done => Ok(()),
-        Put::Taken => Err(InitError::Taken { object }),
     }
 }
 

@@ -8,7 +8,8 @@
 //! * A put with unknown outcome is settled before anything else is written (INV-6).
 //! * Only a pack that a durable batch named dead can be deleted: a [`Dead`] is made here and nowhere else (INV-7).
 
-use crate::store::{ByteRange, ObjectKind, ObjectName, Settled, Store, StoreError, Unsettled, put_settled};
+use crate::store::twice::{add_copy, list_either, read_either};
+use crate::store::{ObjectKind, ObjectName, Settled, Store, StoreError, Unsettled, put_settled};
 use crate::trust::{self, TrustError};
 use lifeboat_format::FormatError;
 use lifeboat_format::id::RepositoryId;
@@ -166,23 +167,30 @@ impl Journal {
         let mut keys = Keys { trust_file: 0, log_keys: vec![log_key.verifying_key()] };
         let mut chain = Chain::start(repository, keys.in_force());
         let mut last = None;
-        while let Some(batch) = read_batch(store.as_ref(), chain.next_number())? {
+        let is_ours = |first: &Batch| match first.signed_head().head().repository == repository {
+            true => Ok(()),
+            false => Err(FormatError::Broken { what: "batch", check: "that it is of this repository" }),
+        };
+        if let Some(first) = read_checked(store.as_ref(), 1, is_ours)? {
+            // The first batch names the trust file whose key signs it.
+            let named = Keys::named_by(&first, store.as_ref()).map_err(JournalError::from)?;
+            named.iter().for_each(|named| chain.set_log_key(named.in_force()));
+        }
+        loop {
             let number = chain.next_number();
-            let head = batch.signed_head();
-            let named = Keys::named_by(&batch, store.as_ref()).map_err(JournalError::from)?;
-            if let (1, Some(first)) = (number, &named) {
-                // The first batch names the trust file whose key signs it.
-                chain.set_log_key(first.in_force());
-            }
-            chain.append(head).map_err(|source| JournalError::Broken { number, source })?;
-            if let Some(named) = named {
+            let follows = |batch: &Batch| chain.append(batch.signed_head());
+            let Some(batch) = read_checked(store.as_ref(), number, follows)? else { break };
+            if let Some(named) = Keys::named_by(&batch, store.as_ref()).map_err(JournalError::from)? {
                 chain.set_log_key(named.in_force());
                 keys = named;
             }
-            last = Some(*head);
+            last = Some(*batch.signed_head());
             replay(&batch)?;
         }
         refuse_a_cut(store.as_ref(), chain.next_number())?;
+        if let Some(last) = &last {
+            complete_last(store.as_ref(), last);
+        }
         let incarnation = chain.incarnation() + 1;
         let journal = Self { store, log_key, keys, chain, last, incarnation, unsettled: None, lost: false };
         journal.refuse_a_former_key()?;
@@ -250,6 +258,8 @@ impl Journal {
                     self.keys = named;
                 }
                 self.last = Some(*batch.signed_head());
+                // Never before the first: a copy alone would make a fact of what was not written.
+                add_copy(self.store.as_ref(), &ObjectName::journal(number), batch.to_bytes().into());
                 Ok(Appended { dead: Dead::named_by(&batch), batch })
             }
             Ok(Settled::Other) => {
@@ -319,17 +329,55 @@ impl Journal {
 
 /// The batch of this number; none if it is certainly not there.
 pub fn read_batch(store: &dyn Store, number: u64) -> Result<Option<Batch>, JournalError> {
-    let bytes = match store.get(&ObjectName::journal(number), ByteRange::Whole) {
-        Ok(bytes) => bytes,
-        Err(error) if error.is_not_found() => return Ok(None),
-        Err(error) => return Err(error.into()),
+    read_checked(store, number, |_| Ok(()))
+}
+
+/// The batch of this number that passes the check, from either copy; none if there is certainly none.
+fn read_checked(
+    store: &dyn Store,
+    number: u64,
+    mut check: impl FnMut(&Batch) -> Result<(), FormatError>,
+) -> Result<Option<Batch>, JournalError> {
+    let read = read_either(store, &ObjectName::journal(number), |bytes| {
+        let batch = parse_batch(bytes, number)?;
+        check(&batch).map(|()| batch)
+    });
+    match read {
+        Ok(Ok(batch)) => Ok(Some(batch)),
+        Ok(Err(source)) => Err(JournalError::Broken { number, source }),
+        Err(error) if error.is_not_found() => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// A batch that has this number.
+pub fn parse_batch(bytes: &[u8], number: u64) -> Result<Batch, FormatError> {
+    let batch = Batch::parse(bytes)?;
+    let found = batch.signed_head().head().number;
+    match found == number {
+        true => Ok(batch),
+        false => Err(FormatError::field("batch", "number", found, number)),
+    }
+}
+
+/// Who was killed after a batch and before its copy left the copy out: it is written now.
+fn complete_last(store: &dyn Store, last: &SignedHead) {
+    let number = last.head().number;
+    let name = ObjectName::journal(number);
+    let is_last = |batch: &Batch| match batch.signed_head() == last {
+        true => Ok(()),
+        false => Err(FormatError::Broken { what: "batch", check: "that it is the last one" }),
     };
-    Batch::parse(&bytes).map(Some).map_err(|source| JournalError::Broken { number, source })
+    if store.size(&name.copy()).is_err_and(|error| error.is_not_found())
+        && let Ok(Some(batch)) = read_checked(store, number, is_last)
+    {
+        add_copy(store, &name, batch.to_bytes().into());
+    }
 }
 
 /// A listing adds: if it knows a batch beyond the end, the end is a hole.
 fn refuse_a_cut(store: &dyn Store, missing: u64) -> Result<(), JournalError> {
-    let numbers = store.list(ObjectKind::Journal)?.into_iter().filter_map(|name| name.as_number());
+    let numbers = list_either(store, ObjectKind::Journal)?.into_iter().filter_map(|name| name.as_number());
     match numbers.filter(|number| *number >= missing).min() {
         Some(later) => Err(JournalError::Cut { missing, later }),
         None => Ok(()),

@@ -19,6 +19,7 @@ pub mod index;
 pub mod init;
 pub mod job;
 pub mod journal;
+pub mod objects;
 pub mod pki;
 pub mod repository;
 pub mod run;

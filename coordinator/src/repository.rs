@@ -20,7 +20,7 @@ pub(crate) use group::Entry;
 pub use open::{Config, OpenError, Parts, create};
 pub use read::{Found, ReadError, Stats};
 pub use runs::{BeginError, Begun};
-pub use verify::{Damage, VerifyError, VerifyProgress};
+pub use verify::{Damage, VerifyError, VerifyProgress, gathered};
 
 use self::group::Queue;
 use crate::catalog::Catalog;

@@ -17,10 +17,11 @@ use crate::server::{self, ServerError};
 use crate::service::{self, Catalogued, Context, Later, Refusals, RefusedHosts};
 use crate::store::local::LocalStore;
 use crate::store::overlay::Overlay;
-use crate::store::{ObjectKind, ObjectName, Store, StoreError};
+use crate::store::{ObjectKind, ObjectName, Store, StoreError, twice};
 use crate::trust::{self, TrustError};
 use crate::vault::{self, Vault, VaultError};
 use jiff::Timestamp;
+use lifeboat_format::id::Digest;
 use lifeboat_format::trust::TrustFile;
 use lifeboat_proto::limits::COORDINATOR_TLS_NAME;
 use lifeboat_proto::status::{ErrorClass, Failure};
@@ -70,19 +71,15 @@ pub fn open(config: &Config, anew: bool, report: &mut dyn FnMut(Progress)) -> Re
     if anew || read_only {
         Index::delete(&index).map_err(|error| Failure::of(ErrorClass::Internal, &error))?;
     }
-    let trust = newest_trust_file(store.as_ref())?;
     let log_key = vault.log_key.clone();
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
-    let parts = Parts { store, clock: clock.clone(), random: Arc::new(SystemRandom), log_key };
+    let parts = Parts { store: store.clone(), clock: clock.clone(), random: Arc::new(SystemRandom), log_key };
     let mut settings = repository::Config::new(vault.repository, index);
     settings.index_memory.block_cache_bytes = (config.index_cache_mib as usize) << 20;
     settings.runs_max = config.backups_at_once as usize;
     settings.walks_trees = !read_only;
     let coordinator = Coordinator::open(settings, parts, report).map_err(|error| of_open(&error))?;
-    if coordinator.catalog(|catalog| catalog.trust_file()) != Some((trust.trust().number, trust.digest())) {
-        let problem = "the newest trust file is not the one that the journal names; restore both from one copy";
-        return Err(Failure::new(ErrorClass::Damaged, problem));
-    }
+    let trust = trust_file_in_force(store.as_ref(), coordinator.catalog(|catalog| catalog.trust_file()))?;
     Ok(Opened { coordinator, vault, trust, clock, read_only })
 }
 
@@ -272,10 +269,15 @@ fn log_progress(progress: Progress) {
     }
 }
 
-fn newest_trust_file(store: &dyn Store) -> Result<TrustFile, Failure> {
-    let names = store.list(ObjectKind::Trust).map_err(|error| of_store(&error))?;
+/// The newest trust file, which must be the one that the journal names: whichever copy has that digest.
+fn trust_file_in_force(store: &dyn Store, named: Option<(u64, Digest)>) -> Result<TrustFile, Failure> {
+    let names = twice::list_either(store, ObjectKind::Trust).map_err(|error| of_store(&error))?;
     let newest = names.iter().filter_map(ObjectName::as_number).max().unwrap_or(1);
-    trust::read(store, newest).map_err(|error| match &error {
+    let Some((number, digest)) = named.filter(|(number, _)| *number == newest) else {
+        let problem = "the newest trust file is not the one that the journal names; restore both from one copy";
+        return Err(Failure::new(ErrorClass::Damaged, problem));
+    };
+    trust::read_named(store, number, digest).map_err(|error| match &error {
         TrustError::Store(error) => of_store(error),
         TrustError::Format { .. } | TrustError::Other { .. } => Failure::of(ErrorClass::Damaged, &error),
     })

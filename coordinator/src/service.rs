@@ -19,7 +19,7 @@ mod restore;
 mod session;
 mod sessions;
 
-pub use failure::of_store;
+pub use failure::{of_object, of_store};
 pub use later::Later;
 pub use past::Catalogued;
 pub use refusals::{Refusals, RefusedHosts};

@@ -16,6 +16,7 @@ pub mod overlay;
 #[cfg(test)]
 pub(crate) mod power;
 mod spooled;
+pub mod twice;
 
 pub use disk::{Disk, LocalDisk};
 pub use name::{ObjectKind, ObjectName};
@@ -26,6 +27,7 @@ use bytes::Bytes;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
+use twice::Intact;
 
 /// Objects, put whole and never changed (INV-7).
 pub trait Store: Send + Sync {
@@ -40,6 +42,18 @@ pub trait Store: Send + Sync {
     fn size(&self, name: &ObjectName) -> Result<u64, StoreError>;
     /// Finds more; never shows that something is gone (INV-28). Sorted by name.
     fn list(&self, kind: ObjectKind) -> Result<Vec<ObjectName>, StoreError>;
+    /// The second copies of objects of this kind, likewise.
+    fn list_copies(&self, kind: ObjectKind) -> Result<Vec<ObjectName>, StoreError>;
+    /// Durably puts these bytes in place of whatever has the name, or of nothing: they were found to be the object's.
+    fn heal(&self, intact: &Intact) -> Result<(), StoreError>;
+    /// What was healed since this was asked last, and what had been wrong with it.
+    fn take_healed(&self) -> Vec<(ObjectName, String)> {
+        Vec::new()
+    }
+    /// Whether a put waits for a disk, so that several are better done at once.
+    fn puts_wait(&self) -> bool {
+        false
+    }
     /// Where objects of this kind lie, to be shown.
     fn location(&self, kind: ObjectKind) -> String {
         kind.directory().to_owned()

@@ -1,6 +1,7 @@
 //! Trust files as objects of the repository.
 
-use crate::store::{ByteRange, ObjectName, Store, StoreError};
+use crate::store::twice::read_either;
+use crate::store::{ObjectName, Store, StoreError};
 use lifeboat_format::envelope::Identity;
 use lifeboat_format::id::{Digest, RepositoryId};
 use lifeboat_format::sign::{SigningKey, VerifyingKey};
@@ -31,16 +32,36 @@ pub enum TrustError {
 
 /// The trust file of this number.
 pub fn read(store: &dyn Store, number: u64) -> Result<TrustFile, TrustError> {
-    let bytes = store.get(&ObjectName::trust(number), ByteRange::Whole)?;
-    TrustFile::parse(&bytes).map_err(|source| TrustError::Format { number, source })
+    read_checked(store, number, |_| Ok(()))
 }
 
 /// The trust file that the journal names by number and digest.
 pub fn read_named(store: &dyn Store, number: u64, digest: Digest) -> Result<TrustFile, TrustError> {
-    let file = read(store, number)?;
-    match file.trust().number == number && file.digest() == digest {
-        true => Ok(file),
+    read_checked(store, number, |file| match file.digest() == digest {
+        true => Ok(()),
         false => Err(TrustError::Other { number }),
+    })
+}
+
+/// The trust file of this number that passes the check, from either copy (INV-73).
+fn read_checked(
+    store: &dyn Store,
+    number: u64,
+    check: impl Fn(&TrustFile) -> Result<(), TrustError>,
+) -> Result<TrustFile, TrustError> {
+    read_either(store, &ObjectName::trust(number), |bytes| {
+        let file = parse(bytes, number).map_err(|source| TrustError::Format { number, source })?;
+        check(&file).map(|()| file)
+    })?
+}
+
+/// A trust file with this number, whose signatures hold under the keys beside them.
+pub fn parse(bytes: &[u8], number: u64) -> Result<TrustFile, FormatError> {
+    let file = TrustFile::parse(bytes)?;
+    file.verify_intact()?;
+    match file.trust().number == number {
+        true => Ok(file),
+        false => Err(FormatError::field("trust file", "number", file.trust().number, number)),
     }
 }
 

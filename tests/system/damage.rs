@@ -175,6 +175,7 @@ fn without_the_secret_of_a_group_its_data_is_not_restored_and_with_it_the_same_c
     world.write("file", b"content");
     world.backed_up();
     let (keys, away) = (world.path("repository/keys"), world.path("keys"));
+    let (copies, copies_away) = (world.path("repository/copies/keys"), world.path("copies"));
     let address = world.address();
     for (target, more) in [
         (world.path("here"), &["--to", &world.lab.path("here")][..]),
@@ -183,10 +184,12 @@ fn without_the_secret_of_a_group_its_data_is_not_restored_and_with_it_the_same_c
         let restore = || world.lab.try_lifeboat(&[&["restore", &address], more].concat()).unwrap();
         fs::rename(&keys, &away).unwrap();
         fs::create_dir(&keys).unwrap();
+        fs::rename(&copies, &copies_away).unwrap();
         refused(&restore(), &["the secret of scope 1 is not in the repository", "keys"]);
         assert!(!target.exists());
         fs::remove_dir(&keys).unwrap();
         fs::rename(&away, &keys).unwrap();
+        fs::rename(&copies_away, &copies).unwrap();
         let output = restore();
         assert!(output.status.success(), "{}", said(&output));
         assert_eq!(fs::read(target.join("file")).unwrap(), b"content");

@@ -12,7 +12,11 @@ fn flip(path: &Path) {
     fs::write(path, bytes).unwrap();
 }
 
-/// Every key object and the trust file, with one bit changed, and gone.
+fn copy_of(repository: &Path, object: &Path) -> PathBuf {
+    repository.join("copies").join(object.strip_prefix(repository).unwrap())
+}
+
+/// Every key object and the trust file, both copies with one bit changed, and gone.
 #[test]
 fn inv_11_verify_finds_each_key_object_and_trust_file_that_is_corrupt_or_missing() {
     let world = World::new();
@@ -27,11 +31,12 @@ fn inv_11_verify_finds_each_key_object_and_trust_file_that_is_corrupt_or_missing
     for object in objects {
         let good = fs::read(&object).unwrap();
         let name = object.file_name().unwrap().to_str().unwrap().to_owned();
-        flip(&object);
+        let both = [object.clone(), copy_of(&repository, &object)];
+        both.iter().for_each(|copy| flip(copy));
         refused(&verify(), &[&name, "damaged"]);
-        fs::remove_file(&object).unwrap();
+        both.iter().for_each(|copy| fs::remove_file(copy).unwrap());
         refused(&verify(), &[&name, "damaged"]);
-        fs::write(&object, good).unwrap();
+        both.iter().for_each(|copy| fs::write(copy, &good).unwrap());
         let again = verify();
         assert!(again.status.success(), "the good bytes are back: {}", said(&again));
     }
@@ -61,6 +66,7 @@ fn a_key_object_that_is_not_needed_ends_no_restore_and_is_named() {
         world.lab.wait_for_agent().unwrap();
     }
     fs::remove_file(keys.join("scope-1")).unwrap();
+    fs::remove_file(copy_of(&world.lab.repository(), &keys.join("scope-1"))).unwrap();
     let target = world.path("without the secret");
     let output = world.lab.try_lifeboat(&["restore", &world.address(), "--to", target.to_str().unwrap()]).unwrap();
     refused(&output, &["scope 1", "keys/notes", "keys/scope-1.old", "copy of the repository"]);
@@ -79,6 +85,7 @@ fn a_lost_manifest_costs_its_snapshot_and_no_later_backup() {
     let manifest = world.lab.repository().join("manifests").join(&second[..2]).join(&second);
     let good = fs::read(&manifest).unwrap();
     fs::remove_file(&manifest).unwrap();
+    fs::remove_file(copy_of(&world.lab.repository(), &manifest)).unwrap();
     world.write("1", b"changed");
     let third = world.backed_up();
     world.assert_restores(&third, &world.source(), "third");
@@ -92,7 +99,8 @@ fn a_lost_manifest_costs_its_snapshot_and_no_later_backup() {
         "compared with the third: {}",
         said(&emptied)
     );
-    fs::write(&manifest, good).unwrap();
+    fs::write(&manifest, &good).unwrap();
+    fs::write(copy_of(&world.lab.repository(), &manifest), &good).unwrap();
     let verified = world.lab.try_lifeboat(&["repository", "verify"]).unwrap();
     assert!(verified.status.success(), "{}", said(&verified));
     assert_ne!(first, second);

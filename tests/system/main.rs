@@ -4,6 +4,7 @@
 
 mod clients;
 mod clocks;
+mod copies;
 mod crashes;
 mod damage;
 mod disks;

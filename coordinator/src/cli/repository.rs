@@ -96,21 +96,23 @@ struct Damage {
     snapshots: Vec<String>,
     snapshot_count: u64,
     harmless: bool,
+    healed: bool,
 }
 
 async fn verify(args: VerifyArgs, admin: &mut admin::Admin, out: &mut Output) -> Result<Done, Failure> {
     let mut events = admin.verify(v1::VerifyRequest { pack: args.pack }).await?.into_inner();
     let bar = out.progress("verify", None);
-    let (mut damages, mut harmless, mut last) = (0u64, 0u64, v1::VerifyEvent::default());
+    let (mut damages, mut harmless, mut healed, mut last) = (0u64, 0u64, 0u64, v1::VerifyEvent::default());
     while let Some(mut event) = events.message().await? {
         bar.set_position(event.checked_bytes);
         bar.set_message(format!("{} of {} objects", event.checked_objects, event.total_objects));
         damages += event.damages.iter().filter(|damage| !damage.harmless).count() as u64;
-        harmless += event.damages.iter().filter(|damage| damage.harmless).count() as u64;
+        harmless += event.damages.iter().filter(|damage| damage.harmless && !damage.healed).count() as u64;
+        healed += event.damages.iter().filter(|damage| damage.healed).count() as u64;
         for damage in std::mem::take(&mut event.damages) {
             let snapshots = damage.snapshots.iter().map(|id| hex(id)).collect();
-            let v1::Damage { object, what, snapshot_count, harmless, .. } = damage;
-            let damage = Damage { object, what, snapshots, snapshot_count, harmless };
+            let v1::Damage { object, what, snapshot_count, harmless, healed, .. } = damage;
+            let damage = Damage { object, what, snapshots, snapshot_count, harmless, healed };
             bar.suspend(|| out.outcome(&damage, people))?;
         }
         last = event;
@@ -127,14 +129,16 @@ async fn verify(args: VerifyArgs, admin: &mut admin::Admin, out: &mut Output) ->
         ));
     }
     let checked = format!("{} objects, {}", last.checked_objects, size(last.checked_bytes));
-    match harmless {
-        0 => out.say(format_args!("{checked}: all good")),
-        count => {
-            let damaged = counted(count, "is damaged", "are damaged");
-            out.say(format_args!("{checked}: {damaged}, and every snapshot can be restored"));
-        }
+    let damaged = counted(harmless, "is damaged", "are damaged");
+    let whole = counted(healed, "was healed", "were healed");
+    match (harmless, healed) {
+        (0, 0) => out.say(format_args!("{checked}: all good")),
+        (0, _) => out.say(format_args!("{checked}: {whole}, and all is good now")),
+        (_, 0) => out.say(format_args!("{checked}: {damaged}, and every snapshot can be restored")),
+        _ => out.say(format_args!("{checked}: {damaged}, {whole}, and every snapshot can be restored")),
     }
-    Ok(Done::Whole)
+    // Nothing is lost, and yet somebody should look at the disk.
+    Ok(if healed > 0 { Done::WithLosses } else { Done::Whole })
 }
 
 fn people(damage: &Damage) -> String {
@@ -144,6 +148,7 @@ fn people(damage: &Damage) -> String {
         more => format!(", and {more} more"),
     };
     let needed = match (damage.harmless, damage.snapshot_count) {
+        _ if damage.healed => String::new(),
         (true, _) => "; every snapshot can be restored without it".to_owned(),
         (false, 0) => String::new(),
         (false, 1) => format!("; 1 snapshot needs it: {named}"),

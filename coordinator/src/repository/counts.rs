@@ -2,9 +2,8 @@
 
 use super::Coordinator;
 use crate::index::Counted;
-use crate::store::{ByteRange, ObjectName};
+use crate::objects::read_manifest;
 use lifeboat_format::id::{SnapshotId, SnapshotNumber};
-use lifeboat_format::manifest::Manifest;
 
 impl Coordinator {
     /// The counts of snapshots, in their order; none where the manifest cannot be read.
@@ -27,8 +26,7 @@ impl Coordinator {
     }
 
     fn counted(&self, id: &SnapshotId) -> Option<Counted> {
-        let bytes = self.shared.store.get(&ObjectName::manifest(*id), ByteRange::Whole).ok()?;
-        let manifest = Manifest::parse(&bytes).ok().filter(|manifest| manifest.id() == *id)?;
+        let manifest = read_manifest(self.shared.store.as_ref(), *id).ok()?;
         Some(Counted::from(manifest.clear()))
     }
 }

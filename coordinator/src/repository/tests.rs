@@ -2,6 +2,7 @@
 //! make the claims.
 
 mod commits;
+mod copies;
 mod damage;
 mod facts;
 mod faults;

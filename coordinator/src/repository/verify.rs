@@ -2,7 +2,8 @@
 //! when it can be read again (INV-72).
 //!
 //! Packs are checked by their footers, record by record; manifests, envelopes and the journal by their own hashes and
-//! signatures; key objects and trust files in [`keys`]. Then the trees of all snapshots are walked: which of them can be restored? Memory: one footer and one piece
+//! signatures; key objects and trust files in [`keys`]. What exists twice is looked at twice, and a bad copy is healed
+//! (INV-73). Then the trees of all snapshots are walked: which of them can be restored? Memory: one footer and one piece
 //! of a pack. Errors of the disk are reported and prove nothing.
 
 mod keys;
@@ -11,14 +12,16 @@ mod packs;
 use super::Coordinator;
 use super::facts::FactError;
 use crate::index::IndexError;
-use crate::journal::{JournalError, read_batch};
-use crate::store::{ByteRange, ObjectName};
+use crate::journal::parse_batch;
+use crate::objects::{parse_envelope, parse_manifest};
+use crate::store::ObjectName;
+use crate::store::twice::{Copies, MISSING, check_both};
 use crate::trust::read_named;
-use lifeboat_format::envelope::Envelope;
-use lifeboat_format::id::{Digest, HostId, PackId, SnapshotId, SnapshotNumber};
-use lifeboat_format::journal::Batch;
-use lifeboat_format::manifest::Manifest;
+use lifeboat_format::FormatError;
+use lifeboat_format::id::{HostId, PackId, SnapshotId, SnapshotNumber};
+use lifeboat_format::journal::Standing;
 use lifeboat_format::sign::VerifyingKey;
+use std::cell::Cell;
 use std::collections::BTreeSet;
 
 /// Something that does not hold.
@@ -32,6 +35,8 @@ pub struct Damage {
     pub snapshots: BTreeSet<SnapshotNumber>,
     /// Whether every snapshot can be restored without it: the content came again, or no snapshot has it.
     pub is_harmless: bool,
+    /// Whether it was a bad or missing copy, and is whole again.
+    pub is_healed: bool,
 }
 
 /// How far it is.
@@ -65,7 +70,29 @@ pub enum VerifyError {
 impl Damage {
     /// Damage that these snapshots need repaired.
     pub(super) fn new(object: ObjectName, what: String, snapshots: BTreeSet<SnapshotNumber>) -> Self {
-        Self { object, what, is_harmless: snapshots.is_empty(), snapshots }
+        Self { object, what, is_harmless: snapshots.is_empty(), is_healed: false, snapshots }
+    }
+
+    /// A copy that was bad or missing, and was written again.
+    pub fn healed(object: ObjectName, problem: String) -> Self {
+        let what = format!("{problem}; written again from the other copy");
+        Self { object, what, snapshots: BTreeSet::new(), is_harmless: true, is_healed: true }
+    }
+
+    /// What was found when both copies of an object were looked at; `snapshots` need it.
+    fn of_copies(object: ObjectName, copies: Copies, snapshots: BTreeSet<SnapshotNumber>) -> Option<Self> {
+        match copies {
+            Copies::Whole => None,
+            Copies::Healed(copy, problem) => Some(Self::healed(copy, problem.to_string())),
+            Copies::OneLeft(copy, problem, error) => {
+                let what =
+                    format!("{problem}; the other copy is intact, but this one cannot be written again: {error}");
+                Some(Self { is_harmless: true, ..Self::new(copy, what, BTreeSet::new()) })
+            }
+            Copies::Lost(problem) => {
+                Some(Self { object, what: problem.to_string(), is_harmless: false, is_healed: false, snapshots })
+            }
+        }
     }
 }
 
@@ -110,52 +137,49 @@ impl Coordinator {
     }
 
     fn verify_snapshot(&self, number: SnapshotNumber, id: SnapshotId, host: HostId) -> Vec<Damage> {
-        let mut damages = Vec::new();
-        let mut check = |object: ObjectName, hold: &dyn Fn(&[u8]) -> Result<(), String>| {
-            let read = self.shared.store.get(&object, ByteRange::Whole).map_err(|error| error.to_string());
-            if let Err(what) = read.and_then(|bytes| hold(&bytes)) {
-                damages.push(Damage::new(object, what, BTreeSet::from([number])));
-            }
-        };
+        let needed = BTreeSet::from([number]);
         let key = self.catalog(|catalog| catalog.host(host).map(|host| host.signing_key_at(number)));
-        check(ObjectName::manifest(id), &|bytes| {
-            if Digest::of(bytes).as_bytes() != id.as_bytes() {
-                return Err("it does not match its name".into());
-            }
-            let manifest = Manifest::parse(bytes).map_err(|error| error.to_string())?;
-            key.map_or(Ok(()), |key| manifest.verify(&key).map_err(|error| error.to_string()))
+        let manifest = self.verify_twice(ObjectName::manifest(id), needed.clone(), |bytes| {
+            let manifest = parse_manifest(bytes, id)?;
+            key.map_or(Ok(()), |key| manifest.verify(&key))
         });
-        check(ObjectName::envelope(id), &|bytes| Envelope::parse(bytes).map(|_| ()).map_err(|error| error.to_string()));
-        damages
+        let envelope = self.verify_twice(ObjectName::envelope(id), needed, |bytes| parse_envelope(bytes, id).map(drop));
+        manifest.into_iter().chain(envelope).collect()
     }
 
     fn verify_batch(&self, number: u64, keys: &mut BatchKeys) -> Option<Damage> {
-        let read = match read_batch(self.shared.store.as_ref(), number) {
-            Ok(Some(batch)) => Ok(batch),
-            Ok(None) => Err("it is missing".to_owned()),
-            Err(JournalError::Broken { source, .. }) => Err(source.to_string()),
-            Err(error) => Err(error.to_string()),
-        };
-        let what = match &read {
-            Ok(batch) => self.verify_signed(batch, keys).err(),
-            Err(what) => Some(what.clone()),
-        };
-        let named = read.ok().and_then(|batch| batch.trust_file());
-        let in_force = named.map(|(number, digest)| read_named(self.shared.store.as_ref(), number, digest));
-        match (&what, in_force) {
-            // What it says of the keys is not known.
-            (Some(_), _) | (None, Some(Err(_))) => keys.in_force = None,
-            (None, Some(Ok(file))) => keys.in_force = Some(file.trust().log_key()),
-            (None, None) => {}
+        // Where the key in force is not known, any log key will do.
+        let log_keys = keys.in_force.map_or_else(|| self.journal().log_keys().to_vec(), |key| vec![key]);
+        let named = Cell::new(None);
+        let found = self.verify_twice(ObjectName::journal(number), BTreeSet::new(), |bytes| {
+            let batch = parse_batch(bytes, number)?;
+            batch.signed_head().verify(&log_keys)?;
+            // A batch of a history that parted is signed by the same key, and must not take the place of ours.
+            if self.journal().standing(batch.signed_head())? != Standing::Known {
+                return Err(FormatError::Broken { what: "batch", check: "that it is one of this journal" });
+            }
+            named.set(batch.trust_file());
+            Ok(())
+        });
+        let named = named.get().map(|(number, digest)| read_named(self.shared.store.as_ref(), number, digest));
+        match (&found, named) {
+            (Some(damage), _) if !damage.is_harmless => keys.in_force = None,
+            (_, Some(file)) => keys.in_force = file.ok().map(|file| file.trust().log_key()),
+            (_, None) => {}
         }
-        let (object, snapshots) = (ObjectName::journal(number), BTreeSet::new());
-        what.map(|what| Damage { object, what, snapshots, is_harmless: false })
+        found
     }
 
-    /// Whether the key in force signed it; where that is not known, whether any log key did.
-    fn verify_signed(&self, batch: &Batch, keys: &BatchKeys) -> Result<(), String> {
-        let log_keys = keys.in_force.map_or_else(|| self.journal().log_keys().to_vec(), |key| vec![key]);
-        batch.signed_head().verify(&log_keys).map_err(|error| error.to_string())
+    /// Looks at both copies of an object.
+    fn verify_twice(
+        &self,
+        object: ObjectName,
+        needed: BTreeSet<SnapshotNumber>,
+        check: impl Fn(&[u8]) -> Result<(), FormatError>,
+    ) -> Option<Damage> {
+        let check = |bytes: &[u8]| check(bytes).map_err(|error| error.to_string());
+        let copies = check_both(self.shared.store.as_ref(), &object, check);
+        Damage::of_copies(object, copies, needed)
     }
 }
 
@@ -163,4 +187,20 @@ impl Coordinator {
 #[derive(Default)]
 struct BatchKeys {
     in_force: Option<VerifyingKey>,
+}
+
+/// Names second copies that were missing, and are there again, once: whoever copies a repository may leave all of them
+/// out.
+pub fn gathered(damages: Vec<Damage>) -> Vec<Damage> {
+    let is_missing_copy =
+        |damage: &Damage| damage.is_healed && damage.object.is_copy() && damage.what.starts_with(MISSING);
+    let (copies, mut rest): (Vec<Damage>, Vec<Damage>) = damages.into_iter().partition(is_missing_copy);
+    let count = copies.len();
+    if let Some(mut first) = copies.into_iter().next() {
+        if count > 1 {
+            first.what = format!("{}; so were {} other second copies", first.what, count - 1);
+        }
+        rest.push(first);
+    }
+    rest
 }

@@ -9,10 +9,13 @@ use super::validate::Verdict;
 use super::{Ending, Phase, RunError, RunRef};
 use crate::index::{Counted, IndexError};
 use crate::journal::JournalError;
+use crate::objects::read_manifest;
 use crate::repository::{Coordinator, Entry, FactError};
 use crate::shared::State;
 use crate::spool::Stopped;
-use crate::store::{ByteRange, ObjectName, Settled, StoreError, Unsettled, put_settled};
+use crate::store::twice::{NotPut, put_twice};
+use crate::store::{ObjectName, StoreError};
+use bytes::Bytes;
 use lifeboat_format::FormatError;
 use lifeboat_format::envelope::Envelope;
 use lifeboat_format::id::{HostId, RepositoryId, SnapshotId, SnapshotNumber};
@@ -77,19 +80,8 @@ pub enum CommitError {
         host: HostId,
     },
     /// A manifest or envelope could not be put.
-    #[error("cannot put {object}; nothing was committed")]
-    Put {
-        /// The object.
-        object: ObjectName,
-        /// Why.
-        source: Unsettled,
-    },
-    /// Another envelope lies beside this manifest.
-    #[error("{object} is there already with other content; begin a new run")]
-    Taken {
-        /// The object.
-        object: ObjectName,
-    },
+    #[error("nothing was committed")]
+    Put(#[from] NotPut),
     /// The store failed while what was sent was checked.
     #[error("cannot check what was sent; nothing was committed")]
     Store(#[from] StoreError),
@@ -227,8 +219,11 @@ impl Coordinator {
         self.set_putting(caller, manifest)?;
         let id = manifest.id();
         let suspect = self.suspicion(caller.host, manifest);
-        self.put_object(ObjectName::manifest(id), manifest.as_bytes())?;
-        self.put_object(ObjectName::envelope(id), &envelope.to_bytes())?;
+        let objects = [
+            (ObjectName::manifest(id), Bytes::copy_from_slice(manifest.as_bytes())),
+            (ObjectName::envelope(id), envelope.to_bytes().into()),
+        ];
+        put_twice(self.shared.store.as_ref(), &objects)?;
         let act = self.committed_act(caller.host, manifest, suspect.clone());
         let entry = SnapshotEntry {
             caller,
@@ -257,14 +252,6 @@ impl Coordinator {
         check_manifest(&mut state, self.repository(), caller, manifest)?;
         state.runs.get(caller)?.phase = Phase::Putting;
         Ok(())
-    }
-
-    fn put_object(&self, object: ObjectName, bytes: &[u8]) -> Result<(), CommitError> {
-        match put_settled(self.shared.store.as_ref(), &object, bytes) {
-            Ok(Settled::There) => Ok(()),
-            Ok(Settled::Other) => Err(CommitError::Taken { object }),
-            Err(source) => Err(CommitError::Put { object, source }),
-        }
     }
 
     fn committed_act(&self, host: HostId, manifest: &Manifest, suspect: Option<String>) -> Act {
@@ -311,12 +298,11 @@ impl Coordinator {
             state.catalog.to_compare(host, source_set).take(COMPARED_MAX).map(|(_, snapshot)| snapshot.id).collect()
         };
         ids.into_iter().find_map(|id| {
-            let read = self.shared.store.get(&ObjectName::manifest(id), ByteRange::Whole);
-            let manifest = read.ok().and_then(|bytes| Manifest::parse(&bytes).ok()).filter(|manifest| manifest.id() == id);
-            if manifest.is_none() {
-                tracing::error!(snapshot = %id, "the manifest of this snapshot is missing or corrupt: the snapshot is damaged");
+            let manifest = read_manifest(self.shared.store.as_ref(), id);
+            if let Err(error) = &manifest {
+                tracing::error!(snapshot = %id, %error, "the manifest of this snapshot is missing or corrupt: the snapshot is damaged");
             }
-            manifest
+            manifest.ok()
         })
     }
 }

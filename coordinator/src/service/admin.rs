@@ -8,7 +8,7 @@ use crate::authorize::{Object, Verb};
 use crate::dispatch::board::{JobView, Work};
 use crate::init::GROUP;
 use crate::job::{JobResult, JobState};
-use crate::repository::{Damage, VerifyProgress};
+use crate::repository::{Damage, VerifyProgress, gathered};
 use crate::store::ObjectKind;
 use bytes::Bytes;
 use lifeboat_format::FormatError;
@@ -476,6 +476,9 @@ impl Context {
             checked_bytes: progress.checked_bytes,
             ..Default::default()
         };
+        let store = &self.coordinator.shared.store;
+        // What a start or a reader healed was found by nobody yet.
+        let healed = store.take_healed();
         let mut last = VerifyProgress::default();
         let verified = self.coordinator.verify(pack, &mut |progress| {
             last = progress;
@@ -489,6 +492,10 @@ impl Context {
             last.total_objects += count;
             damages.splice(..0, of_keys);
         }
+        damages.splice(..0, healed.into_iter().map(|(object, problem)| Damage::healed(object, problem)));
+        // These are among the damages already.
+        store.take_healed();
+        let damages = gathered(damages);
         for damages in damages.chunks(DAMAGES_IN_EVENT) {
             let damages = damages.iter().map(|damage| self.damage(damage)).collect();
             let _ = events.blocking_send(Ok(v1::VerifyEvent { damages, ..event(&last) }));
@@ -509,6 +516,7 @@ impl Context {
             snapshots: ids.map(|id| bytes::Bytes::copy_from_slice(id.as_bytes())).collect(),
             snapshot_count: damage.snapshots.len() as u64,
             harmless: damage.is_harmless,
+            healed: damage.is_healed,
         }
     }
 }

@@ -3,12 +3,14 @@
 use crate::dispatch::board::Twin;
 use crate::index::IndexError;
 use crate::journal::JournalError;
+use crate::objects::ObjectError;
 use crate::pki::PkiError;
 use crate::repository::{BeginError, FactError, ReadError, VerifyError};
 use crate::run::RunError;
 use crate::run::commit::CommitError;
 use crate::run::upload::UploadError;
 use crate::store::StoreError;
+use crate::store::twice::NotPut;
 use crate::trust::TrustError;
 use lifeboat_proto::status::{ErrorClass, Failure};
 
@@ -56,6 +58,14 @@ pub fn of_store(error: &StoreError) -> Failure {
     Failure::of(class_of_store(error), error)
 }
 
+/// Of a small object of the repository.
+pub fn of_object(error: &ObjectError) -> Failure {
+    match error {
+        ObjectError::Store(error) => of_store(error),
+        ObjectError::Damaged { .. } => Failure::of(ErrorClass::Damaged, error),
+    }
+}
+
 /// Of something that was to be recorded.
 pub fn of_fact(error: &FactError) -> Failure {
     Failure::of(class_of_fact(error), error)
@@ -98,9 +108,9 @@ pub fn of_commit(error: &CommitError) -> Failure {
     let class = match error {
         CommitError::Run(error) => class_of_run(error),
         CommitError::Manifest(_) | CommitError::Envelope(_) => ErrorClass::Usage,
-        CommitError::NotThisRun { .. } | CommitError::Taken { .. } => ErrorClass::Busy,
+        CommitError::NotThisRun { .. } | CommitError::Put(NotPut::Taken { .. }) => ErrorClass::Busy,
         CommitError::HostNotActive { .. } => ErrorClass::Refused,
-        CommitError::Put { source, .. } => class_of_store(&source.source),
+        CommitError::Put(NotPut::Failed { source, .. }) => class_of_store(&source.source),
         CommitError::Store(error) => class_of_store(error),
         CommitError::Journal(error) => class_of_journal(error),
         CommitError::Fact(error) => class_of_fact(error),

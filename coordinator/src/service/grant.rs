@@ -7,17 +7,17 @@ use super::Context;
 use super::failure;
 use crate::address;
 use crate::catalog::Snapshot;
-use crate::store::{ObjectKind, ObjectName};
+use crate::objects;
+use crate::store::ObjectName;
 use bytes::Bytes;
 use lifeboat_format::FormatError;
-use lifeboat_format::envelope::Envelope;
 use lifeboat_format::grant::{Coverage, Grant, GrantClear, GrantKeys, SignedOrder};
 use lifeboat_format::id::{HostId, Scope, SnapshotNumber};
 use lifeboat_format::journal::event::{GrantTarget, GrantedSnapshot};
 use lifeboat_format::journal::{Act, Event, Principal};
 use lifeboat_format::key::{GroupSecret, OpenKeys, ScopeKeys};
 use lifeboat_format::manifest::{Manifest, SealedPart};
-use lifeboat_format::secret::{KeyKind, KeyObject};
+use lifeboat_format::secret::KeyKind;
 use lifeboat_format::token::{Token, TokenRecord, TokenTerms};
 use lifeboat_proto::limits::GAPS_NAMED_MAX;
 use lifeboat_proto::status::{ErrorClass, Failure};
@@ -198,10 +198,8 @@ impl Context {
     /// The sealed part of a manifest.
     pub(super) fn open_manifest(&self, manifest: &Manifest) -> Result<SealedPart, Failure> {
         let id = manifest.id();
-        let envelope = Envelope::parse(&self.object(&ObjectName::envelope(id))?).map_err(damaged)?;
-        if envelope.snapshot() != id {
-            return Err(Failure::new(ErrorClass::Damaged, format!("the envelope of snapshot {id} is that of another")));
-        }
+        let envelope = objects::read_envelope(self.coordinator.shared.store.as_ref(), id);
+        let envelope = envelope.map_err(|error| failure::of_object(&error))?;
         let key = envelope.open(&self.vault.restore).map_err(damaged)?;
         manifest.open(&key).map_err(damaged)
     }
@@ -221,7 +219,8 @@ impl Context {
     /// trust file. The scopes rise. Objects that cannot be used are passed over, and named with the reason: another one may
     /// hold the same secret, and a stray file must not end all restores.
     fn group_secrets(&self, wanted: impl Fn(Scope, &str) -> bool) -> Result<(Vec<Secret>, Vec<String>), Failure> {
-        let names = self.coordinator.shared.store.list(ObjectKind::Key).map_err(|error| failure::of_store(&error))?;
+        let names = objects::list_key_objects(self.coordinator.shared.store.as_ref());
+        let names = names.map_err(|error| failure::of_store(&error))?;
         let (mut secrets, mut unusable) = (Vec::new(), Vec::new());
         for name in names {
             match self.group_secret(&name, &wanted) {
@@ -239,7 +238,8 @@ impl Context {
 
     /// The secret in one key object; none if it holds another one than is wanted.
     fn group_secret(&self, name: &ObjectName, wanted: impl Fn(Scope, &str) -> bool) -> Result<Option<Secret>, Failure> {
-        let object = KeyObject::parse(&self.object(name)?).map_err(damaged)?;
+        let (store, repository) = (self.coordinator.shared.store.as_ref(), self.coordinator.repository());
+        let object = objects::read_key_object(store, name, repository).map_err(|error| failure::of_object(&error))?;
         let KeyKind::GroupSecret { scope, group, first } = object.kind() else { return Ok(None) };
         if !wanted(*scope, group) {
             return Ok(None);

@@ -10,7 +10,7 @@ use crate::dispatch::Past;
 use crate::dispatch::board::JobView;
 use crate::index::{Counted, Harm};
 use crate::job::JobState;
-use crate::store::{ByteRange, ObjectName};
+use crate::objects;
 use jiff::Timestamp;
 use lifeboat_format::id::{HostId, SnapshotId, SnapshotNumber};
 use lifeboat_format::manifest::Manifest;
@@ -39,17 +39,7 @@ type BackupsBySet = HashMap<(HostId, String), Backups>;
 impl Context {
     /// The manifest of a snapshot, read and checked against its name.
     pub(super) fn manifest(&self, id: &SnapshotId) -> Result<Manifest, Failure> {
-        let bytes = self.object(&ObjectName::manifest(*id))?;
-        let manifest = Manifest::parse(&bytes).map_err(|error| Failure::of(ErrorClass::Damaged, &error))?;
-        if manifest.id() != *id {
-            return Err(Failure::new(ErrorClass::Damaged, format!("manifest {id} does not match its name")));
-        }
-        Ok(manifest)
-    }
-
-    /// A small object of the repository.
-    pub(super) fn object(&self, name: &ObjectName) -> Result<bytes::Bytes, Failure> {
-        self.coordinator.shared.store.get(name, ByteRange::Whole).map_err(|error| failure::of_store(&error))
+        objects::read_manifest(self.coordinator.shared.store.as_ref(), *id).map_err(|error| failure::of_object(&error))
     }
 
     /// Hosts of this name or number; all if it is empty. By name.

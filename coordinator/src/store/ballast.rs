@@ -94,6 +94,10 @@ mod tests {
             LocalDisk.rename_if_absent(from, to)
         }
 
+        fn rename_over(&self, from: &Path, to: &Path) -> io::Result<()> {
+            LocalDisk.rename_over(from, to)
+        }
+
         fn make_directory(&self, path: &Path) -> io::Result<()> {
             LocalDisk.make_directory(path)
         }

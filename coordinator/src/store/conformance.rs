@@ -6,6 +6,7 @@
 
 use super::{Body, ByteRange, ObjectKind, ObjectName, Put, Store};
 use crate::journal::Dead;
+use crate::store::twice::{self, Intact};
 use std::io::Write;
 use std::sync::Barrier;
 
@@ -18,6 +19,7 @@ pub fn check(store: &dyn Store) {
     a_list_names_each_object_of_its_kind_once(store);
     inv_38_of_racing_puts_exactly_one_is_done(store);
     a_dead_object_is_gone_and_may_die_twice(store);
+    inv_73_a_second_copy_is_an_object_of_its_own_and_heals(store);
 }
 
 fn put(store: &dyn Store, name: &ObjectName, bytes: &[u8]) -> Put {
@@ -116,5 +118,23 @@ fn a_dead_object_is_gone_and_may_die_twice(store: &dyn Store) {
     for _ in 0..2 {
         store.delete(Dead::named_for_conformance(&name)).expect("a delete");
         assert!(store.get(&name, ByteRange::Whole).expect_err("nothing").is_not_found());
+    }
+}
+
+fn inv_73_a_second_copy_is_an_object_of_its_own_and_heals(store: &dyn Store) {
+    let name = ObjectName::trust(7);
+    assert_eq!(put(store, &name.copy(), b"good"), Put::Done);
+    assert!(store.size(&name).is_err_and(|error| error.is_not_found()));
+    assert_eq!(store.list(ObjectKind::Trust).expect("a list"), []);
+    assert_eq!(store.list_copies(ObjectKind::Trust).expect("a list"), [name.copy()]);
+    assert_eq!(twice::list_either(store, ObjectKind::Trust).expect("a list"), std::slice::from_ref(&name));
+    assert_eq!(put(store, &name, b"bad"), Put::Done);
+    let heal = |name: &ObjectName| store.heal(&Intact::found_for_conformance(name, b"good".as_slice().into()));
+    heal(&name).expect("in place of another");
+    assert_eq!(get(store, &name), b"good");
+    let absent = ObjectName::trust(8);
+    match put(store, &absent.copy(), b"good") {
+        Put::Done => assert_eq!(get(store, &absent.copy()), b"good"),
+        Put::Taken => panic!("it is new"),
     }
 }

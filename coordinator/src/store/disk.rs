@@ -22,6 +22,12 @@ pub trait Disk: Debug + Send + Sync {
     /// Gives a file another name if nothing has it. One step, also for whoever looks on: the name appears with the whole
     /// file, or it is taken.
     fn rename_if_absent(&self, from: &Path, to: &Path) -> io::Result<Put>;
+    /// Gives a file another name in place of whatever file has it. One step, also for whoever looks on.
+    fn rename_over(&self, from: &Path, to: &Path) -> io::Result<()>;
+    /// Whether making something durable takes time, so that several calls are better made at once.
+    fn is_slow(&self) -> bool {
+        true
+    }
     /// Makes a directory that is not there yet.
     fn make_directory(&self, path: &Path) -> io::Result<()>;
     /// Makes the names in a directory durable.
@@ -64,6 +70,10 @@ impl Disk for LocalDisk {
             },
             Err(error) => Err(error.into()),
         }
+    }
+
+    fn rename_over(&self, from: &Path, to: &Path) -> io::Result<()> {
+        fs::rename(from, to)
     }
 
     fn make_directory(&self, path: &Path) -> io::Result<()> {

@@ -2,6 +2,7 @@
 //!
 //! Only calls that change something are counted and can fail by number; reads fail while [`Faulty::fail_reads`] says so.
 
+use super::twice::Intact;
 use super::{Body, ByteRange, ObjectKind, ObjectName, Put, Spooled, Store, StoreError};
 use crate::journal::Dead;
 use bytes::Bytes;
@@ -27,6 +28,8 @@ pub enum Fault {
 pub enum Call {
     /// A put, and how it ended; `None` if it failed.
     Put(ObjectName, Option<Put>),
+    /// A copy that was written again.
+    Heal(ObjectName),
     /// A delete.
     Delete(ObjectName),
 }
@@ -177,6 +180,18 @@ impl<S: Store> Store for Faulty<S> {
     fn list(&self, kind: ObjectKind) -> Result<Vec<ObjectName>, StoreError> {
         self.check_read(kind.directory())?;
         self.inner.list(kind)
+    }
+
+    fn list_copies(&self, kind: ObjectKind) -> Result<Vec<ObjectName>, StoreError> {
+        self.check_read(kind.directory())?;
+        self.inner.list_copies(kind)
+    }
+
+    fn heal(&self, intact: &Intact) -> Result<(), StoreError> {
+        match self.count(Call::Heal(intact.name().clone())).1 {
+            None => self.inner.heal(intact),
+            Some(_) => Err(failed("heal", &intact.name().path())),
+        }
     }
 
     fn location(&self, kind: ObjectKind) -> String {

@@ -6,6 +6,8 @@
 //! journal's numbers, not here. On a full disk small objects take the room that `ballast` kept for them.
 
 use super::ballast::Ballast;
+use super::name::COPIES;
+use super::twice::Intact;
 use super::{Body, ByteRange, Disk, LocalDisk, ObjectKind, ObjectName, Put, Spooled, Store, StoreError};
 use crate::journal::Dead;
 use bytes::Bytes;
@@ -30,6 +32,7 @@ pub struct LocalStore {
     root: PathBuf,
     next_temporary: AtomicU64,
     durable: Mutex<BTreeSet<PathBuf>>,
+    healed: Mutex<Vec<(ObjectName, String)>>,
     ballast: Ballast,
     _lock: File,
 }
@@ -42,9 +45,9 @@ impl LocalStore {
         if entries.any(|entry| entry.map_or(true, |entry| entry.file_name() != "lost+found")) {
             return Err(StoreError::NotEmpty { path: root.into() });
         }
-        for directory in ObjectKind::ALL.map(ObjectKind::directory).into_iter().chain([TEMPORARY]) {
+        for directory in directories() {
             let path = root.join(directory);
-            fs::create_dir(&path).map_err(|error| StoreError::io("make directory", path, error))?;
+            fs::create_dir_all(&path).map_err(|error| StoreError::io("make directory", path, error))?;
         }
         let lock = root.join(LOCK);
         File::create_new(&lock).map_err(|error| StoreError::io("make", lock, error))?;
@@ -67,7 +70,7 @@ impl LocalStore {
             return Err(StoreError::ReadOnly { path: root.into() });
         }
         // A copy may have left them out: the lock is no object, and some file trees know no empty directories.
-        for directory in ObjectKind::ALL.map(ObjectKind::directory).into_iter().chain([TEMPORARY]) {
+        for directory in directories() {
             let path = root.join(directory);
             fs::create_dir_all(&path).map_err(|error| StoreError::io("make directory", path, error))?;
         }
@@ -106,6 +109,7 @@ impl LocalStore {
             root: root.into(),
             next_temporary: AtomicU64::new(0),
             durable: Mutex::default(),
+            healed: Mutex::default(),
             ballast: Ballast::of(root).map_err(|error| StoreError::io("look at", root, error))?,
             _lock: lock,
         })
@@ -168,6 +172,10 @@ impl LocalStore {
         self.durable.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn healed(&self) -> MutexGuard<'_, Vec<(ObjectName, String)>> {
+        self.healed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn temporary(&self) -> Result<Spooled, StoreError> {
         let number = self.next_temporary.fetch_add(1, Ordering::Relaxed);
         let path = self.root.join(TEMPORARY).join(number.to_string());
@@ -180,11 +188,15 @@ impl LocalStore {
         self.put_file(name, &file)
     }
 
-    fn put_file(&self, name: &ObjectName, spooled: &Spooled) -> Result<Put, StoreError> {
-        let (file, temporary) = spooled.as_file().ok_or_else(|| {
+    fn own_file<'s>(&self, name: &ObjectName, spooled: &'s Spooled) -> Result<(&'s File, &'s Path), StoreError> {
+        spooled.as_file().ok_or_else(|| {
             let error = io::Error::other("the temporary file is of another store");
             StoreError::io("put", self.path(name), error)
-        })?;
+        })
+    }
+
+    fn put_file(&self, name: &ObjectName, spooled: &Spooled) -> Result<Put, StoreError> {
+        let (file, temporary) = self.own_file(name, spooled)?;
         self.disk.sync_file(temporary, file).map_err(|error| StoreError::io("fsync", temporary, error))?;
         let directory = self.directory_for(name)?;
         let path = self.path(name);
@@ -194,9 +206,38 @@ impl LocalStore {
         Ok(put)
     }
 
+    fn list_below(&self, directory: &Path) -> Result<Vec<ObjectName>, StoreError> {
+        let mut names = Vec::new();
+        if matches!(directory.symlink_metadata(), Err(error) if error.kind() == io::ErrorKind::NotFound) {
+            return Ok(names);
+        }
+        for entry in WalkDir::new(directory).max_depth(2).sort_by_file_name() {
+            let entry = entry.map_err(|error| {
+                let path = error.path().unwrap_or(&self.root).to_path_buf();
+                StoreError::io("list", path, error.into())
+            })?;
+            if entry.file_type().is_dir() {
+                continue;
+            }
+            let relative = entry.path().strip_prefix(&self.root).ok().and_then(Path::to_str);
+            match relative.and_then(ObjectName::from_path) {
+                Some(name) => names.push(name),
+                None => tracing::warn!(path = %entry.path().display(), "not an object of ours, left alone"),
+            }
+        }
+        Ok(names)
+    }
+
     fn sync_directory(&self, path: &Path) -> Result<(), StoreError> {
         self.disk.sync_directory(path).map_err(|error| StoreError::io("fsync", path, error))
     }
+}
+
+/// What a repository consists of, also while it is empty.
+fn directories() -> impl Iterator<Item = String> {
+    let twice = ObjectKind::ALL.into_iter().filter(|kind| kind.is_twice());
+    let copies = twice.map(|kind| format!("{COPIES}/{}", kind.directory()));
+    ObjectKind::ALL.map(ObjectKind::directory).into_iter().chain([TEMPORARY]).map(str::to_owned).chain(copies)
 }
 
 /// A repository has a journal; anything else may be the mount point of a disk that is missing.
@@ -241,26 +282,33 @@ impl Store for LocalStore {
     }
 
     fn list(&self, kind: ObjectKind) -> Result<Vec<ObjectName>, StoreError> {
-        let mut names = Vec::new();
-        let directory = self.root.join(kind.directory());
-        if matches!(directory.symlink_metadata(), Err(error) if error.kind() == io::ErrorKind::NotFound) {
-            return Ok(names);
-        }
-        for entry in WalkDir::new(directory).max_depth(2).sort_by_file_name() {
-            let entry = entry.map_err(|error| {
-                let path = error.path().unwrap_or(&self.root).to_path_buf();
-                StoreError::io("list", path, error.into())
-            })?;
-            if entry.file_type().is_dir() {
-                continue;
-            }
-            let relative = entry.path().strip_prefix(&self.root).ok().and_then(Path::to_str);
-            match relative.and_then(ObjectName::from_path) {
-                Some(name) => names.push(name),
-                None => tracing::warn!(path = %entry.path().display(), "not an object of ours, left alone"),
-            }
-        }
-        Ok(names)
+        self.list_below(&self.root.join(kind.directory()))
+    }
+
+    fn list_copies(&self, kind: ObjectKind) -> Result<Vec<ObjectName>, StoreError> {
+        self.list_below(&self.root.join(COPIES).join(kind.directory()))
+    }
+
+    fn heal(&self, intact: &Intact) -> Result<(), StoreError> {
+        let path = self.path(intact.name());
+        let mut file = self.temporary()?;
+        file.write_all(intact.bytes()).map_err(|error| StoreError::io("write", &path, error))?;
+        let directory = self.directory_for(intact.name())?;
+        let (file, temporary) = self.own_file(intact.name(), &file)?;
+        let synced = self.disk.sync_file(temporary, file);
+        synced.map_err(|error| StoreError::io("fsync", temporary, error))?;
+        self.disk.rename_over(temporary, &path).map_err(|error| StoreError::io("replace", path, error))?;
+        self.sync_directory(&directory)?;
+        self.healed().push((intact.name().clone(), intact.problem().to_owned()));
+        Ok(())
+    }
+
+    fn take_healed(&self) -> Vec<(ObjectName, String)> {
+        std::mem::take(&mut self.healed())
+    }
+
+    fn puts_wait(&self) -> bool {
+        self.disk.is_slow()
     }
 
     fn location(&self, kind: ObjectKind) -> String {

@@ -2,6 +2,7 @@
 //!
 //! A put is one step, so there is nothing here that a crash could tear; faults come from [`super::faulty`].
 
+use super::twice::Intact;
 use super::{Body, ByteRange, ObjectKind, ObjectName, Put, Spooled, Store, StoreError};
 use crate::journal::Dead;
 use bytes::Bytes;
@@ -73,7 +74,16 @@ impl Store for MemoryStore {
     }
 
     fn list(&self, kind: ObjectKind) -> Result<Vec<ObjectName>, StoreError> {
-        Ok(self.objects().keys().filter(|name| name.kind() == kind).cloned().collect())
+        Ok(self.objects().keys().filter(|name| name.kind() == kind && !name.is_copy()).cloned().collect())
+    }
+
+    fn list_copies(&self, kind: ObjectKind) -> Result<Vec<ObjectName>, StoreError> {
+        Ok(self.objects().keys().filter(|name| name.kind() == kind && name.is_copy()).cloned().collect())
+    }
+
+    fn heal(&self, intact: &Intact) -> Result<(), StoreError> {
+        self.objects().insert(intact.name().clone(), intact.bytes().clone());
+        Ok(())
     }
 
     fn delete(&self, dead: Dead) -> Result<(), StoreError> {

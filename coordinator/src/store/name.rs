@@ -2,12 +2,14 @@
 //!
 //! A name is one path component of `0-9`, `a-z`, `.` and `-`, which does not begin with `.`: no name can leave its
 //! directory, and all of them are the same on every file system and bucket. Objects that are named by a hash lie in
-//! 256 directories by its first byte.
+//! 256 directories by its first byte. The second copy of an object has the path of the first, below `copies`.
 
 use lifeboat_format::id::{PackId, SnapshotId};
 use std::fmt;
 
 const NAME_BYTES_MAX: usize = 128;
+/// The directory of second copies.
+pub(super) const COPIES: &str = "copies";
 
 /// What an object is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -42,6 +44,11 @@ impl ObjectKind {
         }
     }
 
+    /// Whether its objects exist twice.
+    pub fn is_twice(self) -> bool {
+        self != Self::Pack
+    }
+
     /// Whether its objects are spread over directories named by the first two digits.
     pub fn is_spread(self) -> bool {
         matches!(self, Self::Pack | Self::Manifest | Self::Envelope)
@@ -53,6 +60,7 @@ impl ObjectKind {
 pub struct ObjectName {
     kind: ObjectKind,
     name: String,
+    is_copy: bool,
 }
 
 impl ObjectName {
@@ -68,41 +76,61 @@ impl ObjectName {
             ObjectKind::Key => !name.is_empty() && !name.starts_with('.'),
         };
         let valid = fits && name.len() <= NAME_BYTES_MAX && name.bytes().all(plain);
-        valid.then(|| Self { kind, name: name.to_owned() })
+        valid.then(|| Self::first(kind, name.to_owned()))
+    }
+
+    fn first(kind: ObjectKind, name: String) -> Self {
+        Self { kind, name, is_copy: false }
     }
 
     /// The object of a pack.
     pub fn pack(id: PackId) -> Self {
-        Self { kind: ObjectKind::Pack, name: id.to_string() }
+        Self::first(ObjectKind::Pack, id.to_string())
     }
 
     /// The object of a manifest.
     pub fn manifest(id: SnapshotId) -> Self {
-        Self { kind: ObjectKind::Manifest, name: id.to_string() }
+        Self::first(ObjectKind::Manifest, id.to_string())
     }
 
     /// The first envelope of a manifest.
     pub fn envelope(id: SnapshotId) -> Self {
-        Self { kind: ObjectKind::Envelope, name: id.to_string() }
+        Self::first(ObjectKind::Envelope, id.to_string())
     }
 
     /// A batch of the journal, by its number.
     pub fn journal(number: u64) -> Self {
-        Self { kind: ObjectKind::Journal, name: format!("{number:020}") }
+        Self::first(ObjectKind::Journal, format!("{number:020}"))
     }
 
     /// A trust file, by its number.
     pub fn trust(number: u64) -> Self {
-        Self { kind: ObjectKind::Trust, name: format!("{number:020}") }
+        Self::first(ObjectKind::Trust, format!("{number:020}"))
     }
 
     /// Back from a relative path; `None` if no object could have it.
     pub fn from_path(path: &str) -> Option<Self> {
-        let name = Self::new(
-            ObjectKind::ALL.into_iter().find(|kind| path.split('/').next() == Some(kind.directory()))?,
-            path.rsplit('/').next()?,
-        )?;
+        let of_first = path.strip_prefix(COPIES).and_then(|rest| rest.strip_prefix('/'));
+        let first = of_first.unwrap_or(path);
+        let kind = ObjectKind::ALL.into_iter().find(|kind| first.split('/').next() == Some(kind.directory()))?;
+        let name = Self::new(kind, first.rsplit('/').next()?)?;
+        let name = if of_first.is_some() && kind.is_twice() { name.copy() } else { name };
         (name.path() == path).then_some(name)
+    }
+
+    /// The second copy of this object.
+    pub fn copy(&self) -> Self {
+        Self { is_copy: true, ..self.clone() }
+    }
+
+    /// Whether it is a second copy.
+    pub fn is_copy(&self) -> bool {
+        self.is_copy
+    }
+
+    /// The object of which this is a copy.
+    pub fn into_first(self) -> Self {
+        Self { is_copy: false, ..self }
     }
 
     /// What it is.
@@ -133,9 +161,10 @@ impl ObjectName {
     /// Its path, relative to the repository, with `/` between components.
     pub fn path(&self) -> String {
         let directory = self.kind.directory();
+        let copies = if self.is_copy { format!("{COPIES}/") } else { String::new() };
         match self.kind.is_spread() {
-            true => format!("{directory}/{}/{}", &self.name[..2], self.name),
-            false => format!("{directory}/{}", self.name),
+            true => format!("{copies}{directory}/{}/{}", &self.name[..2], self.name),
+            false => format!("{copies}{directory}/{}", self.name),
         }
     }
 }
@@ -157,6 +186,8 @@ mod tests {
             for kind in ObjectKind::ALL {
                 if let Some(name) = ObjectName::new(kind, &text) {
                     prop_assert_eq!(ObjectName::from_path(&name.path()), Some(name.clone()));
+                    let copy = ObjectName::from_path(&name.copy().path());
+                    prop_assert_eq!(copy, kind.is_twice().then(|| name.copy()));
                     prop_assert!(!name.name().contains('/') && !name.name().starts_with('.'));
                 }
             }

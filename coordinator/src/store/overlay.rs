@@ -5,6 +5,7 @@
 
 use super::local::LocalStore;
 use super::memory::MemoryStore;
+use super::twice::Intact;
 use super::{Body, ByteRange, ObjectKind, ObjectName, Put, Spooled, Store, StoreError};
 use crate::journal::Dead;
 use bytes::Bytes;
@@ -55,6 +56,20 @@ impl Store for Overlay {
         names.extend(self.memory.list(kind)?);
         names.sort();
         Ok(names)
+    }
+
+    fn list_copies(&self, kind: ObjectKind) -> Result<Vec<ObjectName>, StoreError> {
+        let mut names = self.disk.list_copies(kind)?;
+        names.extend(self.memory.list_copies(kind)?);
+        names.sort();
+        Ok(names)
+    }
+
+    fn heal(&self, intact: &Intact) -> Result<(), StoreError> {
+        match self.memory.size(intact.name()) {
+            Ok(_) => self.memory.heal(intact),
+            Err(_) => Err(StoreError::ReadOnly { path: self.disk.root().join(intact.name().path()) }),
+        }
     }
 
     fn location(&self, kind: ObjectKind) -> String {

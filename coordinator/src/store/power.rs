@@ -121,6 +121,16 @@ impl Disk for Recorder {
         }
     }
 
+    fn rename_over(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let renamed = Change::Rename(self.relative(from), self.relative(to));
+        self.record(renamed, || LocalDisk.rename_over(from, to))
+    }
+
+    /// What is written down must have one order.
+    fn is_slow(&self) -> bool {
+        false
+    }
+
     fn make_directory(&self, path: &Path) -> io::Result<()> {
         self.record(Change::MakeDirectory(self.relative(path)), || LocalDisk.make_directory(path))
     }

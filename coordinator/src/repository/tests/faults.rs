@@ -12,7 +12,7 @@ use std::slice::from_ref;
 #[test]
 fn inv_01_a_fault_or_crash_at_any_put_loses_nothing_that_was_acknowledged() {
     for fault in [Fault::Crash, Fault::Fails, Fault::DoneButSaysFailed, Fault::Full] {
-        for at in 0..10 {
+        for at in 0..18 {
             let mut lab = Lab::new();
             let coordinator = lab.open();
             lab.store.fault(at, fault);
@@ -27,6 +27,8 @@ fn inv_01_a_fault_or_crash_at_any_put_loses_nothing_that_was_acknowledged() {
             let snapshots = coordinator.catalog(|catalog| catalog.snapshots().count());
             assert!(snapshots >= acked, "{fault:?} at put {at}: {snapshots} of {acked}");
             assert!(restore_all(&coordinator).is_ok(), "{fault:?} at put {at}");
+            let damages = coordinator.verify(None, &mut |_| {}).unwrap();
+            assert!(damages.iter().all(|damage| damage.is_healed), "{fault:?} at put {at}: {damages:?}");
             assert_eq!(coordinator.verify(None, &mut |_| {}).unwrap(), [], "{fault:?} at put {at}");
             assert!(try_back_up(&coordinator, A, 0..4).is_some(), "{fault:?} at put {at}: backups go on");
         }
@@ -64,9 +66,9 @@ fn inv_06_a_batch_with_unknown_outcome_is_settled_before_anything_else_commits()
     let agent = Agent::begin(&coordinator, A);
     agent.send(&[chunk(0)], from_ref(&root));
     let (manifest, envelope) = agent.manifest(&root);
-    // Two packs, manifest, envelope; then the batch is put, says that it failed, and cannot be read back.
-    lab.store.fault(4, Fault::DoneButSaysFailed);
-    lab.store.fail_reads_after_puts(5);
+    // Two packs, manifest and envelope twice; then the batch is put, says that it failed, and cannot be read back.
+    lab.store.fault(6, Fault::DoneButSaysFailed);
+    lab.store.fail_reads_after_puts(7);
     let unknown = coordinator.commit(agent.caller, &manifest, &envelope);
     assert!(matches!(unknown, Err(CommitError::Fact(FactError::Journal(JournalError::Unknown { .. })))), "{unknown:?}");
     assert!(coordinator.begin(B, "system").is_err(), "nothing goes on until it is known");

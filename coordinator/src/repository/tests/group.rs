@@ -4,6 +4,7 @@ use super::lab::*;
 use crate::journal::JournalError;
 use crate::repository::{Coordinator, FactError};
 use crate::store::ObjectKind;
+use crate::store::faulty::Fault;
 use lifeboat_format::journal::event::HostState;
 use lifeboat_format::journal::{Act, Event};
 use std::thread::{Scope, ScopedJoinHandle, yield_now};
@@ -109,8 +110,9 @@ fn inv_06_what_was_written_together_with_unknown_outcome_is_settled_together() {
     std::thread::scope(|scope| {
         let held = record_held(scope, &lab, &coordinator);
         let waiting = record_one_by_one(scope, &coordinator, vec![act(Event::Nothing); 3]);
-        lab.store.fault(0, crate::store::faulty::Fault::DoneButSaysFailed);
-        lab.store.fault(1, crate::store::faulty::Fault::Fails);
+        // After the second copy of the batch that is held.
+        lab.store.fault(1, Fault::DoneButSaysFailed);
+        lab.store.fault(2, Fault::Fails);
         lab.store.hold_puts_of(None);
         held.join().unwrap().unwrap();
         for one in waiting {

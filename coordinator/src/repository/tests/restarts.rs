@@ -156,12 +156,17 @@ fn inv_52_a_journal_with_a_hole_or_a_changed_batch_is_not_opened() {
     drop(lab.open());
     let name = ObjectName::journal(2);
     let whole = lab.objects.get(&name, crate::store::ByteRange::Whole).unwrap();
-    lab.objects.damage(&name, None);
+    let damage = |bytes: Option<&[u8]>| {
+        [name.clone(), name.copy()]
+            .iter()
+            .for_each(|copy| lab.objects.damage(copy, bytes.map(|bytes| bytes.to_vec().into())));
+    };
+    damage(None);
     let cut = lab.try_open(lab.store.clone());
     assert!(matches!(cut, Err(OpenError::Journal(JournalError::Cut { missing: 2, later: 3 }))), "{cut:?}");
     let mut changed = whole.to_vec();
     changed[150] ^= 1;
-    lab.objects.damage(&name, Some(changed.into()));
+    damage(Some(&changed));
     let broken = lab.try_open(lab.store.clone());
     assert!(matches!(broken, Err(OpenError::Journal(JournalError::Broken { number: 2, .. }))), "{broken:?}");
 }

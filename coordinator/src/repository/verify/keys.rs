@@ -5,10 +5,13 @@
 //! long as another one holds the same. What a key object seals is not opened here.
 
 use super::Damage;
+use crate::objects::{list_key_objects, parse_key_object, read_key_object};
 use crate::repository::Coordinator;
-use crate::store::{ByteRange, ObjectKind, ObjectName, StoreError};
+use crate::store::{ObjectKind, ObjectName, StoreError};
+use crate::trust;
+use lifeboat_format::FormatError;
 use lifeboat_format::id::Scope;
-use lifeboat_format::secret::{KeyKind, KeyObject};
+use lifeboat_format::secret::KeyKind;
 use lifeboat_format::trust::TrustFile;
 use std::collections::BTreeSet;
 
@@ -22,21 +25,22 @@ impl Coordinator {
     }
 
     fn verify_key_objects(&self) -> (Vec<Damage>, u64) {
-        let names = match self.shared.store.list(ObjectKind::Key) {
+        let store = self.shared.store.as_ref();
+        let names = match list_key_objects(store) {
             Ok(names) => names,
             Err(error) => return (vec![not_listed("scope-1", ObjectKind::Key, &error)], 0),
         };
-        let (mut scopes, mut has_authority, mut bad) = (BTreeSet::new(), false, Vec::new());
+        let (mut scopes, mut has_authority, mut healed, mut bad) = (BTreeSet::new(), false, Vec::new(), Vec::new());
         for name in &names {
-            match self.read_small(name).and_then(|bytes| KeyObject::parse(&bytes).map_err(|error| error.to_string())) {
-                Ok(object) if object.repository() != self.repository() => {
-                    bad.push((name.clone(), "it belongs to another repository".to_owned()));
-                }
-                Ok(object) => match object.kind() {
-                    KeyKind::GroupSecret { scope, .. } => drop(scopes.insert(*scope)),
-                    KeyKind::Authority { .. } => has_authority = true,
-                },
-                Err(what) => bad.push((name.clone(), what)),
+            let check = |bytes: &[u8]| parse_key_object(bytes, name, self.repository()).map(drop);
+            match self.verify_twice(name.clone(), BTreeSet::new(), check) {
+                Some(damage) if !damage.is_harmless => bad.push(damage),
+                found => healed.extend(found),
+            }
+            match read_key_object(store, name, self.repository()).map(|object| object.kind().clone()) {
+                Ok(KeyKind::GroupSecret { scope, .. }) => drop(scopes.insert(scope)),
+                Ok(KeyKind::Authority { .. }) => has_authority = true,
+                Err(_) => {}
             }
         }
         let needed: Vec<Scope> = self.catalog(|catalog| catalog.scopes().map(|(scope, _)| scope).collect());
@@ -55,11 +59,10 @@ impl Coordinator {
             missing.push(("authority-1".to_owned(), what.to_owned()));
         }
         let is_harmless = missing.is_empty();
-        let bad = bad.into_iter().map(|(object, what)| damage(object, what, is_harmless));
-        let missing = missing
-            .into_iter()
-            .filter_map(|(name, what)| Some(damage(ObjectName::new(ObjectKind::Key, &name)?, what, false)));
-        (bad.chain(missing).collect(), names.len() as u64)
+        let bad = bad.into_iter().map(|damage| Damage { is_harmless, ..damage });
+        let missing =
+            missing.into_iter().filter_map(|(name, what)| Some(damage(ObjectName::new(ObjectKind::Key, &name)?, what)));
+        (bad.chain(missing).chain(healed).collect(), names.len() as u64)
     }
 
     /// The chain up to the file that the journal names: each is there, intact, and follows the one before.
@@ -69,36 +72,29 @@ impl Coordinator {
         let mut before: Option<TrustFile> = None;
         for number in 1..=last {
             let object = ObjectName::trust(number);
-            let read = self.read_small(&object).and_then(|bytes| {
-                let file = TrustFile::parse(&bytes).map_err(|error| error.to_string())?;
-                let follows = before.as_ref().map_or(Ok(()), |before| file.verify_successor(before));
-                file.verify_intact().and(follows).map_err(|error| error.to_string())?;
-                match file.trust().number == number && (number != last || file.digest() == digest) {
-                    true => Ok(file),
-                    false => Err("it is not the one that the journal names".to_owned()),
+            let check = |bytes: &[u8]| {
+                let file = trust::parse(bytes, number)?;
+                before.as_ref().map_or(Ok(()), |before| file.verify_successor(before))?;
+                match number != last || file.digest() == digest {
+                    true => Ok(()),
+                    false => Err(FormatError::Broken {
+                        what: "trust file",
+                        check: "that it is the one that the journal names",
+                    }),
                 }
-            });
-            match read {
-                Ok(file) => before = Some(file),
-                Err(what) => {
-                    damages.push(damage(object, what, false));
-                    before = None;
-                }
-            }
+            };
+            damages.extend(self.verify_twice(object, BTreeSet::new(), check));
+            before = trust::read(self.shared.store.as_ref(), number).ok();
         }
         (damages, last)
     }
-
-    fn read_small(&self, object: &ObjectName) -> Result<bytes::Bytes, String> {
-        self.shared.store.get(object, ByteRange::Whole).map_err(|error| error.to_string())
-    }
 }
 
-fn damage(object: ObjectName, what: String, is_harmless: bool) -> Damage {
-    Damage { object, what, snapshots: BTreeSet::new(), is_harmless }
+fn damage(object: ObjectName, what: String) -> Damage {
+    Damage { is_harmless: false, ..Damage::new(object, what, BTreeSet::new()) }
 }
 
 fn not_listed(name: &str, kind: ObjectKind, error: &StoreError) -> Damage {
     let object = ObjectName::new(kind, name).unwrap_or_else(|| ObjectName::trust(1));
-    damage(object, format!("key objects cannot be listed: {error}"), false)
+    damage(object, format!("key objects cannot be listed: {error}"))
 }
