@@ -54,7 +54,9 @@ impl Model {
         if let Some(head) = &self.head {
             assert_eq!(coordinator.standing(head).unwrap(), Standing::Known, "a head that an agent was shown");
         }
-        for found in coordinator.verify(None, &mut |_| {}).unwrap() {
+        // A fault may leave the second copy of a batch out: that costs nothing, and is made good.
+        let found = coordinator.verify(None, &mut |_| {}).unwrap();
+        for found in found.into_iter().filter(|found| !found.is_healed) {
             assert!(self.damaged.contains(&found.object), "{found:?}");
         }
         let snapshots: Vec<(SnapshotNumber, Snapshot)> = coordinator
