@@ -57,7 +57,9 @@ impl Administration {
         let context = self.0.clone();
         tokio::spawn(async move {
             for job in &jobs {
-                let accepted = Said::Accepted(context.job(job.borrow().clone()));
+                // What is borrowed is given back first: the dispatch changes jobs under the lock that `job` takes.
+                let view = job.borrow().clone();
+                let accepted = Said::Accepted(context.job(view));
                 let _ = events.send(Ok(v1::JobEvent { event: Some(accepted) })).await;
             }
             for job in jobs.into_iter().filter(|_| wait) {
