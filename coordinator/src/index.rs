@@ -19,6 +19,7 @@ mod tables;
 mod unreadable;
 mod walked;
 mod whole;
+mod witnessed;
 
 pub use counts::Counted;
 pub use fill::Filling;
@@ -35,8 +36,9 @@ use packs::Packs;
 use rocksdb::{ColumnFamily, DB, IteratorMode, WriteBatch};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use tables::{CHUNKS, META, NODES};
+use witnessed::Waiting;
 
 /// Why the index could not answer. The repository is not touched by any of these.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -74,6 +76,7 @@ pub enum IndexError {
 pub struct Index {
     database: DB,
     packs: RwLock<Packs>,
+    waiting: Mutex<Waiting>,
     condemned: AtomicBool,
 }
 
@@ -95,8 +98,10 @@ impl Index {
         Self::refuse_remains(path)?;
         let database = DB::open_cf_descriptors(&tables::database(memory), path, tables::tables(memory));
         let database = database.map_err(|source| IndexError::Database { action: "open", source })?;
-        let mut index = Self { database, packs: RwLock::default(), condemned: AtomicBool::new(false) };
+        let (packs, waiting) = (RwLock::default(), Mutex::default());
+        let mut index = Self { database, packs, waiting, condemned: AtomicBool::new(false) };
         index.packs = RwLock::new(index.load_packs()?);
+        index.waiting = Mutex::new(index.load_waiting()?);
         Ok(index)
     }
 

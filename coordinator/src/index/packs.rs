@@ -1,8 +1,7 @@
-//! Pack numbers, and small facts about the repository that rows lean on: which packs are in the rows, what was
-//! witnessed but not journalled yet.
+//! Pack numbers, and small facts about the repository that rows lean on, such as which packs are in the rows.
 
 use super::tables::META;
-use super::{Changes, Index, IndexError, PackNumber, Unreadable};
+use super::{Index, IndexError, PackNumber, Unreadable};
 use lifeboat_format::FormatError;
 use lifeboat_format::codec::{Decoder, Encoder};
 use lifeboat_format::id::{PackId, RepositoryId};
@@ -10,11 +9,10 @@ use rocksdb::{Direction, IteratorMode};
 use std::collections::{BTreeMap, HashMap};
 
 const PACK: &[u8] = b"pack/";
-const WITNESSED: &[u8] = b"witnessed/";
 const REPOSITORY: &[u8] = b"repository";
 
 /// Of the layout of all rows. An index of another version is rebuilt.
-const VERSION: u16 = 2;
+const VERSION: u16 = 3;
 
 /// What the index knows of a pack.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -147,34 +145,6 @@ impl Index {
         Ok(packs)
     }
 
-    /// Notes that a record became witnessed, until the journal has it.
-    pub fn note_witnessed(&self, changes: &mut Changes, pack: PackNumber, record: u32) -> Result<(), IndexError> {
-        changes.0.put_cf(self.table(META)?, witnessed_key(pack, record), []);
-        Ok(())
-    }
-
-    /// What became witnessed and is not in the journal yet, by pack and record, at most `limit`.
-    pub fn witnessed_not_journalled(&self, limit: usize) -> Result<Vec<(PackNumber, u32)>, IndexError> {
-        let mut noted = Vec::new();
-        self.each_meta_until(WITNESSED, |place, _| {
-            let wrong = || missing("a witnessed place");
-            let (pack, record) = place.split_first_chunk::<8>().ok_or_else(wrong)?;
-            let record = record.try_into().map(u32::from_be_bytes).map_err(|_| wrong())?;
-            noted.push((PackNumber(u64::from_be_bytes(*pack)), record));
-            Ok(noted.len() < limit)
-        })?;
-        Ok(noted)
-    }
-
-    /// The journal has these now.
-    pub fn forget_witnessed(&self, journalled: &[(PackNumber, u32)]) -> Result<(), IndexError> {
-        let mut changes = Changes::default();
-        for (pack, record) in journalled {
-            changes.0.delete_cf(self.table(META)?, witnessed_key(*pack, *record));
-        }
-        self.write(changes)
-    }
-
     /// The repository that this index is of; none when it was just made.
     pub fn repository(&self) -> Result<Option<RepositoryId>, IndexError> {
         self.get(META, REPOSITORY, |value| {
@@ -204,28 +174,14 @@ impl Index {
         prefix: &[u8],
         mut visit: impl FnMut(&[u8], &[u8]) -> Result<(), IndexError>,
     ) -> Result<(), IndexError> {
-        self.each_meta_until(prefix, |rest, value| visit(rest, value).map(|()| true))
-    }
-
-    fn each_meta_until(
-        &self,
-        prefix: &[u8],
-        mut visit: impl FnMut(&[u8], &[u8]) -> Result<bool, IndexError>,
-    ) -> Result<(), IndexError> {
         let from = IteratorMode::From(prefix, Direction::Forward);
         for row in self.database.iterator_cf(self.table(META)?, from) {
             let (key, value) = row.map_err(self.failed("read"))?;
             let Some(rest) = key.strip_prefix(prefix) else { break };
-            if !visit(rest, &value)? {
-                break;
-            }
+            visit(rest, &value)?;
         }
         Ok(())
     }
-}
-
-fn witnessed_key(pack: PackNumber, record: u32) -> Vec<u8> {
-    key(WITNESSED, &[pack.0.to_be_bytes().as_slice(), &record.to_be_bytes()].concat())
 }
 
 pub(super) fn missing(what: &str) -> IndexError {
