@@ -46,6 +46,8 @@ use lifeboat_format::key::ScopeKeys;
 use lifeboat_format::manifest::{Clear, Counts, Manifest, Outcome, Part, RootRef, SealedPart};
 use lifeboat_format::sign::SigningKey;
 use lifeboat_format::tree::{NodeRef, Totals};
+use lifeboat_proto::convert::backup::Suspicion;
+use lifeboat_proto::shown::Shown;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -234,6 +236,7 @@ fn pass(plan: &Plan, around: &Surroundings<'_>, trust_last_tree: bool) -> Result
                         tracing::warn!(%error, "cannot keep which file systems the source set has");
                     }
                     let left_out = jobs.left_out().to_vec();
+                    let suspect = suspect.map(|suspect| name_part(plan, &jobs, suspect));
                     drop(jobs);
                     grower.keep()?;
                     return Ok(Growth::Whole(Report {
@@ -265,7 +268,7 @@ const BUSY_PAUSE: Duration = Duration::from_secs(5);
 const STOP_EVERY: Duration = Duration::from_millis(100);
 
 enum Committed {
-    Stands { snapshot: SnapshotId, number: SnapshotNumber, suspect: Option<String> },
+    Stands { snapshot: SnapshotId, number: SnapshotNumber, suspect: Option<Suspicion> },
     Refused(Vec<Refused>),
 }
 
@@ -287,6 +290,15 @@ fn part_list(plan: &Plan, jobs: &Jobs<'_>) -> Vec<Part> {
     parts.sort_unstable_by_key(|part| part.id);
     parts.dedup_by_key(|part| part.id);
     parts
+}
+
+/// The reason with the path of the part that it is about, which the coordinator does not know.
+fn name_part(plan: &Plan, jobs: &Jobs<'_>, Suspicion { reason, part }: Suspicion) -> String {
+    let is_meant = |path: &[u8]| part == Some(plan.author.keys.boundary_hash(path));
+    match jobs.parts(plan.roots.len()).find(|(path, _)| is_meant(path)) {
+        Some((path, _)) => format!("{reason} Look at /{}", Shown(path)),
+        None => reason,
+    }
 }
 
 fn clear(

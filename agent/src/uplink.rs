@@ -9,6 +9,7 @@
 //! * An error ends the run: nothing it promised holds any longer (INV-26). The next run finds what was durable.
 
 use lifeboat_format::id::{ChunkId, Digest, NodeId, RunId, Scope, SnapshotId, SnapshotNumber};
+use lifeboat_proto::convert::backup::Suspicion;
 use std::sync::mpsc;
 
 /// Opens runs. One for each coordinator that the agent knows.
@@ -124,7 +125,7 @@ pub enum Answer {
         /// Its place in the journal.
         number: SnapshotNumber,
         /// Why the coordinator keeps it as suspect, if it does.
-        suspect: Option<String>,
+        suspect: Option<Suspicion>,
     },
     /// Nothing was committed; these are to be sent first.
     Refused(Vec<Refused>),

@@ -73,6 +73,29 @@ fn inv_78_a_suspect_snapshot_is_never_shown_as_complete_or_as_the_last_backup() 
     assert!(status.contains("data: suspect at") && status.contains("last backup at"), "{status}");
 }
 
+/// One of two source paths is emptied, as by a disk that is not mounted: which one, the host knows, and all are told.
+#[test]
+fn inv_17_the_path_that_shrank_is_named() {
+    let world = World::new();
+    for name in ["mail", "a web"] {
+        (0..30).for_each(|file| world.write(&format!("{name}/{file}"), b"content that matters"));
+    }
+    let [mail, web] = ["mail", "a web"].map(|name| world.source().join(name));
+    world.lab.set_sources(&format!("data = [{mail:?}, {web:?}]")).unwrap();
+    world.backed_up();
+    // Few enough, so that the source set as a whole has not lost half.
+    (0..25).for_each(|file| fs::remove_file(web.join(file.to_string())).unwrap());
+    let named = format!("Look at {}", web.display());
+    refused(&world.backup(), &["kept as suspect", &named]);
+    let is_listed = || listed(&world, "data")["last_message"].as_str().unwrap().contains(&named);
+    wait_until("`host list` names the path", Duration::from_secs(20), is_listed);
+    world.lab.stop(Side::Agent).unwrap();
+    let by_hand = world.lab.try_agent(&["backup", "data"]).unwrap();
+    refused(&by_hand, &["kept as suspect", &named]);
+    let status = said(&world.lab.try_agent(&["status"]).unwrap());
+    assert!(status.contains(&named) && !status.contains(&format!("Look at {}", mail.display())), "{status}");
+}
+
 #[test]
 fn inv_78_an_enrolment_is_no_backup_and_a_failure_on_the_host_is_known() {
     let world = World::new();

@@ -22,6 +22,7 @@ use lifeboat_format::id::{HostId, RepositoryId, SnapshotId, SnapshotNumber};
 use lifeboat_format::journal::event::{HostState, SnapshotCommitted};
 use lifeboat_format::journal::{Act, Decision, Event, Principal, SignedHead};
 use lifeboat_format::manifest::{Manifest, Outcome};
+use lifeboat_proto::convert::backup::Suspicion;
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Instant;
@@ -46,7 +47,7 @@ pub struct Committed {
     /// Its place in the journal.
     pub number: SnapshotNumber,
     /// Why it counts as failed until a person accepts it, if it does.
-    pub suspect: Option<String>,
+    pub suspect: Option<Suspicion>,
     /// The journal's last head, signed: the agent keeps it.
     pub head: SignedHead,
 }
@@ -139,7 +140,8 @@ impl Coordinator {
         let state = self.shared.lock();
         let head = state.written.head?;
         let (number, snapshot) = state.catalog.snapshot_by_id(id).filter(|(_, snapshot)| snapshot.host == host)?;
-        Some(Committed { snapshot: *id, number, suspect: snapshot.suspect.clone(), head })
+        let suspect = snapshot.suspect.clone().map(|reason| Suspicion { reason, part: None });
+        Some(Committed { snapshot: *id, number, suspect, head })
     }
 
     /// Only one commit of a run at a time.
@@ -224,7 +226,7 @@ impl Coordinator {
             (ObjectName::envelope(id), envelope.to_bytes().into()),
         ];
         put_twice(self.shared.store.as_ref(), &objects)?;
-        let act = self.committed_act(caller.host, manifest, suspect.clone());
+        let act = self.committed_act(caller.host, manifest, suspect.as_ref());
         let entry = SnapshotEntry {
             caller,
             manifest: manifest.clone(),
@@ -254,7 +256,7 @@ impl Coordinator {
         Ok(())
     }
 
-    fn committed_act(&self, host: HostId, manifest: &Manifest, suspect: Option<String>) -> Act {
+    fn committed_act(&self, host: HostId, manifest: &Manifest, suspect: Option<&Suspicion>) -> Act {
         let clear = manifest.clear();
         let committed = SnapshotCommitted {
             snapshot: manifest.id(),
@@ -263,7 +265,7 @@ impl Coordinator {
             sequence: clear.sequence,
             root: clear.root,
             outcome: clear.outcome,
-            suspect,
+            suspect: suspect.map(|suspect| suspect.reason.clone()),
         };
         Act {
             time_ns: self.shared.clock.now_ns(),
@@ -276,7 +278,7 @@ impl Coordinator {
     }
 
     /// Compares with the last snapshot that is not suspect. A checkpoint is never suspect: it is unfinished.
-    fn suspicion(&self, host: HostId, manifest: &Manifest) -> Option<String> {
+    fn suspicion(&self, host: HostId, manifest: &Manifest) -> Option<Suspicion> {
         let clear = manifest.clear();
         if clear.outcome == Outcome::Checkpoint {
             return None;
@@ -286,8 +288,10 @@ impl Coordinator {
             let counts = manifest.clear().counts;
             Sizes { entries: counts.entries, content_bytes: counts.content_bytes }
         };
+        let of_part = part_suspicion(&before.clear().parts, &clear.parts);
         let as_whole = suspicion(Some(sizes(&before)), sizes(manifest));
-        as_whole.or_else(|| part_suspicion(&before.clear().parts, &clear.parts))
+        let part = of_part.as_ref().and_then(|of_part| of_part.part);
+        as_whole.map(|reason| Suspicion { reason, part }).or(of_part)
     }
 
     /// The manifest of the newest snapshot to compare with that can be read: one that is lost or corrupt costs itself, and

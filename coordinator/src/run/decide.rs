@@ -7,6 +7,7 @@ use crate::index::{ChunkRow, NodeRow};
 use crate::spool::{Offer, OpenBody, offer};
 use lifeboat_format::id::{Digest, HostId, SnapshotNumber};
 use lifeboat_format::manifest::Part;
+use lifeboat_proto::convert::backup::Suspicion;
 
 /// What becomes of uploaded bytes of a chunk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -113,20 +114,21 @@ const PART_ENTRIES_MIN: u64 = 10;
 
 /// Why a snapshot is suspect because of one part of its source set: a source path, or a file system below one, that
 /// lost half of its entries since the last snapshot that was not suspect. A part that is no longer there at all was
-/// taken out of the policy, or its mount point was removed: that is no accident.
-pub fn part_suspicion(before: &[Part], now: &[Part]) -> Option<String> {
-    let halved = |before: &&Part| {
-        let now = now.iter().find(|part| part.id == before.id);
-        before.entries >= PART_ENTRIES_MIN && now.is_some_and(|now| now.entries < before.entries.div_ceil(2))
-    };
-    let shrunk = before.iter().find(halved)?;
-    let left = now.iter().find(|part| part.id == shrunk.id).map_or(0, |part| part.entries);
-    Some(format!(
+/// taken out of the policy, or its mount point was removed: that is no accident. Of several such parts, the one that
+/// lost the most is told.
+pub fn part_suspicion(before: &[Part], now: &[Part]) -> Option<Suspicion> {
+    let halved = before.iter().filter_map(|before| {
+        let left = now.iter().find(|part| part.id == before.id)?.entries;
+        (before.entries >= PART_ENTRIES_MIN && left < before.entries.div_ceil(2)).then_some((before, left))
+    });
+    let (shrunk, left) = halved.max_by_key(|(before, left)| before.entries - left)?;
+    let reason = format!(
         "one of the {} source paths and file systems of the source set shrank from {} to {left} entries since the last \
          backup that counts; is everything mounted?",
         now.len(),
         shrunk.entries
-    ))
+    );
+    Some(Suspicion { reason, part: (now.len() > 1).then_some(shrunk.id) })
 }
 
 #[cfg(test)]
@@ -179,7 +181,8 @@ mod tests {
     fn inv_17_one_part_that_is_emptied_or_halved_among_others_is_suspect() {
         let part = |id, entries| Part { id, entries, files: entries, bytes: 0 };
         let before = [part(1, 1000), part(2, 300), part(3, 9)];
-        let reason = |now: &[Part]| part_suspicion(&before, now);
+        let found = |now: &[Part]| part_suspicion(&before, now);
+        let reason = |now: &[Part]| found(now).map(|found| found.reason);
         assert_eq!(reason(&before), None);
         assert_eq!(
             reason(&[part(1, 500), part(2, 150), part(3, 0)]),
@@ -190,7 +193,9 @@ mod tests {
         assert_eq!(reason(&[part(1, 1000), part(2, 301), part(4, 5)]), None, "a new part");
         assert!(reason(&[part(1, 1000), part(2, 1), part(3, 9)]).unwrap().contains("from 300 to 1 entries"));
         assert!(reason(&[part(1, 1000), part(2, 149), part(3, 9)]).unwrap().contains("from 300 to 149 entries"));
-        assert!(reason(&[part(1, 1000), part(2, 0), part(3, 9)]).is_some());
+        assert_eq!(found(&[part(1, 1000), part(2, 0), part(3, 9)]).unwrap().part, Some(2));
+        assert_eq!(found(&[part(1, 400), part(2, 0), part(3, 9)]).unwrap().part, Some(1), "the one that lost the most");
+        assert_eq!(found(&[part(2, 0)]).unwrap().part, None, "the only one needs no name");
         assert_eq!(part_suspicion(&[], &before), None);
     }
 

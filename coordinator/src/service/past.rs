@@ -68,7 +68,8 @@ fn recorded_outcome(how: Ended, message: &str) -> Option<JobOutcome> {
     match how {
         Ended::Failed => Some(JobOutcome::Failed),
         Ended::Cancelled => Some(JobOutcome::Cancelled),
-        Ended::Gaps if !message.is_empty() => Some(JobOutcome::Committed(Outcome::Gaps)),
+        // Of a suspect one the host knows more than the coordinator: which path shrank.
+        Ended::Gaps | Ended::Suspect if !message.is_empty() => Some(JobOutcome::Committed(Outcome::Gaps)),
         Ended::Complete | Ended::Gaps | Ended::Checkpoint | Ended::Suspect => None,
     }
 }
@@ -108,7 +109,12 @@ mod tests {
         assert_eq!(recorded_outcome(Ended::Complete, ""), None);
         assert_eq!(recorded_outcome(Ended::Gaps, ""), None);
         assert_eq!(recorded_outcome(Ended::Gaps, "start-db failed"), committed(Outcome::Gaps));
-        assert_eq!(recorded_outcome(Ended::Suspect, "the source shrank"), None, "the snapshot says it");
+        assert_eq!(
+            recorded_outcome(Ended::Suspect, "/srv shrank"),
+            committed(Outcome::Gaps),
+            "the host knows which path"
+        );
+        assert_eq!(recorded_outcome(Ended::Suspect, ""), None, "the snapshot says it");
         assert_eq!(recorded_outcome(Ended::Cancelled, ""), Some(JobOutcome::Cancelled));
     }
 }

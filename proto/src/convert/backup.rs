@@ -340,6 +340,15 @@ impl From<Commit> for v1::CommitRequest {
     }
 }
 
+/// Why a snapshot is kept outside `latest` until a person accepts it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Suspicion {
+    /// For people.
+    pub reason: String,
+    /// The part of the source set that lost most of its entries, by its id in the manifest, if it is one among several.
+    pub part: Option<u64>,
+}
+
 /// What became of a commit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Committed {
@@ -353,8 +362,8 @@ pub enum Committed {
         number: SnapshotNumber,
         /// The journal head that holds it.
         head: UncheckedHead,
-        /// Why it is kept outside `latest` until a person accepts it; none if it is not suspect.
-        suspect: Option<String>,
+        /// Why it is suspect, if it is.
+        suspect: Option<Suspicion>,
     },
 }
 
@@ -369,7 +378,13 @@ impl TryFrom<v1::CommitResponse> for Committed {
             id: SnapshotId::from_bytes(array("snapshot", &message.snapshot)?),
             number: SnapshotNumber::new(message.snapshot_number),
             head: required("head", message.head)?.try_into()?,
-            suspect: message.suspect.then(|| shown_text("suspect_reason", &message.suspect_reason)).transpose()?,
+            suspect: match message.suspect {
+                true => Some(Suspicion {
+                    reason: shown_text("suspect_reason", &message.suspect_reason)?,
+                    part: message.suspect_part,
+                }),
+                false => None,
+            },
         })
     }
 }
@@ -386,7 +401,8 @@ impl From<Committed> for v1::CommitResponse {
                 snapshot_number: number.get(),
                 head: Some(head.into()),
                 suspect: suspect.is_some(),
-                suspect_reason: suspect.unwrap_or_default(),
+                suspect_part: suspect.as_ref().and_then(|suspect| suspect.part),
+                suspect_reason: suspect.map(|suspect| suspect.reason).unwrap_or_default(),
             },
         }
     }

@@ -45,11 +45,13 @@ pub fn last_attempt(set: &SourceSet, last: Option<&Snapshot>) -> Option<LastAtte
     let attempt =
         |outcome, message: &str| LastAttempt { outcome, ended_ns: last.committed_ns, message: message.to_owned() };
     Some(match (outcome, set.last_warning()) {
-        (v1::Outcome::Suspect, _) => attempt(outcome, last.suspect.as_deref().unwrap_or_default()),
+        // The host knows which path shrank.
+        (v1::Outcome::Suspect, Some(job)) => attempt(outcome, &job.message),
+        (v1::Outcome::Suspect, None) => attempt(outcome, last.suspect.as_deref().unwrap_or_default()),
         (v1::Outcome::Checkpoint, _) => attempt(outcome, "interrupted, or still running; the next backup continues it"),
         // All was read, and yet not all went well: a hook after the backup failed.
-        (_, Some(job)) => attempt(v1::Outcome::Gaps, &job.message),
-        (_, None) => attempt(outcome, ""),
+        (_, Some(job)) if last.suspect.is_none() => attempt(v1::Outcome::Gaps, &job.message),
+        _ => attempt(outcome, ""),
     })
 }
 
@@ -171,8 +173,11 @@ mod tests {
             let suspect = snapshot(3, outcome, Some("the source shrank"));
             let shown = Some((v1::Outcome::Suspect, "the source shrank".to_owned()));
             assert_eq!(attempt(None, &suspect), shown);
-            assert_eq!(attempt(Some((11, JobOutcome::Committed(outcome))), &suspect), shown, "a hook does not hide it");
+            let job = Some((11, JobOutcome::Committed(outcome)));
+            let told = Some((v1::Outcome::Suspect, "why".to_owned()));
+            assert_eq!(attempt(job, &suspect), told, "the host knows more");
             let accepted = Snapshot { accepted: true, ..suspect };
+            assert_eq!(attempt(None, &accepted), attempt(job, &accepted), "what it was suspect for is settled");
             assert_ne!(attempt(None, &accepted).unwrap().0, v1::Outcome::Suspect);
         }
         let checkpoint = attempt(None, &snapshot(3, Outcome::Checkpoint, None)).unwrap();
