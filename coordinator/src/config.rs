@@ -164,6 +164,11 @@ impl Config {
         self.state.join("index")
     }
 
+    /// Where the coordinator keeps the repository's trust files, too.
+    pub fn trust_files(&self) -> PathBuf {
+        self.state.join("trust")
+    }
+
     /// The sealed keys of the coordinator.
     pub fn vault(&self) -> PathBuf {
         self.state.join("vault")

@@ -8,6 +8,8 @@
 //! * A put with unknown outcome is settled before anything else is written (INV-6).
 //! * Only a pack that a durable batch named dead can be deleted: a [`Dead`] is made here and nowhere else (INV-7).
 
+mod gaps;
+
 use crate::store::twice::{add_copy, list_either, read_either};
 use crate::store::{ObjectKind, ObjectName, Settled, Store, StoreError, Unsettled, put_settled};
 use crate::trust::{self, TrustError};
@@ -24,7 +26,7 @@ pub enum JournalError {
     #[error("cannot read the journal")]
     Store(#[from] StoreError),
     /// A batch is damaged, or is not the one that follows.
-    #[error("journal batch {number} does not hold; restore it from a copy of the repository")]
+    #[error("journal batch {number} ({}) is damaged", ObjectName::journal(*.number))]
     Broken {
         /// The batch.
         number: u64,
@@ -45,7 +47,7 @@ pub enum JournalError {
     },
     /// A batch is missing although later ones are there.
     #[error(
-        "journal batch {missing} is missing, though batch {later} is there; restore it from a copy of the repository"
+        "journal batch {missing} ({}) is missing, though batch {later} is there", ObjectName::journal(*.missing)
     )]
     Cut {
         /// The first one that is not there.

@@ -12,6 +12,7 @@ mod open;
 mod read;
 mod rebuild;
 mod runs;
+mod salvage;
 mod survey;
 mod verify;
 

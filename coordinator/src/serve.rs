@@ -14,17 +14,17 @@ use crate::pki::{self, KeyedCertificate};
 use crate::repository::{self, Coordinator, OpenError, Parts};
 use crate::server::tls::OwnCertificate;
 use crate::server::{self, ServerError};
-use crate::service::{self, Catalogued, Context, Later, Refusals, RefusedHosts};
+use crate::service::{self, BRING_BACK, Catalogued, Context, Later, ReadOnly, Refusals, RefusedHosts};
 use crate::store::local::LocalStore;
 use crate::store::overlay::Overlay;
 use crate::store::{ObjectKind, ObjectName, Store, StoreError, twice};
 use crate::trust::{self, TrustError};
 use crate::vault::{self, Vault, VaultError};
 use jiff::Timestamp;
-use lifeboat_format::id::Digest;
+use lifeboat_format::id::{Digest, RepositoryId};
 use lifeboat_format::trust::TrustFile;
 use lifeboat_proto::limits::COORDINATOR_TLS_NAME;
-use lifeboat_proto::status::{ErrorClass, Failure};
+use lifeboat_proto::status::{ErrorClass, Failure, with_causes};
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
@@ -50,7 +50,7 @@ pub struct Opened {
     vault: Vault,
     trust: TrustFile,
     clock: Arc<dyn Clock>,
-    read_only: bool,
+    read_only: Option<ReadOnly>,
 }
 
 impl Opened {
@@ -60,26 +60,77 @@ impl Opened {
     }
 }
 
-/// Opens everything that needs no network. With `anew`, the index is thrown away first.
+/// Opens everything that needs no network. With `anew`, the index is thrown away first. If the journal is damaged, what
+/// is intact is opened, to be read alone.
 pub fn open(config: &Config, anew: bool, report: &mut dyn FnMut(Progress)) -> Result<Opened, Failure> {
+    let vault = open_vault(config)?;
+    let (store, read_only) = open_store(&config.repository)?;
+    trust::bring_back(store.as_ref(), &config.trust_files(), vault.repository);
+    let read_only = read_only.then_some(ReadOnly::Disk);
+    match open_repository(config, &vault, store.clone(), read_only.clone(), anew, report) {
+        Err(error) if error.is_damage() => {
+            let problem = with_causes(&error);
+            tracing::error!(
+                problem,
+                "the journal is damaged: what is intact is listed and restored, and nothing is written"
+            );
+            // The lock on the repository is taken once.
+            drop(store);
+            let store = read_only_store(&config.repository)?;
+            let read_only = Some(ReadOnly::Damaged { problem });
+            let opened = open_repository(config, &vault, store.clone(), read_only.clone(), true, report);
+            finish(config, vault, store.as_ref(), opened.map_err(|error| of_open(&error))?, read_only)
+        }
+        opened => finish(config, vault, store.as_ref(), opened.map_err(|error| of_open(&error))?, read_only),
+    }
+}
+
+fn open_vault(config: &Config) -> Result<Vault, Failure> {
     vault::refuse_inside(&config.credential, &config.repository).map_err(|error| of_vault(&error))?;
     let credential = vault::read_identity(&config.credential).map_err(|error| of_vault(&error))?;
-    let vault = Vault::open(&config.vault(), &credential).map_err(|error| of_vault(&error))?;
-    let (store, read_only) = open_store(&config.repository)?;
+    Vault::open(&config.vault(), &credential).map_err(|error| of_vault(&error))
+}
+
+fn open_repository(
+    config: &Config,
+    vault: &Vault,
+    store: Arc<dyn Store>,
+    read_only: Option<ReadOnly>,
+    anew: bool,
+    report: &mut dyn FnMut(Progress),
+) -> Result<(Coordinator, Arc<dyn Clock>), OpenError> {
     // What is noted of a repository that cannot be written must not be in the index of one that is.
-    let index = if read_only { config.state.join("index-read-only") } else { config.index() };
-    if anew || read_only {
-        Index::delete(&index).map_err(|error| Failure::of(ErrorClass::Internal, &error))?;
+    let index = if read_only.is_some() { config.state.join("index-read-only") } else { config.index() };
+    if anew || read_only.is_some() {
+        Index::delete(&index)?;
     }
-    let log_key = vault.log_key.clone();
-    let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
-    let parts = Parts { store: store.clone(), clock: clock.clone(), random: Arc::new(SystemRandom), log_key };
+    let (clock, log_key): (Arc<dyn Clock>, _) = (Arc::new(SystemClock::new()), vault.log_key.clone());
+    let parts = Parts { store, clock: clock.clone(), random: Arc::new(SystemRandom), log_key };
     let mut settings = repository::Config::new(vault.repository, index);
     settings.index_memory.block_cache_bytes = (config.index_cache_mib as usize) << 20;
     settings.runs_max = config.backups_at_once as usize;
-    settings.walks_trees = !read_only;
-    let coordinator = Coordinator::open(settings, parts, report).map_err(|error| of_open(&error))?;
-    let trust = trust_file_in_force(store.as_ref(), coordinator.catalog(|catalog| catalog.trust_file()))?;
+    settings.walks_trees = read_only.is_none();
+    settings.despite_damage = matches!(read_only, Some(ReadOnly::Damaged { .. }));
+    Ok((Coordinator::open(settings, parts, report)?, clock))
+}
+
+fn finish(
+    config: &Config,
+    vault: Vault,
+    store: &dyn Store,
+    (coordinator, clock): (Coordinator, Arc<dyn Clock>),
+    read_only: Option<ReadOnly>,
+) -> Result<Opened, Failure> {
+    let named = coordinator.catalog(|catalog| catalog.trust_file());
+    let trust = match &read_only {
+        Some(ReadOnly::Damaged { .. }) => intact_trust_file(config, store, vault.repository, named)?,
+        _ => trust_file_in_force(store, named)?,
+    };
+    if read_only.is_none()
+        && let Err(error) = trust::keep(store, &config.trust_files(), trust.trust().number)
+    {
+        tracing::warn!(%error, "the trust files could not be kept beside the vault");
+    }
     Ok(Opened { coordinator, vault, trust, clock, read_only })
 }
 
@@ -88,12 +139,14 @@ fn open_store(path: &Path) -> Result<(Arc<dyn Store>, bool), Failure> {
     match LocalStore::open(path) {
         Ok(store) => Ok((Arc::new(store), false)),
         Err(error @ StoreError::ReadOnly { .. }) if is_sandboxed(path) => Err(of_store(&error)),
-        Err(StoreError::ReadOnly { .. }) => {
-            let store = LocalStore::open_read_only(path).map_err(|error| of_store(&error))?;
-            Ok((Arc::new(Overlay::over(store)), true))
-        }
+        Err(StoreError::ReadOnly { .. }) => Ok((read_only_store(path)?, true)),
         Err(error) => Err(of_store(&error)),
     }
+}
+
+fn read_only_store(path: &Path) -> Result<Arc<dyn Store>, Failure> {
+    let store = LocalStore::open_read_only(path).map_err(|error| of_store(&error))?;
+    Ok(Arc::new(Overlay::over(store)))
 }
 
 /// Whether systemd made the path read-only for this service alone: then the unit lacks a line, and nothing is wrong with
@@ -104,7 +157,11 @@ fn is_sandboxed(path: &Path) -> bool {
 
 /// Makes the index again from the repository. Nobody may serve it meanwhile.
 pub fn rebuild_index(config: &Config, report: &mut dyn FnMut(Progress)) -> Result<Progress, Failure> {
-    open(config, true, report).map(|opened| opened.coordinator.caught_up().progress)
+    let opened = open(config, true, report)?;
+    match opened.read_only {
+        Some(ReadOnly::Damaged { problem }) => Err(Failure::new(ErrorClass::Damaged, problem).hint(BRING_BACK)),
+        _ => Ok(opened.coordinator.caught_up().progress),
+    }
 }
 
 /// Serves until `stop`, or until another coordinator has taken over. `ready` hears where agents can call.
@@ -121,7 +178,7 @@ pub async fn serve(
     let opened = tokio::task::spawn_blocking(move || open(&opening, false, &mut log_progress));
     let opened = opened.await.map_err(|error| internal(&error))??;
     // Agents could send nothing, and must not see a journal that is forgotten.
-    let network = (!opened.read_only).then_some(network);
+    let network = opened.read_only.is_none().then_some(network);
     let context = Arc::new(context(config.clone(), opened));
     let made = dispatch::now(context.clock.as_ref());
     let certificate = own_certificate(&context, made)?;
@@ -149,7 +206,7 @@ pub async fn serve(
             tracing::info!(%address, "serving");
         }
         None => tracing::warn!(
-            "the repository is read-only: `lifeboat` lists and restores on this machine; servers cannot connect, and \
+            "nothing is written: `lifeboat` lists and restores on this machine; servers cannot connect, and \
              restores are recorded in this log only"
         ),
     }
@@ -269,6 +326,27 @@ fn log_progress(progress: Progress) {
     }
 }
 
+/// The trust file that a damaged journal names, from the repository or as it was kept beside the vault; if neither is
+/// intact, the newest one that is.
+fn intact_trust_file(
+    config: &Config,
+    store: &dyn Store,
+    of: RepositoryId,
+    named: Option<(u64, Digest)>,
+) -> Result<TrustFile, Failure> {
+    let names = twice::list_either(store, ObjectKind::Trust).map_err(|error| of_store(&error))?;
+    let stored = names.iter().filter_map(ObjectName::as_number).filter_map(|number| trust::read(store, number).ok());
+    let mut intact: Vec<TrustFile> = stored.chain(trust::kept(&config.trust_files())).collect();
+    intact.retain(|file| file.trust().repository == of);
+    intact.sort_by_key(|file| (named.is_some_and(|(_, digest)| file.digest() == digest), file.trust().number));
+    intact.pop().ok_or_else(|| {
+        Failure::new(ErrorClass::Damaged, "no trust file of this repository is intact").hint(
+            "bring the directory `trust` back from a copy of the repository, or that of a copy of the coordinator's state \
+             directory",
+        )
+    })
+}
+
 /// The newest trust file, which must be the one that the journal names: whichever copy has that digest.
 fn trust_file_in_force(store: &dyn Store, named: Option<(u64, Digest)>) -> Result<TrustFile, Failure> {
     let names = twice::list_either(store, ObjectKind::Trust).map_err(|error| of_store(&error))?;
@@ -309,7 +387,8 @@ fn of_open(error: &OpenError) -> Failure {
         OpenError::Journal(_) | OpenError::Catalog(_) => ErrorClass::Damaged,
         _ => ErrorClass::Internal,
     };
-    Failure::of(class, error)
+    let failure = Failure::of(class, error);
+    if error.is_damage() { failure.hint(BRING_BACK) } else { failure }
 }
 
 fn of_server(error: &ServerError) -> Failure {

@@ -14,6 +14,7 @@ mod later;
 mod lists;
 mod past;
 mod proof;
+mod read_only;
 mod refusals;
 mod restore;
 mod session;
@@ -22,6 +23,7 @@ mod sessions;
 pub use failure::{of_object, of_store};
 pub use later::Later;
 pub use past::Catalogued;
+pub use read_only::{BRING_BACK, ReadOnly};
 pub use refusals::{Refusals, RefusedHosts};
 
 use crate::authorize::{self, Object, Principal, Verb, Verdict};
@@ -68,8 +70,8 @@ pub struct Context {
     pub refused_hosts: RefusedHosts,
     /// Records that wait for the next batch of the journal.
     pub later: Later,
-    /// The repository cannot be written: it is only listed and restored from.
-    pub read_only: bool,
+    /// Why the repository is only listed and restored from, if it is.
+    pub read_only: Option<ReadOnly>,
 }
 
 impl std::fmt::Debug for Context {
@@ -144,14 +146,10 @@ impl Context {
     fn allow<T>(&self, request: &Request<T>, verb: Verb, object: Object) -> Result<Principal, Status> {
         let principal = self.principal(request);
         match authorize::authorize(principal, verb, object) {
-            Verdict::Allow if self.read_only && !verb.only_reads() => {
-                let failure = Failure::new(
-                    ErrorClass::Refused,
-                    "the repository is read-only: it can only be listed and restored from on this machine",
-                );
-                Err(failure.hint("make its file system writable, then `systemctl restart lifeboat`").into())
-            }
-            Verdict::Allow => Ok(principal),
+            Verdict::Allow => match self.read_only.as_ref().filter(|_| !verb.only_reads()) {
+                Some(read_only) => Err(read_only.refusal().into()),
+                None => Ok(principal),
+            },
             Verdict::Deny(reason) => {
                 tracing::warn!(?principal, ?verb, ?object, %reason, "refused");
                 self.refusals.note(principal, verb, reason);

@@ -1,12 +1,15 @@
-//! Trust files as objects of the repository.
+//! Trust files as objects of the repository, and those that a coordinator keeps beside its vault: without the one in force
+//! nothing starts.
 
-use crate::store::twice::read_either;
+use crate::store::twice::{self, read_either};
 use crate::store::{ObjectName, Store, StoreError};
+use bytes::Bytes;
 use lifeboat_format::envelope::Identity;
 use lifeboat_format::id::{Digest, RepositoryId};
 use lifeboat_format::sign::{SigningKey, VerifyingKey};
 use lifeboat_format::trust::{Trust, TrustFile};
 use lifeboat_format::{ENCODER_VERSION, FORMAT_VERSION, FormatError};
+use std::path::Path;
 
 /// Why a trust file could not be read.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -63,6 +66,53 @@ pub fn parse(bytes: &[u8], number: u64) -> Result<TrustFile, FormatError> {
         true => Ok(file),
         false => Err(FormatError::field("trust file", "number", file.trust().number, number)),
     }
+}
+
+/// The intact trust files that were kept.
+pub fn kept(directory: &Path) -> impl Iterator<Item = TrustFile> {
+    let paths = std::fs::read_dir(directory).into_iter().flatten().flatten().map(|entry| entry.path());
+    paths.filter_map(|path| {
+        let number = path.file_name()?.to_str()?.parse().ok()?;
+        parse(&std::fs::read(&path).ok()?, number).ok()
+    })
+}
+
+/// Puts back the trust files of which the repository has no intact copy any more, from those that were kept. Which one
+/// counts, the journal says.
+pub fn bring_back(store: &dyn Store, directory: &Path, of: RepositoryId) {
+    for file in kept(directory).filter(|file| file.trust().repository == of) {
+        let number = file.trust().number;
+        let is_ours = |bytes: &Bytes| match parse(bytes, number) {
+            Ok(file) if file.trust().repository == of => Ok(()),
+            Ok(_) => Err("it is of another repository".to_owned()),
+            Err(error) => Err(error.to_string()),
+        };
+        match twice::bring_back(store, &ObjectName::trust(number), &file.to_bytes().into(), is_ours) {
+            Ok(true) => tracing::warn!(number, "a trust file was bad, and was healed from the one kept here"),
+            Ok(false) => {}
+            Err(error) => {
+                tracing::error!(number, %error, "a trust file is bad, and the one kept here cannot replace it")
+            }
+        }
+    }
+}
+
+/// Keeps the trust files up to the one in force.
+pub fn keep(store: &dyn Store, directory: &Path, in_force: u64) -> Result<(), TrustError> {
+    let failed = |path: &Path| {
+        let path = path.to_path_buf();
+        move |error| TrustError::Store(StoreError::io("keep", path, error))
+    };
+    std::fs::create_dir_all(directory).map_err(failed(directory))?;
+    for number in (1..=in_force).rev() {
+        let (path, bytes) = (directory.join(format!("{number:020}")), read(store, number)?.to_bytes());
+        if std::fs::read(&path).is_ok_and(|kept| kept == bytes) {
+            continue;
+        }
+        let new = path.with_extension("new");
+        std::fs::write(&new, &bytes).and_then(|()| std::fs::rename(&new, &path)).map_err(failed(&path))?;
+    }
+    Ok(())
 }
 
 /// A trust file with these log keys, for tests and simulations.

@@ -182,53 +182,89 @@ fn inv_73_a_copy_that_can_be_neither_read_nor_replaced_is_named_and_ends_nothing
 
 /// What still works with both copies of one object gone.
 struct Expected {
-    starts: bool,
+    /// The start brings the object back from where the coordinator keeps it, too.
+    is_healed: bool,
     restores: bool,
+    /// If not, the coordinator writes nothing, and each command says why.
     backs_up: bool,
 }
 
-/// In the order of [`Place::objects`], without the last batch: then the repository is an older copy, and `older_copy.rs`
-/// says what becomes of that. If the coordinator starts, `verify` fails and names the object.
-const BOTH_GONE: [Expected; 6] = [
-    Expected { starts: true, restores: false, backs_up: true },
-    Expected { starts: true, restores: false, backs_up: true },
-    Expected { starts: true, restores: false, backs_up: true },
-    Expected { starts: true, restores: true, backs_up: true },
-    Expected { starts: false, restores: false, backs_up: false },
-    Expected { starts: false, restores: false, backs_up: false },
+/// In the order of [`Place::objects`]. `verify` names the object, and fails until it is back. Without the last batch at all
+/// the repository is an older copy, and `older_copy.rs` says what becomes of that.
+const BOTH_GONE: [Expected; 7] = [
+    Expected { is_healed: false, restores: false, backs_up: true },
+    Expected { is_healed: false, restores: false, backs_up: true },
+    Expected { is_healed: false, restores: false, backs_up: true },
+    Expected { is_healed: false, restores: true, backs_up: true },
+    Expected { is_healed: true, restores: true, backs_up: true },
+    Expected { is_healed: false, restores: true, backs_up: false },
+    Expected { is_healed: false, restores: true, backs_up: false },
 ];
 
-#[test]
-fn inv_73_an_object_without_a_good_copy_is_named_and_all_is_good_when_it_is_back() {
+fn lose_both_copies(damage: Damage) {
     for (number, expected) in BOTH_GONE.iter().enumerate() {
-        for damage in [Damage::Bit, Damage::Deleted] {
-            let place = Place::new();
-            place.world.lab.stop(Side::Coordinator).unwrap();
-            let object = place.objects().swap_remove(number);
-            let what = format!("{damage:?} of {}", object.path);
-            let both = ["", "copies/"].map(|copies| place.repository().join(format!("{copies}{}", object.path)));
-            let good = fs::read(&both[0]).unwrap();
-            both.iter().for_each(|path| inflict(damage, path, path));
-            assert_eq!(place.world.lab.serve().is_ok(), expected.starts, "start: {what}");
-            if expected.starts {
-                for _ in 0..2 {
-                    refused(&place.verify(), &[&object.path]);
-                }
-                let address = format!("server:{}@{}", place.world.source().display(), place.snapshots[1]);
-                let target = place.world.path("restored");
-                let restored = place.world.lab.try_lifeboat(&["restore", &address, "--to", target.to_str().unwrap()]);
-                let restored = restored.unwrap();
-                assert_eq!(restored.status.success(), expected.restores, "restore: {what}: {}", said(&restored));
-                assert_eq!(place.world.backup().status.success(), expected.backs_up, "backup: {what}");
-                place.world.lab.stop(Side::Coordinator).unwrap();
-            }
-            both.iter().for_each(|path| bring_back(path, &good));
-            place.world.lab.serve().unwrap();
-            let all_good = said(&place.verify());
-            assert!(all_good.contains("all good"), "{what}: {all_good}");
-            place.world.assert_restores(&place.snapshots[1], &place.world.source(), "again");
+        if number + 1 == BOTH_GONE.len() && damage == Damage::Deleted {
+            continue;
         }
+        let place = Place::new();
+        place.world.lab.stop(Side::Coordinator).unwrap();
+        let object = place.objects().swap_remove(number);
+        let what = format!("{damage:?} of {}", object.path);
+        let both = ["", "copies/"].map(|copies| place.repository().join(format!("{copies}{}", object.path)));
+        let good = fs::read(&both[0]).unwrap();
+        let other = place.world.path("other");
+        fs::copy(place.repository().join(&object.other), &other).unwrap();
+        both.iter().for_each(|path| inflict(damage, path, &other));
+        place.world.lab.serve().unwrap_or_else(|error| panic!("{what}: {error}"));
+        assert_works(&place, expected, &object.path, &what);
+        place.world.lab.stop(Side::Coordinator).unwrap();
+        both.iter().for_each(|path| bring_back(path, &good));
+        place.world.lab.serve().unwrap();
+        let all_good = said(&place.verify());
+        assert!(all_good.contains("all good") && !all_good.contains("warning:"), "{what}: {all_good}");
+        place.world.assert_restores(&place.snapshots[1], &place.world.source(), "again");
     }
+}
+
+fn assert_works(place: &Place, expected: &Expected, object: &str, what: &str) {
+    let lifeboat = |arguments: &[&str]| place.world.lab.try_lifeboat(arguments).unwrap();
+    let found = place.verify();
+    assert_eq!(found.status.code(), Some(if expected.is_healed { 3 } else { 1 }), "{what}: {}", said(&found));
+    assert!(said(&found).contains(object), "{what}: {}", said(&found));
+    let again = place.verify();
+    assert_eq!(again.status.success(), expected.is_healed, "{what}: {}", said(&again));
+    assert_eq!(said(&again).contains(object), !expected.is_healed, "{what}: {}", said(&again));
+    let address = format!("server:{}@{}", place.world.source().display(), place.snapshots[1]);
+    let target = place.world.path("restored");
+    let restored = lifeboat(&["restore", &address, "--to", target.to_str().unwrap()]);
+    assert_eq!(restored.status.success(), expected.restores, "restore: {what}: {}", said(&restored));
+    let listed = said(&lifeboat(&["snapshots", "server"]));
+    place.snapshots.iter().for_each(|id| assert!(listed.contains(&id[..8]), "{what}: {listed}"));
+    assert_eq!(listed.contains("warning: the journal is damaged"), !expected.backs_up, "{what}: {listed}");
+    assert_eq!(listed.contains("from a copy of the repository"), !expected.backs_up, "{what}: {listed}");
+    let backup = place.world.backup();
+    assert_eq!(backup.status.success(), expected.backs_up, "backup: {what}: {}", said(&backup));
+    assert_eq!(said(&backup).contains(object), !expected.backs_up, "{what}: {}", said(&backup));
+}
+
+#[test]
+fn inv_73_an_object_with_a_wrong_bit_in_both_copies_is_named_and_all_is_good_when_it_is_back() {
+    lose_both_copies(Damage::Bit);
+}
+
+#[test]
+fn inv_73_an_object_of_which_both_copies_were_cut_is_named_and_all_is_good_when_it_is_back() {
+    lose_both_copies(Damage::Cut);
+}
+
+#[test]
+fn inv_73_an_object_without_any_copy_is_named_and_all_is_good_when_it_is_back() {
+    lose_both_copies(Damage::Deleted);
+}
+
+#[test]
+fn inv_73_an_object_with_another_one_in_both_places_is_named_and_all_is_good_when_it_is_back() {
+    lose_both_copies(Damage::Exchanged);
 }
 
 /// A copy of the repository that leaves the second copies out works, and gets them again.

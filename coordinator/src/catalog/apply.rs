@@ -18,6 +18,32 @@ impl Catalog {
         self.apply_event(record).map_err(wrong)
     }
 
+    /// Applies a record of a journal that lacks batches. An error says what could not be applied without them, and the
+    /// catalog is good all the same.
+    pub fn apply_despite_gaps(&mut self, record: &Record) -> Result<(), CatalogError> {
+        self.applied = record.sequence;
+        let applied = match &record.act.event {
+            Event::SnapshotCommitted(snapshot) => self.insert(record.sequence, snapshot, record.act.time_ns),
+            _ => self.apply_event(record),
+        };
+        applied.map_err(|why| CatalogError { sequence: record.sequence, why })
+    }
+
+    /// The sequence of the last record that was applied.
+    pub fn applied(&self) -> u64 {
+        self.applied
+    }
+
+    /// The records up to this one are missing.
+    pub fn skip_to(&mut self, sequence: u64) {
+        self.applied = self.applied.max(sequence);
+    }
+
+    /// Takes in a snapshot whose record is missing, under a number that no record has.
+    pub fn add_unrecorded(&mut self, number: u64, snapshot: &SnapshotCommitted, time_ns: i64) -> Result<(), String> {
+        self.insert(number, snapshot, time_ns)
+    }
+
     fn apply_event(&mut self, record: &Record) -> Result<(), String> {
         let time_ns = record.act.time_ns;
         match &record.act.event {
@@ -146,13 +172,18 @@ impl Catalog {
     }
 
     fn commit(&mut self, sequence: u64, committed: &SnapshotCommitted, time_ns: i64) -> Result<(), String> {
-        let number = SnapshotNumber::new(sequence);
-        let set = self.source_sets.entry((committed.host, committed.source_set.clone())).or_default();
-        let expected = set.last.as_ref().map_or(1, |(last, ..)| last + 1);
+        let set = self.source_set(committed.host, &committed.source_set);
+        let expected = set.and_then(|set| set.last).map_or(1, |(last, ..)| last + 1);
         if committed.sequence != expected {
             return Err(format!("snapshot {} of its source set was expected", expected));
         }
-        set.last = Some((committed.sequence, committed.snapshot, number));
+        self.insert(sequence, committed, time_ns)
+    }
+
+    fn insert(&mut self, sequence: u64, committed: &SnapshotCommitted, time_ns: i64) -> Result<(), String> {
+        let number = SnapshotNumber::new(sequence);
+        let set = self.source_sets.entry((committed.host, committed.source_set.clone())).or_default();
+        set.last = set.last.max(Some((committed.sequence, committed.snapshot, number)));
         set.committed += 1;
         unused(self.by_id.insert(committed.snapshot, number).is_some(), "snapshot", committed.snapshot)?;
         let snapshot = Snapshot {

@@ -8,6 +8,7 @@ use lifeboat_proto::v1;
 use lifeboat_proto::v1::admin_service_client::AdminServiceClient;
 use std::io;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::net::UnixStream;
 use tonic::Streaming;
 use tonic::transport::{Channel, Endpoint};
@@ -16,11 +17,19 @@ use tower::service_fn;
 /// The coordinator, asked by root.
 pub type Admin = AdminServiceClient<Channel>;
 
-/// Connects to the coordinator of these settings.
+/// Connects to the coordinator of these settings, and tells once what is wrong with it as a whole.
 pub async fn connect(config: &Config) -> Result<Admin, Failure> {
+    static WARNED: AtomicBool = AtomicBool::new(false);
     let channel = channel(&config.socket).await?;
     let admin = Admin::new(channel).max_decoding_message_size(limits::MESSAGE_BYTES_MAX);
-    Ok(admin.max_encoding_message_size(limits::MESSAGE_BYTES_MAX))
+    let mut admin = admin.max_encoding_message_size(limits::MESSAGE_BYTES_MAX);
+    if !WARNED.swap(true, Ordering::Relaxed) {
+        let warning = admin.get_condition(v1::GetConditionRequest {}).await?.into_inner().warning;
+        if !warning.is_empty() {
+            eprintln!("warning: {warning}");
+        }
+    }
+    Ok(admin)
 }
 
 /// A connection to the local socket. That somebody listens is found out here, while the reason is still known.

@@ -16,7 +16,7 @@ use crate::store::{ByteRange, ObjectKind, ObjectName, Store, StoreError};
 use lifeboat_format::FormatError;
 use lifeboat_format::id::{PackId, RepositoryId};
 use lifeboat_format::journal::event::{AddedPack, Holds};
-use lifeboat_format::journal::{Batch, Event};
+use lifeboat_format::journal::{BEFORE_THE_FIRST, Batch, Event};
 use lifeboat_format::link::Target;
 use lifeboat_format::pack::Footer;
 use lifeboat_format::seal::Kind;
@@ -76,6 +76,8 @@ pub struct Repository<'r> {
     pub catalog: &'r Catalog,
     /// How many batches that is.
     pub batches: u64,
+    /// Whether batches that cannot be read are passed over.
+    pub despite_damage: bool,
     /// Who signed its packs.
     pub log_keys: &'r [VerifyingKey],
 }
@@ -108,10 +110,17 @@ impl Repository<'_> {
         read_footer(self.store, pack, self.log_keys)
     }
 
-    /// A batch of the journal, which was read before.
-    fn batch(&self, number: u64) -> Result<Batch, RebuildError> {
-        let gone = || RebuildError::Odd { why: format!("journal batch {number} went away while it was read") };
-        read_batch(self.store, number)?.ok_or_else(gone)
+    /// A batch of the journal; none if it is missing or not intact. Rows need no batch for more than which chunks were
+    /// witnessed: without that they are sent again.
+    fn batch(&self, number: u64) -> Result<Option<Batch>, RebuildError> {
+        match read_batch(self.store, number) {
+            Ok(Some(batch)) => Ok(Some(batch)),
+            Err(JournalError::Store(error)) if !self.despite_damage => Err(JournalError::Store(error).into()),
+            Ok(None) | Err(_) => {
+                tracing::error!(number, "a journal batch is damaged; `lifeboat repository verify` says more");
+                Ok(None)
+            }
+        }
     }
 }
 
@@ -147,7 +156,7 @@ impl Index {
             self.lose(pack, records)?;
         }
         for number in not_seen.clone() {
-            for record in repository.batch(number)?.records() {
+            for record in repository.batch(number)?.iter().flat_map(Batch::records) {
                 if let Event::LossWithdrawn { pack, .. } = &record.act.event {
                     self.set_pack_not_indexed(pack)?;
                 }
@@ -205,7 +214,7 @@ impl Index {
             if seen.number > repository.batches {
                 return odd(format!("it has seen journal batch {}, of {}", seen.number, repository.batches));
             }
-            if repository.batch(seen.number)?.signed_head().hash() != seen.hash {
+            if repository.batch(seen.number)?.is_none_or(|batch| batch.signed_head().hash() != seen.hash) {
                 return odd(format!("it has seen another journal batch {}", seen.number));
             }
         }
@@ -305,12 +314,13 @@ impl Index {
     /// Takes what one batch says was witnessed into the rows, which are there by now. The batch is done then.
     fn replay_witnesses(&self, repository: &Repository<'_>, number: u64) -> Result<(), RebuildError> {
         let batch = repository.batch(number)?;
-        for record in batch.records() {
+        for record in batch.iter().flat_map(Batch::records) {
             if let Event::Witnessed { pack, records } = &record.act.event {
                 self.replay_witnessed(repository, *pack, records)?;
             }
         }
-        Ok(self.set_journal_seen(Seen { number, hash: batch.signed_head().hash() })?)
+        let hash = batch.map_or(BEFORE_THE_FIRST, |batch| batch.signed_head().hash());
+        Ok(self.set_journal_seen(Seen { number, hash })?)
     }
 
     fn replay_witnessed(&self, repository: &Repository<'_>, pack: PackId, records: &[u32]) -> Result<(), RebuildError> {

@@ -7,6 +7,7 @@
 use super::Coordinator;
 use super::facts::{FactError, own_act};
 use super::group::Queue;
+use super::salvage;
 use crate::catalog::{Catalog, CatalogError};
 use crate::clock::{Clock, Random};
 use crate::index::rebuild::{CaughtUp, Progress, RebuildError, Repository};
@@ -41,6 +42,9 @@ pub struct Config {
     pub runs_max: usize,
     /// Whether a start walks the trees of snapshots where that is needed: for backups, not to list and restore.
     pub walks_trees: bool,
+    /// Whether a damaged journal is read as far as it is intact: to list and restore, on a store that forgets what is
+    /// written.
+    pub despite_damage: bool,
     /// So long a commit waits to share its pack, while other runs send.
     pub share_wait: Duration,
 }
@@ -56,6 +60,7 @@ impl Config {
             under_way_bytes: 32 << 20,
             runs_max: 48,
             walks_trees: true,
+            despite_damage: false,
             share_wait: Duration::from_secs(2),
         }
     }
@@ -102,6 +107,15 @@ pub enum OpenError {
     NoJournal,
 }
 
+impl OpenError {
+    /// Whether the journal, or a trust file that it names, is damaged or cannot be read.
+    pub fn is_damage(&self) -> bool {
+        use JournalError::{Broken, Cut, Store, Trust};
+        let (Self::Journal(error) | Self::Rebuild(RebuildError::Journal(error))) = self else { return false };
+        matches!(error, Broken { .. } | Cut { .. } | Store(_) | Trust(_))
+    }
+}
+
 /// Begins the journal of a new repository with these acts: its creation, its first scope. Its trust file is an object
 /// already.
 pub fn create(
@@ -121,14 +135,22 @@ impl Coordinator {
     /// Opens a repository and takes it over. `report` hears how far the index is when much is to be filled in.
     pub fn open(config: Config, parts: Parts, report: &mut dyn FnMut(Progress)) -> Result<Self, OpenError> {
         let Parts { store, clock, random, log_key } = parts;
-        let mut catalog = Catalog::new();
-        let journal = Journal::open(store.clone(), config.repository, log_key.clone(), |batch| {
-            batch.records().iter().try_for_each(|record| catalog.apply(record)).map_err(OpenError::Catalog)
-        })?;
+        let (journal, catalog) = match config.despite_damage {
+            true => salvage::open(&config, store.clone(), log_key.clone())?,
+            false => read_all(&config, store.clone(), log_key.clone())?,
+        };
         if journal.is_empty() {
             return Err(OpenError::NoJournal);
         }
-        let (index, caught_up) = follow(&config, store.as_ref(), &catalog, &journal, report)?;
+        let repository = Repository {
+            id: config.repository,
+            store: store.as_ref(),
+            catalog: &catalog,
+            batches: journal.len(),
+            despite_damage: config.despite_damage,
+            log_keys: journal.log_keys(),
+        };
+        let (index, caught_up) = follow(&config, &repository, report)?;
         index.forget_all_runs_and_sessions()?;
         index.next_epoch()?;
         let state = State {
@@ -164,19 +186,24 @@ impl Coordinator {
     }
 }
 
+/// Reads the whole journal, which must be intact.
+fn read_all(config: &Config, store: Arc<dyn Store>, log_key: SigningKey) -> Result<(Journal, Catalog), OpenError> {
+    let mut catalog = Catalog::new();
+    let journal = Journal::open(store, config.repository, log_key, |batch| {
+        batch.records().iter().try_for_each(|record| catalog.apply(record)).map_err(OpenError::Catalog)
+    })?;
+    Ok((journal, catalog))
+}
+
 /// Opens the index and brings it up to the repository. If it is damaged or does not fit, begins again from nothing.
 fn follow(
     config: &Config,
-    store: &dyn Store,
-    catalog: &Catalog,
-    journal: &Journal,
+    repository: &Repository<'_>,
     report: &mut dyn FnMut(Progress),
 ) -> Result<(Index, CaughtUp), OpenError> {
-    let repository =
-        Repository { id: config.repository, store, catalog, batches: journal.len(), log_keys: journal.log_keys() };
     let mut attempt = || -> Result<_, RebuildError> {
         let index = Index::open(&config.index, config.index_memory)?;
-        let caught_up = index.catch_up(&repository, report)?;
+        let caught_up = index.catch_up(repository, report)?;
         Ok((index, caught_up))
     };
     match attempt() {

@@ -31,6 +31,7 @@ impl Coordinator {
             store: self.shared.store.as_ref(),
             catalog: &state.catalog,
             batches: journal.len(),
+            despite_damage: self.config.despite_damage,
             log_keys: journal.log_keys(),
         };
         let caught_up = self.shared.index.catch_up(&repository, report)?;

@@ -15,3 +15,4 @@ mod matrix;
 mod power;
 mod promises;
 mod restarts;
+mod salvage;

@@ -75,7 +75,7 @@ impl Damage {
 
     /// A copy that was bad or missing, and was written again.
     pub fn healed(object: ObjectName, problem: String) -> Self {
-        let what = format!("{problem}; written again from the other copy");
+        let what = format!("{problem}; written again");
         Self { object, what, snapshots: BTreeSet::new(), is_harmless: true, is_healed: true }
     }
 

@@ -3,7 +3,7 @@
 use super::grant::SIGNATURES_NEEDED;
 use super::lists::{job_state, nanoseconds};
 use super::past::Catalogued;
-use super::{Context, blocking, failure};
+use super::{Context, ReadOnly, blocking, failure};
 use crate::authorize::{Object, Verb};
 use crate::dispatch::board::{JobView, Work};
 use crate::init::GROUP;
@@ -258,6 +258,15 @@ impl v1::admin_service_server::AdminService for Administration {
         let orders = orders.into_iter().map(read).collect::<Result<Vec<_>, _>>()?;
         let context = self.0.clone();
         Ok(streamed(move |send| context.grant_all(&orders, send)))
+    }
+
+    async fn get_condition(
+        &self,
+        request: Request<v1::GetConditionRequest>,
+    ) -> Result<Response<v1::GetConditionResponse>, Status> {
+        self.0.allow(&request, Verb::List, Object::Repository)?;
+        let warning = self.0.read_only.as_ref().and_then(ReadOnly::warning).unwrap_or_default();
+        Ok(Response::new(v1::GetConditionResponse { warning }))
     }
 
     async fn repository_stats(

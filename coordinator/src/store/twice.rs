@@ -134,6 +134,24 @@ pub fn read_either<T, E: Display>(
     }
 }
 
+/// Writes both copies of an object of which none is intact, from bytes that were kept elsewhere, if they pass the check.
+/// Answers whether they were written.
+pub fn bring_back(
+    store: &dyn Store,
+    name: &ObjectName,
+    kept: &Bytes,
+    check: impl Fn(&Bytes) -> Result<(), String>,
+) -> Result<bool, StoreError> {
+    let is_there = read_either(store, name, &check).is_ok_and(|read| read.is_ok());
+    if is_there || check(kept).is_err() {
+        return Ok(false);
+    }
+    for name in [name.clone(), name.copy()] {
+        heal(store, name, kept.clone(), &"no copy in the repository was intact").map_err(|(_, error)| error)?;
+    }
+    Ok(true)
+}
+
 /// What became of the copies of an object that were both looked at.
 #[derive(Debug)]
 pub enum Copies {
@@ -323,6 +341,24 @@ mod tests {
         assert!(matches!(put_twice(&faulty, &object()), Err(NotPut::Taken { .. })));
         assert_eq!(both(&objects)[0].as_deref(), Some(b"another object".as_slice()), "a first copy is never replaced");
         assert!(!faulty.calls().iter().any(|call| matches!(call, Call::Heal(_))));
+    }
+
+    #[test]
+    fn inv_73_kept_bytes_take_the_place_of_an_object_only_if_they_are_its_own_and_no_copy_is_intact() {
+        let back = |objects: &Faulty<MemoryStore>, kept: &'static [u8]| {
+            bring_back(objects, &name(), &Bytes::from_static(kept), |bytes| is_good(bytes)).unwrap()
+        };
+        for (first, second) in
+            [(None, None), (Some(b"bad".as_slice()), None), (Some(b"x".as_slice()), Some(b"y".as_slice()))]
+        {
+            let (objects, faulty) = store(first, second);
+            assert!(!back(&faulty, b"bad"));
+            assert_eq!(both(&objects), [first, second].map(|bytes| bytes.map(Bytes::from_static)));
+            assert!(back(&faulty, GOOD));
+            assert_eq!(both(&objects), [Some(Bytes::from_static(GOOD)), Some(Bytes::from_static(GOOD))]);
+        }
+        let (_, faulty) = store(None, Some(GOOD));
+        assert!(!back(&faulty, GOOD), "one copy is enough");
     }
 
     #[test]

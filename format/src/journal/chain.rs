@@ -16,6 +16,12 @@ pub enum Standing {
     Forked,
 }
 
+/// In place of the hash of a head that is missing.
+const UNKNOWN: Digest = Digest::from_bytes([0xff; 32]);
+
+/// A batch has fewer records: its length is limited.
+const RECORDS_MAX: u64 = 1 << 20;
+
 /// The heads of one journal from its first batch on, each checked against the one before. 32 bytes a batch.
 #[derive(Debug, Clone)]
 pub struct Chain {
@@ -43,6 +49,43 @@ impl Chain {
         self.incarnation = head.incarnation;
         self.next_sequence = head.first_sequence + u64::from(head.record_count);
         Ok(())
+    }
+
+    /// Checks a head before which some may be missing: that one of these keys signed it, and that it can follow.
+    pub fn check_after_gap(&self, signed: &SignedHead, log_keys: &[VerifyingKey]) -> Result<(), FormatError> {
+        let head = signed.head();
+        signed.verify(log_keys)?;
+        if head.number == self.next_number() {
+            return self.check_next(head);
+        }
+        let follows = head.repository == self.repository
+            && head.number > self.next_number()
+            && head.incarnation >= self.incarnation
+            && head.first_sequence >= self.next_sequence;
+        match follows {
+            true => Ok(()),
+            false => Err(FormatError::Broken { what: HEAD, check: "that it can follow the heads before" }),
+        }
+    }
+
+    /// Takes a head that was checked by [`Chain::check_after_gap`]. Of missing ones only the last one's hash is known then.
+    pub fn append_after_gap(&mut self, signed: &SignedHead) {
+        let head = signed.head();
+        self.skip_to(head.number - 1);
+        if let Some(before) = self.hashes.last_mut() {
+            *before = head.previous;
+        }
+        self.hashes.push(signed.hash());
+        self.incarnation = head.incarnation;
+        self.next_sequence = head.first_sequence + u64::from(head.record_count);
+    }
+
+    /// Counts the batches up to this one as there and missing; nobody knows how many records they have.
+    pub fn skip_to(&mut self, number: u64) {
+        while self.len() < number {
+            self.hashes.push(UNKNOWN);
+            self.next_sequence += RECORDS_MAX;
+        }
     }
 
     /// A trust file is in force whose first log key is this one: it signs the batches from the next one on, and former

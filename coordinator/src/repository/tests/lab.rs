@@ -3,7 +3,7 @@
 
 use crate::clock::{ManualClock, SeededRandom};
 use crate::index::{ChunkRow, IndexMemory, NodeRow, Place};
-use crate::repository::{Config, Coordinator, Parts, create};
+use crate::repository::{Config, Coordinator, OpenError, Parts, create};
 use crate::run::RunRef;
 use crate::run::commit::{CommitAnswer, CommitError, Committed};
 use crate::run::upload::{IncomingChunk, IncomingNode, Refused, UploadError};
@@ -124,8 +124,17 @@ impl Lab {
         self.try_open(self.store.clone()).unwrap()
     }
 
-    pub fn try_open(&self, store: Arc<dyn Store>) -> Result<Coordinator, crate::repository::OpenError> {
-        let mut config = Config::new(repository(), self.index_path());
+    pub fn try_open(&self, store: Arc<dyn Store>) -> Result<Coordinator, OpenError> {
+        self.open_with(Config::new(repository(), self.index_path()), store)
+    }
+
+    /// A coordinator that reads what is intact, with an index of its own.
+    pub fn open_despite_damage(&self) -> Result<Coordinator, OpenError> {
+        let config = Config::new(repository(), self.index.path().join("index-read-only"));
+        self.open_with(Config { despite_damage: true, walks_trees: false, ..config }, self.store.clone())
+    }
+
+    fn open_with(&self, mut config: Config, store: Arc<dyn Store>) -> Result<Coordinator, OpenError> {
         (config.pack_bytes, config.share_wait) = (self.pack_bytes, Duration::ZERO);
         config.index_memory = IndexMemory { block_cache_bytes: 1 << 20, write_buffer_bytes: 1 << 20 };
         let parts = Parts {
