@@ -5,6 +5,7 @@
 
 mod apply;
 pub mod refused;
+mod state;
 mod tables;
 
 pub use tables::{EndedJob, GrantMade, Host, Snapshot, SourceSet, Token};
@@ -13,7 +14,7 @@ use lifeboat_format::id::{Digest, HostId, PackId, Scope, SnapshotId, SnapshotNum
 use lifeboat_format::journal::event::{Custody, Holds, SnapshotState};
 use lifeboat_format::link::Target;
 use refused::Refused;
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 
 /// A record that contradicts what came before it.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -26,7 +27,7 @@ pub struct CatalogError {
 }
 
 /// The state of the repository as of the last record applied.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Catalog {
     applied: u64,
     custody: Option<Custody>,
@@ -47,7 +48,12 @@ pub struct Catalog {
     refused: Refused,
     /// Such heads that an operator gave up: batch number, hash.
     given_up: HashSet<(u64, Digest)>,
+    /// The newest journal checkpoints that batches named, the older one first: number of the last batch, digest.
+    checkpoints: VecDeque<(u64, Digest)>,
 }
+
+/// Checkpoints that are kept: the newest, and one to fall back to.
+pub const CHECKPOINTS_KEPT: usize = 2;
 
 /// A group's secret of one epoch.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,6 +68,16 @@ impl Catalog {
     /// Nothing has happened yet.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// The sequence of the last record applied.
+    pub fn applied(&self) -> u64 {
+        self.applied
+    }
+
+    /// The newest journal checkpoints that batches named, the older one first: number of the last batch, digest.
+    pub fn checkpoints(&self) -> impl DoubleEndedIterator<Item = (u64, Digest)> {
+        self.checkpoints.iter().copied()
     }
 
     /// Who holds the restore key; none before the repository was created.

@@ -60,6 +60,9 @@ pub enum IndexError {
         /// What should be there.
         what: String,
     },
+    /// The start was ended.
+    #[error(transparent)]
+    Interrupted(#[from] crate::watch::Interrupted),
     /// The directory itself.
     #[error("cannot {action} the index directory {path}")]
     Directory {

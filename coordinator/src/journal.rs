@@ -4,17 +4,25 @@
 //! has lost the repository: it can commit nothing and name nothing dead any more (INV-38), and every later call says
 //! so. What the records mean is for [`crate::catalog`]; what a batch looks like, for the format.
 //!
+//! How it is read at a start is for [`replay`], how a start is spared most of it for [`checkpoint`].
+//!
 //! # Invariants
 //! * A put with unknown outcome is settled before anything else is written (INV-6).
-//! * Only a pack that a durable batch named dead can be deleted: a [`Dead`] is made here and nowhere else (INV-7).
+//! * Only a pack that a durable batch named dead, and a checkpoint, which is derived data, can be deleted: a [`Dead`] is
+//!   made here and below, and nowhere else (INV-7).
 
+pub mod checkpoint;
 mod gaps;
+pub mod replay;
 
-use crate::store::twice::{add_copy, list_either, read_either};
-use crate::store::{ObjectKind, ObjectName, Settled, Store, StoreError, Unsettled, put_settled};
+pub use replay::ReplayError;
+
+use crate::store::twice::{add_copy, read_either};
+use crate::store::{ObjectName, Settled, Store, StoreError, Unsettled, put_settled};
 use crate::trust::{self, TrustError};
+use crate::watch::Interrupted;
 use lifeboat_format::FormatError;
-use lifeboat_format::id::RepositoryId;
+use lifeboat_format::id::Digest;
 use lifeboat_format::journal::{Act, Batch, Chain, Event, SignedHead, Standing};
 use lifeboat_format::sign::{SigningKey, VerifyingKey};
 use std::sync::Arc;
@@ -80,12 +88,16 @@ pub enum JournalError {
         /// Why.
         source: Unsettled,
     },
+    /// The start was ended.
+    #[error(transparent)]
+    Interrupted(#[from] Interrupted),
     /// A record that no reader would take.
     #[error("a record cannot be written into the journal")]
     Record(#[source] FormatError),
 }
 
-/// An object that a durable batch has named dead: the only thing that can be deleted.
+/// An object that a durable batch has named dead, or a checkpoint that is not needed: the only things that can be
+/// deleted.
 #[derive(Debug)]
 pub struct Dead(ObjectName);
 
@@ -129,9 +141,13 @@ struct Keys {
 impl Keys {
     /// Those that are in force after this batch; none if it does not change them.
     fn named_by(batch: &Batch, store: &dyn Store) -> Result<Option<Self>, TrustError> {
-        let Some((number, digest)) = batch.trust_file() else { return Ok(None) };
+        batch.trust_file().map(|(number, digest)| Self::of(number, digest, store)).transpose()
+    }
+
+    /// Those of this trust file.
+    fn of(number: u64, digest: Digest, store: &dyn Store) -> Result<Self, TrustError> {
         let file = trust::read_named(store, number, digest)?;
-        Ok(Some(Self { trust_file: number, log_keys: file.trust().log_keys.clone() }))
+        Ok(Self { trust_file: number, log_keys: file.trust().log_keys.clone() })
     }
 
     fn in_force(&self) -> VerifyingKey {
@@ -158,47 +174,6 @@ impl std::fmt::Debug for Journal {
 }
 
 impl Journal {
-    /// Reads and checks the whole chain, showing each batch to `replay`. The trust files that the batches name must be
-    /// objects of the store: each batch is signed by the log key in force. Writes nothing.
-    pub fn open<E: From<JournalError>>(
-        store: Arc<dyn Store>,
-        repository: RepositoryId,
-        log_key: SigningKey,
-        mut replay: impl FnMut(&Batch) -> Result<(), E>,
-    ) -> Result<Self, E> {
-        let mut keys = Keys { trust_file: 0, log_keys: vec![log_key.verifying_key()] };
-        let mut chain = Chain::start(repository, keys.in_force());
-        let mut last = None;
-        let is_ours = |first: &Batch| match first.signed_head().head().repository == repository {
-            true => Ok(()),
-            false => Err(FormatError::Broken { what: "batch", check: "that it is of this repository" }),
-        };
-        if let Some(first) = read_checked(store.as_ref(), 1, is_ours)? {
-            // The first batch names the trust file whose key signs it.
-            let named = Keys::named_by(&first, store.as_ref()).map_err(JournalError::from)?;
-            named.iter().for_each(|named| chain.set_log_key(named.in_force()));
-        }
-        loop {
-            let number = chain.next_number();
-            let follows = |batch: &Batch| chain.append(batch.signed_head());
-            let Some(batch) = read_checked(store.as_ref(), number, follows)? else { break };
-            if let Some(named) = Keys::named_by(&batch, store.as_ref()).map_err(JournalError::from)? {
-                chain.set_log_key(named.in_force());
-                keys = named;
-            }
-            last = Some(*batch.signed_head());
-            replay(&batch)?;
-        }
-        refuse_a_cut(store.as_ref(), chain.next_number())?;
-        if let Some(last) = &last {
-            complete_last(store.as_ref(), last);
-        }
-        let incarnation = chain.incarnation() + 1;
-        let journal = Self { store, log_key, keys, chain, last, incarnation, unsettled: None, lost: false };
-        journal.refuse_a_former_key()?;
-        Ok(journal)
-    }
-
     /// Puts these acts as the next batch, in order. On success they are facts.
     pub fn append(&mut self, acts: Vec<Act>) -> Result<Appended, JournalError> {
         let number = self.chain.next_number();
@@ -317,6 +292,28 @@ impl Journal {
         &self.keys.log_keys
     }
 
+    /// The hash of the head of this batch; none if there is no such batch yet.
+    pub fn hash(&self, number: u64) -> Option<Digest> {
+        let place = usize::try_from(number.checked_sub(1)?).ok()?;
+        self.hashes().get(place).copied()
+    }
+
+    /// The hashes of all heads, from that of the first batch on.
+    pub fn hashes(&self) -> &[Digest] {
+        self.chain.hashes()
+    }
+
+    /// A batch of this journal, from either copy.
+    pub fn batch(&self, number: u64) -> Result<Batch, JournalError> {
+        let hash = self.hash(number);
+        let is_ours = |batch: &Batch| match Some(batch.signed_head().hash()) == hash {
+            true => Ok(()),
+            false => Err(FormatError::Broken { what: "batch", check: "that it is one of this journal" }),
+        };
+        let missing = JournalError::Cut { missing: number, later: self.len() };
+        read_checked(self.store.as_ref(), number, is_ours)?.ok_or(missing)
+    }
+
     /// Where a head that an agent shows stands in this journal; an error if nobody here ever signed it.
     pub fn standing(&self, shown: &SignedHead) -> Result<Standing, FormatError> {
         let standing = self.chain.standing(shown);
@@ -359,29 +356,5 @@ pub fn parse_batch(bytes: &[u8], number: u64) -> Result<Batch, FormatError> {
     match found == number {
         true => Ok(batch),
         false => Err(FormatError::field("batch", "number", found, number)),
-    }
-}
-
-/// Who was killed after a batch and before its copy left the copy out: it is written now.
-fn complete_last(store: &dyn Store, last: &SignedHead) {
-    let number = last.head().number;
-    let name = ObjectName::journal(number);
-    let is_last = |batch: &Batch| match batch.signed_head() == last {
-        true => Ok(()),
-        false => Err(FormatError::Broken { what: "batch", check: "that it is the last one" }),
-    };
-    if store.size(&name.copy()).is_err_and(|error| error.is_not_found())
-        && let Ok(Some(batch)) = read_checked(store, number, is_last)
-    {
-        add_copy(store, &name, batch.to_bytes().into());
-    }
-}
-
-/// A listing adds: if it knows a batch beyond the end, the end is a hole.
-fn refuse_a_cut(store: &dyn Store, missing: u64) -> Result<(), JournalError> {
-    let numbers = list_either(store, ObjectKind::Journal)?.into_iter().filter_map(|name| name.as_number());
-    match numbers.filter(|number| *number >= missing).min() {
-        Some(later) => Err(JournalError::Cut { missing, later }),
-        None => Ok(()),
     }
 }

@@ -6,7 +6,8 @@
 //!
 //! Its core, which handlers call: `repository` opens one and answers, `run` is one upload from begin to commit, `spool`
 //! makes packs, `journal` and `catalog` are the facts, `index` finds what lies where, `store` is the only door to the
-//! disk; `shared` is what they have in common, `clock` gives time and chance.
+//! disk; `shared` is what they have in common, `clock` gives time and chance, `watch`
+//! follows a start.
 
 pub mod address;
 pub mod authorize;
@@ -33,3 +34,4 @@ pub mod store;
 pub mod trust;
 pub mod unit;
 pub mod vault;
+pub mod watch;

@@ -4,6 +4,7 @@
 //! module opens the repository, keeps the facts, and reads back. No store is handed out, so nobody who serves an
 //! agent can delete (INV-8).
 
+mod checkpoints;
 mod counts;
 mod facts;
 mod group;
@@ -23,6 +24,7 @@ pub use read::{Found, ReadError, Stats};
 pub use runs::{BeginError, Begun};
 pub use verify::{Damage, VerifyError, VerifyProgress, gathered};
 
+use self::checkpoints::Checkpoints;
 use self::group::Queue;
 use crate::catalog::Catalog;
 use crate::index::Harm;
@@ -51,6 +53,8 @@ pub struct Coordinator {
     surveying: Mutex<()>,
     // When packs that cannot be read were last looked at again.
     rechecked: Mutex<Option<Duration>>,
+    // Taken before all others, by whoever writes a checkpoint of the journal.
+    checkpoints: Mutex<Checkpoints>,
 }
 
 impl Coordinator {

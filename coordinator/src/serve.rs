@@ -20,6 +20,7 @@ use crate::store::overlay::Overlay;
 use crate::store::{ObjectKind, ObjectName, Store, StoreError, twice};
 use crate::trust::{self, TrustError};
 use crate::vault::{self, Vault, VaultError};
+use crate::watch::Watch;
 use jiff::Timestamp;
 use lifeboat_format::id::{Digest, RepositoryId};
 use lifeboat_format::trust::TrustFile;
@@ -29,12 +30,19 @@ use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::watch;
 
 /// How long calls that are under way may take to end when the coordinator stops.
 const STOP_MAX: Duration = Duration::from_secs(20);
+/// How long the opening of a repository may take to end when the coordinator stops.
+const STOP_OPENING_MAX: Duration = Duration::from_secs(5);
+/// How often it is told how far the opening of a repository is.
+pub const OPENING_EVERY: Duration = Duration::from_secs(10);
+/// How often it is looked at whether a checkpoint of the journal is due.
+const CHECKPOINT_LOOK_EVERY: Duration = Duration::from_secs(30);
 /// How often it is looked at whether somebody took the repository over.
 const OWNERSHIP_EVERY: Duration = Duration::from_secs(5);
 
@@ -63,11 +71,20 @@ impl Opened {
 /// Opens everything that needs no network. With `anew`, the index is thrown away first. If the journal is damaged, what
 /// is intact is opened, to be read alone.
 pub fn open(config: &Config, anew: bool, report: &mut dyn FnMut(Progress)) -> Result<Opened, Failure> {
+    open_watched(config, anew, report, &Watch::default())
+}
+
+fn open_watched(
+    config: &Config,
+    anew: bool,
+    report: &mut dyn FnMut(Progress),
+    watch: &Watch,
+) -> Result<Opened, Failure> {
     let vault = open_vault(config)?;
     let (store, read_only) = open_store(&config.repository)?;
     trust::bring_back(store.as_ref(), &config.trust_files(), vault.repository);
     let read_only = read_only.then_some(ReadOnly::Disk);
-    match open_repository(config, &vault, store.clone(), read_only.clone(), anew, report) {
+    match open_repository(config, &vault, store.clone(), read_only.clone(), anew, report, watch) {
         Err(error) if error.is_damage() => {
             let problem = with_causes(&error);
             tracing::error!(
@@ -78,7 +95,7 @@ pub fn open(config: &Config, anew: bool, report: &mut dyn FnMut(Progress)) -> Re
             drop(store);
             let store = read_only_store(&config.repository)?;
             let read_only = Some(ReadOnly::Damaged { problem });
-            let opened = open_repository(config, &vault, store.clone(), read_only.clone(), true, report);
+            let opened = open_repository(config, &vault, store.clone(), read_only.clone(), true, report, watch);
             finish(config, vault, store.as_ref(), opened.map_err(|error| of_open(&error))?, read_only)
         }
         opened => finish(config, vault, store.as_ref(), opened.map_err(|error| of_open(&error))?, read_only),
@@ -98,6 +115,7 @@ fn open_repository(
     read_only: Option<ReadOnly>,
     anew: bool,
     report: &mut dyn FnMut(Progress),
+    watch: &Watch,
 ) -> Result<(Coordinator, Arc<dyn Clock>), OpenError> {
     // What is noted of a repository that cannot be written must not be in the index of one that is.
     let index = if read_only.is_some() { config.state.join("index-read-only") } else { config.index() };
@@ -111,6 +129,10 @@ fn open_repository(
     settings.runs_max = config.backups_at_once as usize;
     settings.walks_trees = read_only.is_none();
     settings.despite_damage = matches!(read_only, Some(ReadOnly::Damaged { .. }));
+    settings.watch = watch.clone();
+    if read_only.is_some() {
+        settings.checkpoint_every = None;
+    }
     Ok((Coordinator::open(settings, parts, report)?, clock))
 }
 
@@ -164,19 +186,29 @@ pub fn rebuild_index(config: &Config, report: &mut dyn FnMut(Progress)) -> Resul
     }
 }
 
-/// Serves until `stop`, or until another coordinator has taken over. `ready` hears where agents can call.
-pub async fn serve(
-    config: Config,
-    ready: impl FnOnce(SocketAddr),
-    stop: impl Future<Output = ()>,
-) -> Result<(), Failure> {
+/// How far a service is that starts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// It opens the repository, which may take long; shown about every [`OPENING_EVERY`].
+    Opening {
+        /// What it does just now, for people.
+        status: String,
+    },
+    /// Agents can call here.
+    Ready(SocketAddr),
+}
+
+/// Serves until `stop`, or until another coordinator has taken over. `tell` hears how far the start is.
+pub async fn serve(config: Config, tell: impl Fn(Stage), stop: impl Future<Output = ()>) -> Result<(), Failure> {
+    tokio::pin!(stop);
     // The socket first: who starts the same coordinator twice should hear that, and not of a port.
     let local = server::listen_locally(&config.socket).await.map_err(|error| of_server(&error))?;
     let network = server::listen(config.listen).await.map_err(|error| of_server(&error))?;
     let address = network.local_addr().map_err(|error| Failure::of(ErrorClass::Internal, &error))?;
-    let opening = config.clone();
-    let opened = tokio::task::spawn_blocking(move || open(&opening, false, &mut log_progress));
-    let opened = opened.await.map_err(|error| internal(&error))??;
+    let Some(opened) = open_until(&config, &tell, stop.as_mut()).await? else {
+        let _ = std::fs::remove_file(&config.socket);
+        return Ok(());
+    };
     // Agents could send nothing, and must not see a journal that is forgotten.
     let network = opened.read_only.is_none().then_some(network);
     let context = Arc::new(context(config.clone(), opened));
@@ -199,6 +231,7 @@ pub async fn serve(
     let dispatcher = tokio::spawn(context.dispatch.clone().run(past, stopped.clone()));
     let renewal = tokio::spawn(renew(context.clone(), own, made));
     let recording = tokio::spawn(record_waiting(context.clone()));
+    let checkpoints = tokio::spawn(write_checkpoints(context.clone()));
     let mut doors = tokio::task::JoinSet::new();
     match network {
         Some(network) => {
@@ -211,10 +244,10 @@ pub async fn serve(
         ),
     }
     doors.spawn(server::serve_locally(local, local_routes, until_stopped(stopped)));
-    ready(address);
+    tell(Stage::Ready(address));
 
     let ended = tokio::select! {
-        () = stop => Ok(()),
+        () = &mut stop => Ok(()),
         () = taken_over(&context) => Err(Failure::new(
             ErrorClass::Refused,
             "another coordinator has taken over this repository; nothing more was written by this one",
@@ -232,6 +265,7 @@ pub async fn serve(
     let _ = stop_all.send(true);
     renewal.abort();
     recording.abort();
+    checkpoints.abort();
     let closed = async {
         let _ = dispatcher.await;
         while doors.join_next().await.is_some() {}
@@ -243,6 +277,31 @@ pub async fn serve(
     // Who is not root learns from a missing socket that nobody listens; a start removes it otherwise.
     let _ = std::fs::remove_file(&config.socket);
     ended
+}
+
+/// Opens everything, and tells how far that is; none if it was stopped meanwhile.
+async fn open_until(
+    config: &Config,
+    tell: &impl Fn(Stage),
+    mut stop: Pin<&mut impl Future<Output = ()>>,
+) -> Result<Option<Opened>, Failure> {
+    let watch = Watch::default();
+    let (config, watched) = (config.clone(), watch.clone());
+    let mut opening = tokio::task::spawn_blocking(move || open_watched(&config, false, &mut log_progress, &watched));
+    let mut due = tokio::time::interval(OPENING_EVERY);
+    loop {
+        tokio::select! {
+            opened = &mut opening => return opened.map_err(|error| internal(&error))?.map(Some),
+            _ = due.tick() => tell(Stage::Opening { status: watch.status() }),
+            () = stop.as_mut() => {
+                tracing::info!("stopping before the repository is open");
+                watch.stop();
+                // What waits for a disk that does not answer ends with the process.
+                let _ = tokio::time::timeout(STOP_OPENING_MAX, opening).await;
+                return Ok(None);
+            }
+        }
+    }
 }
 
 fn context(config: Config, opened: Opened) -> Context {
@@ -298,6 +357,20 @@ async fn record_waiting(context: Arc<Context>) {
     loop {
         tokio::time::sleep(WAITING_EVERY).await;
         record_waiting_now(&context).await;
+    }
+}
+
+async fn write_checkpoints(context: Arc<Context>) {
+    loop {
+        let coordinator = context.coordinator.clone();
+        let written = tokio::task::spawn_blocking(move || match coordinator.is_checkpoint_due() {
+            true => coordinator.write_checkpoint(),
+            false => Ok(()),
+        });
+        if let Ok(Err(error)) = written.await {
+            tracing::warn!(error = %with_causes(&error), "no journal checkpoint was written; the next start takes longer");
+        }
+        tokio::time::sleep(CHECKPOINT_LOOK_EVERY).await;
     }
 }
 

@@ -44,6 +44,12 @@ pub trait Store: Send + Sync {
     fn list(&self, kind: ObjectKind) -> Result<Vec<ObjectName>, StoreError>;
     /// The second copies of objects of this kind, likewise.
     fn list_copies(&self, kind: ObjectKind) -> Result<Vec<ObjectName>, StoreError>;
+    /// The greatest number that an object of this kind has as its name, in whichever copy; none if none is listed. Like a
+    /// list, it finds more and proves no absence; it takes no memory for what it passes.
+    fn greatest_number(&self, kind: ObjectKind) -> Result<Option<u64>, StoreError> {
+        let names = self.list(kind)?.into_iter().chain(self.list_copies(kind)?);
+        Ok(names.filter_map(|name| name.as_number()).max())
+    }
     /// Durably puts these bytes in place of whatever has the name, or of nothing: they were found to be the object's.
     fn heal(&self, intact: &Intact) -> Result<(), StoreError>;
     /// What was healed since this was asked last, and what had been wrong with it.

@@ -5,13 +5,16 @@
 //! seeing what other hosts did; and whoever holds one old head can tell any cut, edit or reorder (INV-52). Batches
 //! are put if absent under their number, which is the fence between coordinators; that is for the coordinator.
 //!
-//! What one record says is for [`record`] and [`event`]; what a reader knows of the chain so far is [`Chain`].
+//! What one record says is for [`record`] and [`event`]; what a reader knows of the chain so far is [`Chain`]; the state
+//! after a batch, for a quick start, is [`checkpoint`].
 
 pub mod chain;
+pub mod checkpoint;
 pub mod event;
 pub mod record;
 
 pub use chain::{Chain, Standing};
+pub use checkpoint::Checkpoint;
 pub use event::Event;
 pub use record::{Act, Decision, Principal, Record};
 

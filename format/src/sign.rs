@@ -18,6 +18,8 @@ pub enum Purpose {
     Manifest,
     /// The coordinator vouches for a journal batch.
     JournalHead,
+    /// The coordinator vouches for a journal checkpoint.
+    JournalCheckpoint,
     /// The coordinator vouches for a pack.
     Pack,
     /// An operator vouches for the keys of the repository.
@@ -38,6 +40,7 @@ impl Purpose {
         match self {
             Self::Manifest => "lifeboat 1 manifest",
             Self::JournalHead => "lifeboat 1 journal head",
+            Self::JournalCheckpoint => "lifeboat 1 journal checkpoint",
             Self::Pack => "lifeboat 1 pack",
             Self::TrustFile => "lifeboat 1 trust file",
             Self::GrantOrder => "lifeboat 1 order for a grant",
@@ -227,9 +230,10 @@ pub(crate) fn random<const N: usize>() -> Result<Zeroizing<[u8; N]>, FormatError
 mod tests {
     use super::*;
 
-    const ALL: [Purpose; 8] = [
+    const ALL: [Purpose; 9] = [
         Purpose::Manifest,
         Purpose::JournalHead,
+        Purpose::JournalCheckpoint,
         Purpose::Pack,
         Purpose::TrustFile,
         Purpose::GrantOrder,

@@ -19,6 +19,8 @@ input. Without --snapshot, the newest snapshot that is neither suspect nor a che
 output, messages to standard error. Exit code 0: everything was done; 1: it cannot be read, or is damaged; 2: wrong
 usage; 3: something could not be restored, or differs.
 
+It ignores the directory `checkpoints`, which holds nothing that the journal does not.
+
 The sections: fields, sealing with age, trust file, journal, packs, keys, manifests, tree, the repository as a whole;
 then what can be done with it: list, restore, compare.
 """

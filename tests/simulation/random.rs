@@ -10,8 +10,9 @@ use crate::lab::{Lab, LeftIndex};
 use crate::source::Source;
 use crate::uplink::Trouble;
 use lifeboat_coordinator::clock::Clock;
+use lifeboat_coordinator::repository::Coordinator;
 use lifeboat_coordinator::store::faulty::Fault;
-use lifeboat_coordinator::store::{ObjectName, Store};
+use lifeboat_coordinator::store::{ByteRange, ObjectKind, ObjectName, Store};
 use std::fs;
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -53,6 +54,12 @@ enum Event {
     Restart(LeftIndex),
     /// The coordinator dies while it starts.
     CrashAtStart,
+    /// A checkpoint of the journal is written.
+    JournalCheckpoint,
+    /// The same, at a write of which the coordinator dies.
+    CrashAtJournalCheckpoint,
+    /// The newest checkpoint of the journal has a changed byte, and the coordinator is restarted.
+    JournalCheckpointRot,
     /// A pack has a changed byte, and verify finds it.
     BitRot,
     /// An agent's local tree is gone.
@@ -66,7 +73,7 @@ enum Event {
 }
 
 /// As often as they stand here.
-const ALL: [Event; 33] = [
+const ALL: [Event; 38] = [
     Event::Change,
     Event::Change,
     Event::Change,
@@ -95,6 +102,11 @@ const ALL: [Event; 33] = [
     Event::Restart(LeftIndex::Lost),
     Event::Restart(LeftIndex::Old),
     Event::CrashAtStart,
+    Event::JournalCheckpoint,
+    Event::JournalCheckpoint,
+    Event::JournalCheckpoint,
+    Event::CrashAtJournalCheckpoint,
+    Event::JournalCheckpointRot,
     Event::BitRot,
     Event::LocalTreeLost,
     Event::LocalTreeDamaged,
@@ -179,6 +191,16 @@ impl Story {
                 assert!(self.lab.start(LeftIndex::Kept).is_err());
                 self.start_again(LeftIndex::Kept);
             }
+            Event::JournalCheckpoint => self.lab.coordinator(Coordinator::write_checkpoint).unwrap(),
+            Event::CrashAtJournalCheckpoint => {
+                self.lab.store().fault(self.dice.below(5), Fault::Crash);
+                let _may_fail = self.lab.coordinator(Coordinator::write_checkpoint);
+                self.start_again(LeftIndex::Kept);
+            }
+            Event::JournalCheckpointRot => {
+                self.damage_checkpoint();
+                self.start_again(LeftIndex::Kept);
+            }
             Event::BitRot => self.damage_pack(),
             Event::LocalTreeLost => drop(fs::remove_file(host.local_tree())),
             Event::LocalTreeDamaged => self.damage_local_tree(&host),
@@ -211,6 +233,16 @@ impl Story {
             let pack = ObjectName::pack(self.dice.one_of(&packs).0);
             let bytes = self.lab.objects().size(&pack).unwrap() as usize;
             self.lab.damage(&pack, PACK_HEADER_BYTES + self.dice.below(bytes / 2 - PACK_HEADER_BYTES));
+        }
+    }
+
+    fn damage_checkpoint(&self) {
+        let objects = self.lab.objects();
+        if let Some(newest) = objects.list(ObjectKind::Checkpoint).unwrap().pop() {
+            let mut bytes = objects.get(&newest, ByteRange::Whole).unwrap().to_vec();
+            let at = self.dice.below(bytes.len());
+            bytes[at] ^= 1;
+            objects.damage(&newest, Some(bytes.into()));
         }
     }
 

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used)] // A panic here is a failed test.
 
+mod checkpoints;
 mod clients;
 mod clocks;
 mod copies;

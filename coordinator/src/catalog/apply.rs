@@ -1,7 +1,7 @@
 //! The only way in which the catalog changes: one record after the other.
 
 use super::tables::EndedJob;
-use super::{Catalog, CatalogError, GrantMade, Host, ScopeMade, Snapshot, Token};
+use super::{CHECKPOINTS_KEPT, Catalog, CatalogError, GrantMade, Host, ScopeMade, Snapshot, Token};
 use lifeboat_format::id::{HostId, SnapshotNumber};
 use lifeboat_format::journal::event::{HostEnrolled, SnapshotCommitted, SnapshotState};
 use lifeboat_format::journal::{Event, Record};
@@ -29,11 +29,6 @@ impl Catalog {
         applied.map_err(|why| CatalogError { sequence: record.sequence, why })
     }
 
-    /// The sequence of the last record that was applied.
-    pub fn applied(&self) -> u64 {
-        self.applied
-    }
-
     /// The records up to this one are missing.
     pub fn skip_to(&mut self, sequence: u64) {
         self.applied = self.applied.max(sequence);
@@ -59,9 +54,14 @@ impl Catalog {
             | Event::ClockConfirmed { .. }
             | Event::RequestContent { .. }
             | Event::Policy { .. }
-            | Event::JournalCheckpoint { .. }
             | Event::EntropyAlarm { .. }
             | Event::Unknown { .. } => {}
+            Event::JournalCheckpoint { number, digest } => {
+                self.checkpoints.push_back((*number, *digest));
+                while self.checkpoints.len() > CHECKPOINTS_KEPT {
+                    self.checkpoints.pop_front();
+                }
+            }
             Event::Refused { .. } => self.refused.apply(&record.act),
             Event::RepositoryCreated { custody, trust_file } => {
                 self.custody = Some(*custody);

@@ -38,10 +38,10 @@ pub struct RefusedTwins {
 }
 
 /// What was refused.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Refused {
-    enrolments: VecDeque<RefusedEnrolment>,
-    twins: BTreeMap<HostId, RefusedTwins>,
+    pub(super) enrolments: VecDeque<RefusedEnrolment>,
+    pub(super) twins: BTreeMap<HostId, RefusedTwins>,
 }
 
 /// The object of the record of a refused enrolment.

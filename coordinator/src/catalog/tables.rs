@@ -8,7 +8,7 @@ use lifeboat_format::token::TokenRecord;
 use std::collections::VecDeque;
 
 /// An enrolled host.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Host {
     /// As it was enrolled.
     pub enrolled: HostEnrolled,
@@ -69,7 +69,7 @@ impl Host {
 }
 
 /// A token, and how often it was used.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Token {
     /// As it was made.
     pub record: TokenRecord,

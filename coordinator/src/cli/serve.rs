@@ -2,12 +2,13 @@
 
 use super::{Done, Global};
 use crate::schedule::Window;
-use crate::serve as coordinator;
+use crate::serve::{self as coordinator, Stage};
 use clap::Args;
 use jiff::tz::TimeZone;
 use lifeboat_proto::status::{ErrorClass, Failure};
 use sd_notify::NotifyState;
 use std::net::SocketAddr;
+use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// Run the coordinator as a service
@@ -43,9 +44,9 @@ pub async fn serve(args: ServeArgs, global: &Global) -> Result<Done, Failure> {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
         }
-        notify(NotifyState::Stopping);
+        notify(&[NotifyState::Stopping]);
     };
-    coordinator::serve(config, |_| notify(NotifyState::Ready), stop).await?;
+    coordinator::serve(config, |stage| tell(&stage), stop).await?;
     Ok(Done::Whole)
 }
 
@@ -56,7 +57,20 @@ async fn outlive_terminal(mut hang_up: Signal) {
     }
 }
 
+/// How long systemd waits for the next word while the repository is opened.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+fn tell(stage: &Stage) {
+    match stage {
+        Stage::Opening { status } => notify(&[
+            NotifyState::ExtendTimeoutUsec(u32::try_from(PATIENCE.as_micros()).unwrap_or(u32::MAX)),
+            NotifyState::Status(status),
+        ]),
+        Stage::Ready(_) => notify(&[NotifyState::Ready, NotifyState::Status("serving")]),
+    }
+}
+
 /// Tells systemd; without systemd nobody listens, and that is no failure.
-fn notify(state: NotifyState<'_>) {
-    let _ = sd_notify::notify(false, &[state]);
+fn notify(states: &[NotifyState<'_>]) {
+    let _ = sd_notify::notify(false, states);
 }

@@ -11,8 +11,9 @@ use super::packs::Packs;
 use super::whole::{BATCH_ROWS, Seen};
 use super::{Changes, Index, IndexError, PackNumber, Unreadable, tables};
 use crate::catalog::Catalog;
-use crate::journal::{JournalError, read_batch};
+use crate::journal::{Journal, JournalError};
 use crate::store::{ByteRange, ObjectKind, ObjectName, Store, StoreError};
+use crate::watch::{Interrupted, Watch};
 use lifeboat_format::FormatError;
 use lifeboat_format::id::{PackId, RepositoryId};
 use lifeboat_format::journal::event::{AddedPack, Holds};
@@ -42,15 +43,28 @@ pub enum RebuildError {
     /// A batch could not be read.
     #[error(transparent)]
     Journal(#[from] JournalError),
+    /// The start was ended.
+    #[error(transparent)]
+    Interrupted(#[from] Interrupted),
 }
 
 impl RebuildError {
+    /// Whether the start was only told to end.
+    pub fn is_interrupted(&self) -> bool {
+        matches!(
+            self,
+            Self::Interrupted(_)
+                | Self::Journal(JournalError::Interrupted(_))
+                | Self::Index(IndexError::Interrupted(_))
+        )
+    }
+
     /// Whether the index is proven wrong, so that it has to be rebuilt. An error of the disk proves nothing.
     pub fn proves_damage(&self) -> bool {
         match self {
             Self::Odd { .. } => true,
             Self::Index(error) => error.proves_damage(),
-            Self::Store(_) | Self::Journal(_) => false,
+            Self::Store(_) | Self::Journal(_) | Self::Interrupted(_) => false,
         }
     }
 }
@@ -72,14 +86,14 @@ pub struct Repository<'r> {
     pub id: RepositoryId,
     /// Its objects.
     pub store: &'r dyn Store,
+    /// Its journal.
+    pub journal: &'r Journal,
     /// What its whole journal says.
     pub catalog: &'r Catalog,
-    /// How many batches that is.
-    pub batches: u64,
     /// Whether batches that cannot be read are passed over.
     pub despite_damage: bool,
-    /// Who signed its packs.
-    pub log_keys: &'r [VerifyingKey],
+    /// Follows what is done, and may end it.
+    pub watch: &'r Watch,
 }
 
 /// How far it is.
@@ -107,16 +121,17 @@ pub struct CaughtUp {
 impl Repository<'_> {
     /// The footer of a pack, checked against its name and our signature.
     pub fn footer(&self, pack: PackId) -> Result<(Footer, u64), FooterError> {
-        read_footer(self.store, pack, self.log_keys)
+        read_footer(self.store, pack, self.journal.log_keys())
     }
 
-    /// A batch of the journal; none if it is missing or not intact. Rows need no batch for more than which chunks were
-    /// witnessed: without that they are sent again.
+    /// A batch of the journal, which a start from a checkpoint has not read; none if it is missing or not intact. Rows need
+    /// no batch for more than which chunks were witnessed: without that they are sent again.
     fn batch(&self, number: u64) -> Result<Option<Batch>, RebuildError> {
-        match read_batch(self.store, number) {
-            Ok(Some(batch)) => Ok(Some(batch)),
+        self.watch.batch(number)?;
+        match self.journal.batch(number) {
+            Ok(batch) => Ok(Some(batch)),
             Err(JournalError::Store(error)) if !self.despite_damage => Err(JournalError::Store(error).into()),
-            Ok(None) | Err(_) => {
+            Err(_) => {
                 tracing::error!(number, "a journal batch is damaged; `lifeboat repository verify` says more");
                 Ok(None)
             }
@@ -149,8 +164,12 @@ impl Index {
         report: &mut dyn FnMut(Progress),
     ) -> Result<CaughtUp, RebuildError> {
         self.refuse_what_is_odd(repository)?;
+        let watch = |progress: Progress, report: &mut dyn FnMut(Progress)| {
+            report(progress);
+            repository.watch.packs(progress.packs_done, progress.packs_total)
+        };
         let mut found = CaughtUp::default();
-        let not_seen = self.journal_seen()?.map_or(0, |seen| seen.number) + 1..=repository.batches;
+        let not_seen = self.journal_seen()?.map_or(0, |seen| seen.number) + 1..=repository.journal.len();
         // All of them, also those seen before: a damaged database may have brought rows back.
         for (pack, records) in repository.catalog.losses() {
             self.lose(pack, records)?;
@@ -172,13 +191,13 @@ impl Index {
             if self.fill_pack(repository, pack, &mut found.progress)?.is_none() {
                 found.unreadable.push(pack);
             }
-            report(found.progress);
+            watch(found.progress, report)?;
         }
         for pack in strangers {
             if let Some(holds) = self.fill_pack(repository, pack, &mut found.progress)? {
                 found.adopted.push(AddedPack { pack, holds });
             }
-            report(found.progress);
+            watch(found.progress, report)?;
         }
         for number in not_seen {
             self.replay_witnesses(repository, number)?;
@@ -211,10 +230,11 @@ impl Index {
             return odd(why);
         }
         if let Some(seen) = self.journal_seen()? {
-            if seen.number > repository.batches {
-                return odd(format!("it has seen journal batch {}, of {}", seen.number, repository.batches));
+            let batches = repository.journal.len();
+            if seen.number > batches {
+                return odd(format!("it has seen journal batch {}, of {batches}", seen.number));
             }
-            if repository.batch(seen.number)?.is_none_or(|batch| batch.signed_head().hash() != seen.hash) {
+            if repository.journal.hash(seen.number) != Some(seen.hash) {
                 return odd(format!("it has seen another journal batch {}", seen.number));
             }
         }

@@ -44,7 +44,7 @@ impl IndexError {
     pub fn proves_damage(&self) -> bool {
         match self {
             Self::Row(_) | Self::Missing { .. } => true,
-            Self::Directory { .. } => false,
+            Self::Directory { .. } | Self::Interrupted(_) => false,
             Self::Database { source, .. } => proves_damage(source.kind(), source.as_ref()),
         }
     }

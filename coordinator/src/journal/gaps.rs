@@ -5,7 +5,6 @@
 //! cannot be checked, and the log key in force is not known if a missing batch named another one: any known one will do.
 
 use super::{Journal, JournalError, Keys, read_checked};
-use crate::store::twice::list_either;
 use crate::store::{ObjectKind, Store};
 use lifeboat_format::id::RepositoryId;
 use lifeboat_format::journal::{Batch, Chain};
@@ -26,8 +25,7 @@ impl Journal {
         let mut in_force: Option<VerifyingKey> = None;
         let mut chain = Chain::start(repository, own);
         let mut last = None;
-        let numbers = list_either(store.as_ref(), ObjectKind::Journal)?;
-        let end = numbers.into_iter().filter_map(|name| name.as_number()).max().unwrap_or(0);
+        let end = store.greatest_number(ObjectKind::Journal)?.unwrap_or(0);
         for number in 1..=end {
             let fits = |batch: &Batch| {
                 // The first batch names the trust file whose key signs it.

@@ -3,7 +3,7 @@
 use super::Coordinator;
 use crate::catalog::CatalogError;
 use crate::index::{IndexError, PackNumber, Seen};
-use crate::journal::{Appended, Journal, JournalError, read_batch};
+use crate::journal::{Appended, Journal, JournalError};
 use crate::shared::{State, Written};
 use lifeboat_format::journal::event::AddedPack;
 use lifeboat_format::journal::{Act, Batch, Decision, Event, Principal};
@@ -57,7 +57,7 @@ impl Coordinator {
         let settled = journal.settle();
         self.shared.lock().written = Written::of(journal);
         match settled? {
-            Some(appended) => self.apply(&appended),
+            Some(appended) => self.apply(journal, &appended),
             None => Ok(()),
         }
     }
@@ -77,7 +77,7 @@ impl Coordinator {
             if !batch.is_empty() {
                 let appended = journal.append(batch);
                 self.shared.lock().written = Written::of(journal);
-                self.apply(&appended?)?;
+                self.apply(journal, &appended?)?;
             }
             if !more {
                 return Ok(first..journal.next_sequence());
@@ -107,7 +107,7 @@ impl Coordinator {
     }
 
     /// Takes a durable batch into memory and the index.
-    fn apply(&self, appended: &Appended) -> Result<(), FactError> {
+    fn apply(&self, journal: &Journal, appended: &Appended) -> Result<(), FactError> {
         let number = appended.batch.signed_head().head().number;
         {
             let mut state = self.shared.lock();
@@ -118,9 +118,7 @@ impl Coordinator {
         // In order, also those that the index could not take when they were written.
         let seen = self.shared.index.journal_seen()?.map_or(0, |seen| seen.number);
         for earlier in seen + 1..number {
-            let missing = JournalError::Cut { missing: earlier, later: number };
-            let batch = read_batch(self.shared.store.as_ref(), earlier)?.ok_or(missing)?;
-            self.take_into_index(&batch)?;
+            self.take_into_index(&journal.batch(earlier)?)?;
         }
         self.take_into_index(&appended.batch)
     }

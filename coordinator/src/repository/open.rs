@@ -1,22 +1,25 @@
 //! How a repository is made and opened.
 //!
-//! Opening reads and checks the whole journal, brings the index up to it (from nothing if there is none, or it does
+//! Opening reads and checks the journal from the newest checkpoint on, brings the index up to it (from nothing if there is none, or it does
 //! not fit), moves the epoch on, and takes the repository over by writing the next batch. Runs of an earlier
 //! process are void, its open packs gone (INV-26).
 
 use super::Coordinator;
+use super::checkpoints::Checkpoints;
 use super::facts::{FactError, own_act};
 use super::group::Queue;
 use super::salvage;
-use crate::catalog::{Catalog, CatalogError};
+use crate::catalog::CatalogError;
 use crate::clock::{Clock, Random};
 use crate::index::rebuild::{CaughtUp, Progress, RebuildError, Repository};
 use crate::index::{Index, IndexError, IndexMemory};
-use crate::journal::{Journal, JournalError};
+use crate::journal::replay::{self, Opened};
+use crate::journal::{JournalError, ReplayError};
 use crate::run::Runs;
 use crate::shared::{Shared, State, Written};
 use crate::spool::{OpenPacks, Spool, Stopped};
 use crate::store::Store;
+use crate::watch::{Interrupted, Watch};
 use lifeboat_format::id::RepositoryId;
 use lifeboat_format::journal::{Act, Event};
 use lifeboat_format::sign::SigningKey;
@@ -47,7 +50,14 @@ pub struct Config {
     pub despite_damage: bool,
     /// So long a commit waits to share its pack, while other runs send.
     pub share_wait: Duration,
+    /// A checkpoint of the journal is due after so many batches; none if none is ever written.
+    pub checkpoint_every: Option<u64>,
+    /// Follows a start, and may end it.
+    pub watch: Watch,
 }
+
+/// Batches between two checkpoints. To read so many takes seconds, also from a plain disk.
+const CHECKPOINT_EVERY: u64 = 1_000;
 
 impl Config {
     /// The usual settings.
@@ -62,6 +72,8 @@ impl Config {
             walks_trees: true,
             despite_damage: false,
             share_wait: Duration::from_secs(2),
+            checkpoint_every: Some(CHECKPOINT_EVERY),
+            watch: Watch::default(),
         }
     }
 }
@@ -87,6 +99,9 @@ pub enum OpenError {
     /// The journal is not one that this release understands.
     #[error(transparent)]
     Catalog(#[from] CatalogError),
+    /// The start was ended.
+    #[error(transparent)]
+    Interrupted(#[from] Interrupted),
     /// The index.
     #[error(transparent)]
     Index(#[from] IndexError),
@@ -107,12 +122,31 @@ pub enum OpenError {
     NoJournal,
 }
 
+impl From<ReplayError> for OpenError {
+    fn from(error: ReplayError) -> Self {
+        match error {
+            ReplayError::Journal(JournalError::Interrupted(error)) => Self::Interrupted(error),
+            ReplayError::Journal(error) => Self::Journal(error),
+            ReplayError::Catalog(error) => Self::Catalog(error),
+        }
+    }
+}
+
 impl OpenError {
     /// Whether the journal, or a trust file that it names, is damaged or cannot be read.
     pub fn is_damage(&self) -> bool {
         use JournalError::{Broken, Cut, Store, Trust};
         let (Self::Journal(error) | Self::Rebuild(RebuildError::Journal(error))) = self else { return false };
         matches!(error, Broken { .. } | Cut { .. } | Store(_) | Trust(_))
+    }
+
+    /// Whether the start was only told to end.
+    pub fn is_interrupted(&self) -> bool {
+        match self {
+            Self::Interrupted(_) | Self::Index(IndexError::Interrupted(_)) => true,
+            Self::Rebuild(error) => error.is_interrupted(),
+            _ => false,
+        }
     }
 }
 
@@ -124,20 +158,24 @@ pub fn create(
     log_key: SigningKey,
     acts: Vec<Act>,
 ) -> Result<(), JournalError> {
-    let mut journal = Journal::open(store, repository, log_key, |batch| {
-        let number = batch.signed_head().head().number;
-        Err(JournalError::LostOwnership { number })
-    })?;
-    journal.append(acts).map(|_| ())
+    let mut journal = match replay::open(&store, repository, &log_key, &Watch::default()) {
+        Ok(opened) => opened.journal,
+        Err(ReplayError::Journal(error)) => return Err(error),
+        Err(ReplayError::Catalog(_)) => return Err(JournalError::LostOwnership { number: 1 }),
+    };
+    match journal.len() {
+        0 => journal.append(acts).map(|_| ()),
+        _ => Err(JournalError::LostOwnership { number: 1 }),
+    }
 }
 
 impl Coordinator {
     /// Opens a repository and takes it over. `report` hears how far the index is when much is to be filled in.
     pub fn open(config: Config, parts: Parts, report: &mut dyn FnMut(Progress)) -> Result<Self, OpenError> {
         let Parts { store, clock, random, log_key } = parts;
-        let (journal, catalog) = match config.despite_damage {
+        let Opened { journal, catalog, checkpoint } = match config.despite_damage {
             true => salvage::open(&config, store.clone(), log_key.clone())?,
-            false => read_all(&config, store.clone(), log_key.clone())?,
+            false => replay::open(&store, config.repository, &log_key, &config.watch)?,
         };
         if journal.is_empty() {
             return Err(OpenError::NoJournal);
@@ -145,10 +183,10 @@ impl Coordinator {
         let repository = Repository {
             id: config.repository,
             store: store.as_ref(),
+            journal: &journal,
             catalog: &catalog,
-            batches: journal.len(),
             despite_damage: config.despite_damage,
-            log_keys: journal.log_keys(),
+            watch: &config.watch,
         };
         let (index, caught_up) = follow(&config, &repository, report)?;
         index.forget_all_runs_and_sessions()?;
@@ -169,7 +207,9 @@ impl Coordinator {
         let (spool, threads) = (Some(spool), Some(threads));
         let journal = Mutex::new(journal);
         let (surveying, rechecked, queue) = (Mutex::new(()), Mutex::new(None), Queue::default());
-        let coordinator = Self { shared, config, journal, queue, spool, threads, caught_up, surveying, rechecked };
+        let checkpoints = Mutex::new(Checkpoints::since(checkpoint));
+        let coordinator =
+            Self { shared, config, journal, queue, spool, threads, caught_up, surveying, rechecked, checkpoints };
         if coordinator.config.walks_trees {
             coordinator.recheck_unreadable()?;
             coordinator.survey_if_needed()?;
@@ -184,15 +224,6 @@ impl Coordinator {
         let time_ns = self.shared.clock.now_ns();
         self.record(vec![own_act(time_ns, "start", Event::Incarnation { number })]).map(|_| ())
     }
-}
-
-/// Reads the whole journal, which must be intact.
-fn read_all(config: &Config, store: Arc<dyn Store>, log_key: SigningKey) -> Result<(Journal, Catalog), OpenError> {
-    let mut catalog = Catalog::new();
-    let journal = Journal::open(store, config.repository, log_key, |batch| {
-        batch.records().iter().try_for_each(|record| catalog.apply(record)).map_err(OpenError::Catalog)
-    })?;
-    Ok((journal, catalog))
 }
 
 /// Opens the index and brings it up to the repository. If it is damaged or does not fit, begins again from nothing.

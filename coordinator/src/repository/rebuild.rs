@@ -29,10 +29,10 @@ impl Coordinator {
         let repository = Repository {
             id: self.repository(),
             store: self.shared.store.as_ref(),
+            journal: &journal,
             catalog: &state.catalog,
-            batches: journal.len(),
             despite_damage: self.config.despite_damage,
-            log_keys: journal.log_keys(),
+            watch: &self.config.watch,
         };
         let caught_up = self.shared.index.catch_up(&repository, report)?;
         drop((state, journal));

@@ -5,6 +5,7 @@
 
 use super::open::{Config, OpenError};
 use crate::catalog::Catalog;
+use crate::journal::replay::Opened;
 use crate::journal::{Journal, JournalError};
 use crate::objects::read_manifest;
 use crate::store::twice::list_either;
@@ -18,11 +19,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 /// Reads what is intact.
-pub(super) fn open(
-    config: &Config,
-    store: Arc<dyn Store>,
-    log_key: SigningKey,
-) -> Result<(Journal, Catalog), OpenError> {
+pub(super) fn open(config: &Config, store: Arc<dyn Store>, log_key: SigningKey) -> Result<Opened, OpenError> {
     let (mut catalog, mut unused) = (Catalog::new(), Vec::new());
     let opened = Journal::open_despite_gaps(store.clone(), config.repository, log_key, |batch| {
         unused.push(catalog.applied() + 1..batch.signed_head().head().first_sequence);
@@ -36,7 +33,7 @@ pub(super) fn open(
     unused.push(catalog.applied() + 1..journal.next_sequence());
     catalog.skip_to(journal.next_sequence() - 1);
     add_unrecorded(store.as_ref(), &mut catalog, &unused)?;
-    Ok((journal, catalog))
+    Ok(Opened { journal, catalog, checkpoint: 0 })
 }
 
 /// Takes in the snapshots that have an intact manifest of a known host, and no record.

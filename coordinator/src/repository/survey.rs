@@ -212,6 +212,7 @@ impl Walk<'_> {
     /// What is known of a node; if nothing is, it is put on the path.
     fn enter(&mut self, node: NodeId) -> Result<Option<Walked>, IndexError> {
         let index = &self.coordinator.shared.index;
+        self.coordinator.config.watch.check()?;
         if let Some(known) = index.walked(self.host, &node)? {
             return Ok(Some(known));
         }

@@ -1,6 +1,7 @@
 //! The core as a whole, over a repository in memory: runs, commits, crashes, losses. `lab` does the work, the others
 //! make the claims.
 
+mod checkpoints;
 mod commits;
 mod copies;
 mod damage;

@@ -3,13 +3,15 @@
 //!
 //! Packs are checked by their footers, record by record; manifests, envelopes and the journal by their own hashes and
 //! signatures; key objects and trust files in [`keys`]. What exists twice is looked at twice, and a bad copy is healed
-//! (INV-73). Then the trees of all snapshots are walked: which of them can be restored? Memory: one footer and one piece
-//! of a pack. Errors of the disk are reported and prove nothing.
+//! (INV-73). Then the trees of all snapshots are walked: which of them can be restored? All batches of the journal are read,
+//! and checkpoints and memory are compared with what they give (INV-75). Memory: one footer and one piece of a pack, and
+//! what the journal says a second time. Errors of the disk are reported and prove nothing.
 
 mod keys;
 mod packs;
 
 use super::Coordinator;
+use super::checkpoints::Audit;
 use super::facts::FactError;
 use crate::index::IndexError;
 use crate::journal::parse_batch;
@@ -19,9 +21,9 @@ use crate::store::twice::{Copies, MISSING, check_both};
 use crate::trust::read_named;
 use lifeboat_format::FormatError;
 use lifeboat_format::id::{HostId, PackId, SnapshotId, SnapshotNumber};
-use lifeboat_format::journal::Standing;
+use lifeboat_format::journal::{Batch, Standing};
 use lifeboat_format::sign::VerifyingKey;
-use std::cell::Cell;
+use std::cell::RefCell;
 use std::collections::BTreeSet;
 
 /// Something that does not hold.
@@ -73,6 +75,11 @@ impl Damage {
         Self { object, what, is_harmless: snapshots.is_empty(), is_healed: false, snapshots }
     }
 
+    /// Damage that no snapshot needs repaired.
+    pub(super) fn of(object: ObjectName, what: String) -> Self {
+        Self::new(object, what, BTreeSet::new())
+    }
+
     /// A copy that was bad or missing, and was written again.
     pub fn healed(object: ObjectName, problem: String) -> Self {
         let what = format!("{problem}; written again");
@@ -111,8 +118,9 @@ impl Coordinator {
             }
         }
         let snapshots = self.snapshots_to_verify(only.is_none());
-        let batches = if only.is_none() { self.journal().len() } else { 0 };
-        let total_objects = packs.len() as u64 + 2 * snapshots.len() as u64 + batches;
+        let mut audit = only.is_none().then(|| self.begin_audit());
+        let of_journal = audit.as_ref().map_or(0, |audit| audit.batches() + audit.checkpoints());
+        let total_objects = packs.len() as u64 + 2 * snapshots.len() as u64 + of_journal;
         let mut progress = VerifyProgress { total_objects, ..VerifyProgress::default() };
         let mut damages = self.verify_packs(packs, only.is_some(), &mut progress, report)?;
         for (number, id, host) in snapshots {
@@ -120,13 +128,31 @@ impl Coordinator {
             progress.checked_objects += 2;
             report(progress);
         }
-        let mut keys = BatchKeys::default();
-        for number in 1..=batches {
-            damages.extend(self.verify_batch(number, &mut keys));
-            progress.checked_objects += 1;
-            report(progress);
+        if let Some(audit) = &mut audit {
+            damages.extend(self.verify_journal(audit, &mut progress, report));
         }
         Ok(damages)
+    }
+
+    /// Reads all batches, also those that a start from a checkpoint has not read, and compares the checkpoints with them.
+    fn verify_journal(
+        &self,
+        audit: &mut Audit,
+        progress: &mut VerifyProgress,
+        report: &mut dyn FnMut(VerifyProgress),
+    ) -> Vec<Damage> {
+        let (mut damages, mut keys) = (Vec::new(), BatchKeys::default());
+        for number in 1..=audit.batches() {
+            let (damage, batch) = self.verify_batch(number, &mut keys);
+            damages.extend(damage);
+            audit.take(number, batch.as_ref());
+            progress.checked_objects += 1;
+            report(*progress);
+        }
+        damages.extend(self.end_audit(audit));
+        progress.checked_objects += audit.checkpoints();
+        report(*progress);
+        damages
     }
 
     fn snapshots_to_verify(&self, all: bool) -> Vec<(SnapshotNumber, SnapshotId, HostId)> {
@@ -147,10 +173,11 @@ impl Coordinator {
         manifest.into_iter().chain(envelope).collect()
     }
 
-    fn verify_batch(&self, number: u64, keys: &mut BatchKeys) -> Option<Damage> {
+    /// What is wrong with a batch, and the batch if it has a good copy.
+    fn verify_batch(&self, number: u64, keys: &mut BatchKeys) -> (Option<Damage>, Option<Batch>) {
         // Where the key in force is not known, any log key will do.
         let log_keys = keys.in_force.map_or_else(|| self.journal().log_keys().to_vec(), |key| vec![key]);
-        let named = Cell::new(None);
+        let good = RefCell::new(None);
         let found = self.verify_twice(ObjectName::journal(number), BTreeSet::new(), |bytes| {
             let batch = parse_batch(bytes, number)?;
             batch.signed_head().verify(&log_keys)?;
@@ -158,16 +185,18 @@ impl Coordinator {
             if self.journal().standing(batch.signed_head())? != Standing::Known {
                 return Err(FormatError::Broken { what: "batch", check: "that it is one of this journal" });
             }
-            named.set(batch.trust_file());
+            good.replace(Some(batch));
             Ok(())
         });
-        let named = named.get().map(|(number, digest)| read_named(self.shared.store.as_ref(), number, digest));
-        match (&found, named) {
-            (Some(damage), _) if !damage.is_harmless => keys.in_force = None,
+        let batch = good.into_inner();
+        let named = batch.as_ref().and_then(Batch::trust_file);
+        let named = named.map(|(number, digest)| read_named(self.shared.store.as_ref(), number, digest));
+        match (&batch, named) {
+            (None, _) => keys.in_force = None,
             (_, Some(file)) => keys.in_force = file.ok().map(|file| file.trust().log_key()),
             (_, None) => {}
         }
-        found
+        (found, batch)
     }
 
     /// Looks at both copies of an object.

@@ -37,7 +37,7 @@ fn class_of_journal(error: &JournalError) -> ErrorClass {
     match error {
         JournalError::Store(error) => class_of_store(error),
         JournalError::NotWritten { source, .. } => class_of_store(&source.source),
-        JournalError::Unknown { .. } => ErrorClass::Unreachable,
+        JournalError::Unknown { .. } | JournalError::Interrupted(_) => ErrorClass::Unreachable,
         JournalError::LostOwnership { .. } | JournalError::FormerKey { .. } => ErrorClass::Refused,
         JournalError::Trust(TrustError::Store(error)) => class_of_store(error),
         JournalError::Trust(_) => ErrorClass::Damaged,

@@ -88,6 +88,10 @@ fn a_list_names_each_object_of_its_kind_once(store: &dyn Store) {
     let listed = store.list(ObjectKind::Journal).expect("a list");
     assert_eq!(listed, [1, 2, 3].map(ObjectName::journal), "sorted, whole, and nothing else");
     assert_eq!(store.list(ObjectKind::Trust).expect("a list"), []);
+    let greatest = |kind| store.greatest_number(kind).expect("a number");
+    assert_eq!((greatest(ObjectKind::Journal), greatest(ObjectKind::Trust)), (Some(3), None));
+    put(store, &ObjectName::journal(900).copy(), b"batch");
+    assert_eq!(greatest(ObjectKind::Journal), Some(900), "of whichever copy");
 }
 
 fn inv_38_of_racing_puts_exactly_one_is_done(store: &dyn Store) {

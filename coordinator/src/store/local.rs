@@ -228,6 +228,22 @@ impl LocalStore {
         Ok(names)
     }
 
+    /// The greatest number among the names in one directory.
+    fn greatest_in(&self, kind: ObjectKind, directory: &Path) -> Result<Option<u64>, StoreError> {
+        let failed = |error| StoreError::io("list", directory, error);
+        let entries = match fs::read_dir(directory) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            entries => entries.map_err(failed)?,
+        };
+        let mut greatest = None;
+        for entry in entries {
+            let name = entry.map_err(failed)?.file_name();
+            let name = name.to_str().and_then(|name| ObjectName::new(kind, name));
+            greatest = greatest.max(name.and_then(|name| name.as_number()));
+        }
+        Ok(greatest)
+    }
+
     fn sync_directory(&self, path: &Path) -> Result<(), StoreError> {
         self.disk.sync_directory(path).map_err(|error| StoreError::io("fsync", path, error))
     }
@@ -287,6 +303,12 @@ impl Store for LocalStore {
 
     fn list_copies(&self, kind: ObjectKind) -> Result<Vec<ObjectName>, StoreError> {
         self.list_below(&self.root.join(COPIES).join(kind.directory()))
+    }
+
+    fn greatest_number(&self, kind: ObjectKind) -> Result<Option<u64>, StoreError> {
+        let first = self.greatest_in(kind, &self.root.join(kind.directory()))?;
+        let copy = self.greatest_in(kind, &self.root.join(COPIES).join(kind.directory()))?;
+        Ok(first.max(copy))
     }
 
     fn heal(&self, intact: &Intact) -> Result<(), StoreError> {

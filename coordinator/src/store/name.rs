@@ -26,11 +26,14 @@ pub enum ObjectKind {
     Key,
     /// One trust file of the chain.
     Trust,
+    /// The state of the journal after one of its batches.
+    Checkpoint,
 }
 
 impl ObjectKind {
     /// All kinds.
-    pub const ALL: [Self; 6] = [Self::Pack, Self::Manifest, Self::Envelope, Self::Journal, Self::Key, Self::Trust];
+    pub const ALL: [Self; 7] =
+        [Self::Pack, Self::Manifest, Self::Envelope, Self::Journal, Self::Key, Self::Trust, Self::Checkpoint];
 
     /// The directory that holds this kind.
     pub fn directory(self) -> &'static str {
@@ -41,12 +44,13 @@ impl ObjectKind {
             Self::Journal => "journal",
             Self::Key => "keys",
             Self::Trust => "trust",
+            Self::Checkpoint => "checkpoints",
         }
     }
 
-    /// Whether its objects exist twice.
+    /// Whether its objects exist twice. Packs are large, and checkpoints can be made again.
     pub fn is_twice(self) -> bool {
-        self != Self::Pack
+        !matches!(self, Self::Pack | Self::Checkpoint)
     }
 
     /// Whether its objects are spread over directories named by the first two digits.
@@ -72,7 +76,7 @@ impl ObjectName {
         let fits = match kind {
             ObjectKind::Pack | ObjectKind::Manifest => name.len() == 64 && spread(),
             ObjectKind::Envelope => spread(),
-            ObjectKind::Journal | ObjectKind::Trust => digits(20),
+            ObjectKind::Journal | ObjectKind::Trust | ObjectKind::Checkpoint => digits(20),
             ObjectKind::Key => !name.is_empty() && !name.starts_with('.'),
         };
         let valid = fits && name.len() <= NAME_BYTES_MAX && name.bytes().all(plain);
@@ -106,6 +110,11 @@ impl ObjectName {
     /// A trust file, by its number.
     pub fn trust(number: u64) -> Self {
         Self::first(ObjectKind::Trust, format!("{number:020}"))
+    }
+
+    /// The checkpoint after a batch, by the number of that.
+    pub fn checkpoint(number: u64) -> Self {
+        Self::first(ObjectKind::Checkpoint, format!("{number:020}"))
     }
 
     /// Back from a relative path; `None` if no object could have it.
@@ -153,9 +162,10 @@ impl ObjectName {
         (self.kind == ObjectKind::Manifest).then(|| self.name.parse().ok())?
     }
 
-    /// The number of the journal batch or trust file that it is, if it is one.
+    /// The number of the journal batch, trust file or checkpoint that it is, if it is one.
     pub fn as_number(&self) -> Option<u64> {
-        matches!(self.kind, ObjectKind::Journal | ObjectKind::Trust).then(|| self.name.parse().ok())?
+        let is_numbered = matches!(self.kind, ObjectKind::Journal | ObjectKind::Trust | ObjectKind::Checkpoint);
+        is_numbered.then(|| self.name.parse().ok())?
     }
 
     /// Its path, relative to the repository, with `/` between components.

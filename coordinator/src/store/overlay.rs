@@ -65,6 +65,10 @@ impl Store for Overlay {
         Ok(names)
     }
 
+    fn greatest_number(&self, kind: ObjectKind) -> Result<Option<u64>, StoreError> {
+        Ok(self.disk.greatest_number(kind)?.max(self.memory.greatest_number(kind)?))
+    }
+
     fn heal(&self, intact: &Intact) -> Result<(), StoreError> {
         match self.memory.size(intact.name()) {
             Ok(_) => self.memory.heal(intact),

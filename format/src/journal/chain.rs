@@ -38,6 +38,12 @@ impl Chain {
         Self { repository, log_key, hashes: Vec::new(), incarnation: 0, next_sequence: 1 }
     }
 
+    /// Of a journal up to this head, whose hash is the last of `hashes`: those of all heads from the first batch on.
+    pub(super) fn resume(log_key: VerifyingKey, head: &Head, hashes: Vec<Digest>) -> Self {
+        let next_sequence = head.first_sequence + u64::from(head.record_count);
+        Self { repository: head.repository, log_key, hashes, incarnation: head.incarnation, next_sequence }
+    }
+
     /// Takes the next head, if it is that: signed by the log key in force, numbered without a gap, naming the hash of
     /// the one before, with an incarnation that does not fall and sequences that go on. If the batch names a trust
     /// file, [`Chain::set_log_key`] comes next.
@@ -147,6 +153,11 @@ impl Chain {
     /// The incarnation that wrote the last batch; 0 before the first one.
     pub fn incarnation(&self) -> u64 {
         self.incarnation
+    }
+
+    /// The hashes of all heads, from that of the first batch on.
+    pub fn hashes(&self) -> &[Digest] {
+        &self.hashes
     }
 
     /// H of the last head, or [`BEFORE_THE_FIRST`].

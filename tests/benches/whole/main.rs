@@ -5,13 +5,15 @@
 //! CPU seconds and peak memory come from the kernel, never from our own counters.
 //!
 //! `make bench ARGS="NAME…"` runs the named benchmarks, `make bench` all: `memory`, `unchanged`, `system`, `texts`,
-//! `hosts`, `million`, `changed`, `fleet`, `readers`, `lists`. `changed` needs 30 GB of the disk for temporary files.
+//! `hosts`, `million`, `changed`, `fleet`, `readers`, `lists`, `start`. `changed` and `start` use the disk for temporary
+//! files, up to 30 GB; `start` drops the page cache, for which it must be root.
 
 mod data;
 mod figures;
 mod fleet;
 mod measure;
 mod peers;
+mod start;
 mod stories;
 
 use std::path::PathBuf;

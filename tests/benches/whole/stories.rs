@@ -5,6 +5,7 @@ use crate::figures::{Median, ROUNDS, mib, ratio, row, seconds};
 use crate::fleet;
 use crate::measure::Took;
 use crate::peers::{BackupTook, Failure, Lifeboat, Restic, cp_a, tar_zstd};
+use crate::start;
 use lifeboat_coordinator::cli::demo::lab::{Side, Usage};
 use rustix::process::{Pid, Signal, kill_process};
 use std::fs;
@@ -23,7 +24,7 @@ pub struct Story {
 }
 
 /// All benchmarks, in the order in which they run.
-pub const ALL: [Story; 10] = [
+pub const ALL: [Story; 11] = [
     Story { name: "memory", about: "memory does not grow with the number of files", tell: memory },
     Story { name: "unchanged", about: "a second backup of a million unchanged files", tell: unchanged },
     Story { name: "system", about: "first backup and restore of /usr", tell: system },
@@ -34,6 +35,7 @@ pub const ALL: [Story; 10] = [
     Story { name: "fleet", about: "sixty servers send at once to a disk whose syncs take 4 s", tell: fleet::fleet },
     Story { name: "readers", about: "three hundred restores at once beside a long dump", tell: fleet::readers },
     Story { name: "lists", about: "lists of 120,000 snapshots", tell: fleet::lists },
+    Story { name: "start", about: "a cold start with 500,000 batches in the journal", tell: start::start },
 ];
 
 fn memory(place: &Path) -> Result<(), Failure> {

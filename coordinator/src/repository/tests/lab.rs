@@ -125,7 +125,18 @@ impl Lab {
     }
 
     pub fn try_open(&self, store: Arc<dyn Store>) -> Result<Coordinator, OpenError> {
-        self.open_with(Config::new(repository(), self.index_path()), store)
+        self.try_open_with(store, |_| {})
+    }
+
+    /// The same with other settings.
+    pub fn try_open_with(
+        &self,
+        store: Arc<dyn Store>,
+        change: impl FnOnce(&mut Config),
+    ) -> Result<Coordinator, OpenError> {
+        let mut config = Config::new(repository(), self.index_path());
+        change(&mut config);
+        self.open_with(config, store)
     }
 
     /// A coordinator that reads what is intact, with an index of its own.
