@@ -1,7 +1,7 @@
 //! Manifests, envelopes, key objects, trust files and batches of the journal exist twice: either copy will do, and a bad
 //! one is named and healed. A matrix: each kind of object × damage × copy × start, restore, backup, verify, brought back.
 
-use crate::world::{World, refused, said};
+use crate::world::{World, said};
 use lifeboat_coordinator::cli::demo::lab::Side;
 use std::fs;
 use std::path::{Path, PathBuf};
