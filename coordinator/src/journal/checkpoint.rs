@@ -13,6 +13,7 @@ use lifeboat_format::journal::checkpoint::{CHECKPOINT_BYTES_MAX, State};
 use lifeboat_format::journal::{Checkpoint, SignedHead};
 use lifeboat_format::sign::SigningKey;
 use lifeboat_proto::status::with_causes;
+use std::io::Write;
 
 /// Why a checkpoint is of no use, or could not be written.
 #[derive(Debug, thiserror::Error)]
@@ -120,8 +121,11 @@ impl Draft {
         let Self { head, hashes, state, log_key } = self;
         let bytes = Checkpoint::to_bytes(&head, hashes, &state, &log_key)?;
         drop(state);
-        let digest = Digest::of(&bytes);
-        match store.put(&ObjectName::checkpoint(head.head().number), Body::Bytes(bytes))? {
+        let (name, digest) = (ObjectName::checkpoint(head.head().number), Digest::of(&bytes));
+        // By a file, as packs: what a full disk keeps free is for objects that cannot be made again.
+        let mut file = store.spool()?;
+        file.write_all(&bytes).map_err(|error| StoreError::io("write", name.path(), error))?;
+        match store.put(&name, Body::Spooled(file))? {
             Put::Done => Ok(digest),
             // Put before, by a process that was killed, or by whoever wrote another history.
             Put::Taken => Err(CheckpointError::Taken),
@@ -138,17 +142,24 @@ impl Journal {
         let head = self.last.filter(|_| may_write)?;
         Some(Draft { head, hashes: self.chain.hashes().to_vec(), state, log_key: self.log_key.clone() })
     }
+}
 
-    /// Whether this checkpoint is intact, signed, and ends with a batch of this journal: the digest of its state if it
-    /// is, and of the whole object.
-    pub fn check_checkpoint(&self, name: &ObjectName) -> Result<(Digest, Digest), CheckpointError> {
-        let head = self.head().ok_or(CheckpointError::NotNamed)?.head();
-        let loaded = load(self.store.as_ref(), head.repository, name)?;
-        match self.hash(loaded.number) == Some(loaded.checkpoint.head().hash()) {
-            true => Ok((loaded.checkpoint.state().digest(), loaded.digest)),
-            false => Err(CheckpointError::OtherBatch { number: loaded.number }),
-        }
-    }
+/// What is in a checkpoint that is intact and signed, for a comparison.
+pub struct Inspected {
+    /// The last batch that it includes.
+    pub number: u64,
+    /// The hash of the head of that batch.
+    pub head: Digest,
+    /// The digest of the state.
+    pub state: Digest,
+    /// The digest of the whole object.
+    pub object: Digest,
+}
+
+/// Reads a checkpoint to compare it.
+pub fn inspect(store: &dyn Store, repository: RepositoryId, name: &ObjectName) -> Result<Inspected, CheckpointError> {
+    let Loaded { checkpoint, number, digest: object, .. } = load(store, repository, name)?;
+    Ok(Inspected { number, head: checkpoint.head().hash(), state: checkpoint.state().digest(), object })
 }
 
 /// Removes all checkpoints but those of these numbers. A failure leaves one that is not needed.

@@ -6,7 +6,7 @@
 use super::facts::{FactError, own_act};
 use super::{Coordinator, Damage};
 use crate::catalog::Catalog;
-use crate::journal::checkpoint::{CheckpointError, Draft, newest_first, remove_others};
+use crate::journal::checkpoint::{CheckpointError, Draft, inspect, newest_first, remove_others};
 use crate::store::ObjectName;
 use lifeboat_format::id::Digest;
 use lifeboat_format::journal::{Batch, Event};
@@ -77,6 +77,7 @@ impl Coordinator {
         let digest = draft.put(self.shared.store.as_ref())?;
         let event = Event::JournalCheckpoint { number, digest };
         self.record(vec![own_act(self.shared.clock.now_ns(), "checkpoint", event)])?;
+        tracing::info!(number, "a journal checkpoint was written");
         Ok(number)
     }
 
@@ -115,16 +116,17 @@ impl Coordinator {
     }
 
     fn audit_one(&self, audit: &Audit, name: &ObjectName) -> Option<Damage> {
-        let checked = self.journal().check_checkpoint(name);
-        let number = name.as_number().unwrap_or(0);
-        let is_other = |digest| audit.named.is_some_and(|(named, right)| named == number && right != digest);
-        let what = match checked {
-            Err(error) => with_causes(&error),
-            Ok((_, digest)) if is_other(digest) => "it is not the one that the journal names".to_owned(),
-            Ok((state, _)) => match audit.state_at(number) {
-                Some(right) if right != state => "it is not the state that the journal gives".to_owned(),
-                _ => return None,
-            },
+        let found = match inspect(self.shared.store.as_ref(), self.repository(), name) {
+            Ok(found) => found,
+            Err(error) => return Some(Damage::of(name.clone(), with_causes(&error))),
+        };
+        let hash = self.journal().hash(found.number);
+        let is_other = audit.named.is_some_and(|(named, right)| named == found.number && right != found.object);
+        let what = match audit.state_at(found.number) {
+            _ if hash != Some(found.head) => "it is of another history".to_owned(),
+            _ if is_other => "it is not the one that the journal names".to_owned(),
+            Some(right) if right != found.state => "it is not the state that the journal gives".to_owned(),
+            _ => return None,
         };
         Some(Damage::of(name.clone(), what))
     }
