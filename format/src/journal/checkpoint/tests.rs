@@ -1,3 +1,5 @@
+//! What a checkpoint holds is read back, and whatever was changed in it is found.
+
 use super::state::{Named, PackRow, RefusedAgentRow};
 use super::*;
 use crate::codec::Decoder;
