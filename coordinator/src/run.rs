@@ -2,14 +2,16 @@
 //! docs/architecture.md.
 //!
 //! This file holds the table of runs, in memory on purpose: a restart voids them all (INV-26). What a run may rely on
-//! is decided in [`decide`]; [`upload`] and [`commit`] do it.
+//! is decided in [`decide`]; [`upload`] and [`commit`] do it, and [`copies`] sees to it that precious nodes exist twice.
 
 pub mod commit;
+pub(crate) mod copies;
 pub mod decide;
 mod homes;
 pub mod upload;
 mod validate;
 
+use self::upload::IncomingNode;
 use crate::spool::Ticket;
 use lifeboat_format::id::{HostId, RunId, SnapshotNumber};
 use std::collections::{BTreeSet, HashMap, VecDeque};
@@ -48,6 +50,8 @@ pub struct Run {
     pub waits: BTreeSet<Ticket>,
     /// Snapshots that must not be purged while it runs: homes of nodes that it relies on.
     pub pins: BTreeSet<SnapshotNumber>,
+    /// The last leaf that it sent, if it is small: it may be the root, of which a second copy is written (INV-79).
+    pub last_leaf: Option<IncomingNode>,
     /// How often it tried to commit.
     pub attempts: u32,
     /// What it is doing with its commit.
@@ -165,6 +169,7 @@ impl Runs {
             heard: Some(now),
             waits: BTreeSet::new(),
             pins: BTreeSet::new(),
+            last_leaf: None,
             attempts: 0,
             phase: Phase::Sending,
         };

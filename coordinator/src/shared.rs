@@ -54,6 +54,8 @@ pub struct State {
     pub settling: BTreeSet<SnapshotNumber>,
     /// Packs that are objects, to be named in the next batch.
     pub not_journalled: Vec<AddedPack>,
+    /// How many open packs were thrown away.
+    pub packs_thrown_away: u64,
     /// How often problems of packs were found: what was computed across one of them is computed again.
     pub losses_found: u64,
 }
@@ -126,6 +128,7 @@ impl Shared {
     pub fn throw_away(&self, ticket: Ticket, why: &dyn std::error::Error) {
         let mut state = self.lock();
         state.open.finish(ticket);
+        state.packs_thrown_away += 1;
         let cause: Arc<str> = with_causes(why).into();
         let void = state.runs.void_waiting_for(ticket, &cause);
         drop(state);

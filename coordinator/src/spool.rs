@@ -1,7 +1,8 @@
 //! Collects sealed records in the open packs; makes a pack an object when it is full or a commit asks.
 //!
-//! A thread owns the open pack for chunks, another the one for nodes; a third for each puts the pack that was closed
-//! last while the next one fills, at most one at a time. Others hand records over; how many bytes may be under way is
+//! A thread owns the open pack for chunks, another the one for nodes, a third the one for second copies of root and inner
+//! nodes; one more for each puts the pack that was closed last while the next one fills, at most one at a time. So the
+//! packs that a commit waits for are put side by side. Others hand records over; how many bytes may be under way is
 //! bounded, so a slow disk slows the agents instead of filling memory. What is in the open packs stands in
 //! [`OpenPacks`], under the one lock of [`crate::shared`].
 //!
@@ -16,7 +17,7 @@ mod sealing;
 mod writing;
 
 pub use budget::{Budget, Permit};
-pub use open::{Offer, OpenBody, OpenNode, OpenPacks, Placed, Ticket, offer};
+pub use open::{NODE_PACKS, Offer, OpenBody, OpenNode, OpenPacks, Placed, Ticket, offer};
 
 use crate::shared::Shared;
 use lifeboat_format::journal::event::Holds;
@@ -55,7 +56,7 @@ enum Order {
 #[derive(Debug)]
 pub struct Spool {
     budget: Budget,
-    orders: [Sender<Order>; 2],
+    orders: [Sender<Order>; 3],
 }
 
 /// The threads behind a [`Spool`]; they end when it is dropped, and this waits for them.
@@ -74,14 +75,14 @@ impl Spool {
             let (order, orders) = mpsc::channel();
             // Without room for a second one: while a pack is put, the next may fill, and the one after waits.
             let (closed, to_seal) = mpsc::sync_channel(0);
-            let writer = writing::Writer::new(shared.clone(), log_key, closed);
+            let writer = writing::Writer::new(shared.clone(), holds, log_key, closed);
             let sealer = sealing::Sealer::new(shared.clone(), holds);
             let named = |what: &str| std::thread::Builder::new().name(format!("{what} {holds:?}"));
             threads.push(named("write").spawn(move || writer.work(&orders))?);
             threads.push(named("seal").spawn(move || sealer.work(&to_seal))?);
             Ok(order)
         };
-        let orders = [start(Holds::Chunks)?, start(Holds::Nodes)?];
+        let orders = [start(Holds::Chunks)?, start(Holds::Nodes)?, start(Holds::NodeCopies)?];
         Ok((Self { budget: Budget::new(under_way_bytes), orders }, SpoolThreads(threads)))
     }
 
@@ -103,7 +104,8 @@ impl Spool {
     fn order(&self, holds: Holds, order: Order) -> Result<(), Stopped> {
         let orders = match holds {
             Holds::Chunks => &self.orders[0],
-            Holds::Nodes | Holds::NodeCopies => &self.orders[1],
+            Holds::Nodes => &self.orders[1],
+            Holds::NodeCopies => &self.orders[2],
         };
         orders.send(order).map_err(|_| Stopped)
     }

@@ -616,15 +616,19 @@ CHUNK, NODE = 1, 2
 
 
 class Packs:
-    """Where each chunk and each node lies. Every pack is checked whole: trailer, footer, the digest of each record."""
+    """Where each chunk and each node lies. Every pack is checked whole: trailer, footer, the digest of each record. One
+    that is bad, and a record that is bad, are named; what they hold may lie in another pack too."""
 
     def __init__(self, paths, log_keys):
         self.places = {}  # (kind, id): [bytes of the record]
         for path in paths:
             with open(path, "rb") as file:
-                need(os.fstat(file.fileno()).st_size > 0, f"pack {path.name}: empty")
-                data = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
-            self.take(f"pack {path.name}", path.name, data, log_keys)
+                is_empty = os.fstat(file.fileno()).st_size == 0
+                data = memoryview(b"" if is_empty else mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+            try:
+                self.take(f"pack {path.name}", path.name, data, log_keys)
+            except Damaged as fault:
+                say(f"note: {fault}; the rest of this pack is not used")
 
     def take(self, what, name, data, log_keys):
         need(len(data) >= len(PACK_HEADER) + TRAILER.size, f"{what}: too short")
@@ -650,8 +654,10 @@ class Packs:
             need(kind == CHUNK and height == 0 or kind == NODE and 1 <= height <= 16, f"{what}: kind or height")
             need(kind == CHUNK or record_id == digest, f"{what}: a node whose digest is not its id")
             record = data[offset:end]
-            need(hash_of(record) == digest, f"{what}: the record at {offset} does not match its digest")
-            self.places.setdefault((kind, record_id), []).append(record)
+            if hash_of(record) == digest:
+                self.places.setdefault((kind, record_id), []).append(record)
+            else:
+                say(f"note: {what}: the record at {offset} does not match its digest")
         need(end == start, f"{what}: the records do not end at the footer")
 
 

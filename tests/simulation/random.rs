@@ -1,7 +1,7 @@
 //! Histories by chance: two or three hosts whose files change, backups, and everything that may go wrong, one after the
 //! other. After each event all that was acknowledged must restore (see `model`).
 //!
-//! A seed decides all of it but one thing: which of the two packs that a commit asks for is put first. A failure prints
+//! A seed decides all of it but one thing: which of the packs that a commit asks for is put first. A failure prints
 //! its seed and what had happened. `LIFEBOAT_SEEDS=17..18` repeats one, `LIFEBOAT_SEEDS=0..50000` tries many.
 
 use crate::dice::Dice;

@@ -4,6 +4,7 @@
 
 #![allow(clippy::unwrap_used)] // A panic here is a failed test.
 
+pub mod footers;
 pub mod golden;
 pub mod many;
 pub mod mounted;

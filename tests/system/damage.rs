@@ -25,7 +25,7 @@ fn what_is_damaged_costs_itself_and_is_named_and_all_else_is_restored() {
     world.write("large", &noise(9_999, 50_000));
     world.backed_up();
     let (mut in_tree, mut in_content) = (0, 0);
-    for round in 0..20_u64 {
+    for round in 0..30_u64 {
         let packs = packs(&world);
         let pack = &packs[round as usize % packs.len()];
         let whole = fs::read(pack).unwrap();
@@ -153,7 +153,7 @@ fn a_mirror_of_a_damaged_tree_deletes_nothing_after_the_damage() {
     let names = || fs::read_dir(&target).unwrap().map(|entry| entry.unwrap().file_name()).collect::<BTreeSet<_>>();
     let all = names();
     let mut met = 0;
-    for round in 0..20_u64 {
+    for round in 0..30_u64 {
         let packs = packs(&world);
         let pack = &packs[round as usize % packs.len()];
         let whole = fs::read(pack).unwrap();

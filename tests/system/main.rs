@@ -23,6 +23,7 @@ mod lists;
 mod messages;
 mod mirror;
 mod mount;
+mod node_copies;
 mod older_copy;
 mod ordered;
 mod overwrite;

@@ -133,7 +133,7 @@ async fn verify(args: VerifyArgs, admin: &mut admin::Admin, out: &mut Output) ->
     let whole = counted(healed, "was healed", "were healed");
     match (harmless, healed) {
         (0, 0) => out.say(format_args!("{checked}: all good")),
-        (0, _) => out.say(format_args!("{checked}: {whole}, and all is good now")),
+        (0, _) => out.say(format_args!("{checked}: {whole}, and every snapshot can be restored")),
         (_, 0) => out.say(format_args!("{checked}: {damaged}, and every snapshot can be restored")),
         _ => out.say(format_args!("{checked}: {damaged}, {whole}, and every snapshot can be restored")),
     }

@@ -15,7 +15,7 @@ use crate::journal::{Journal, JournalError};
 use crate::store::{ByteRange, ObjectKind, ObjectName, Store, StoreError};
 use crate::watch::{Interrupted, Watch};
 use lifeboat_format::FormatError;
-use lifeboat_format::id::{PackId, RepositoryId};
+use lifeboat_format::id::{HostId, PackId, RepositoryId};
 use lifeboat_format::journal::event::{AddedPack, Holds};
 use lifeboat_format::journal::{BEFORE_THE_FIRST, Batch, Event};
 use lifeboat_format::link::Target;
@@ -151,6 +151,16 @@ pub fn read_footer(store: &dyn Store, pack: PackId, log_keys: &[VerifyingKey]) -
         return Err(FormatError::Broken { what: "pack", check: "that its name is its hash" }.into());
     }
     Ok((footer, pack_bytes))
+}
+
+/// What a pack holds, by its footer. No host is named for second copies of nodes. Nothing depends on it: whoever reads
+/// takes a node from any pack that has it.
+fn held(footer: &Footer) -> Holds {
+    match footer.records.first().map(|first| (first.record.kind(), first.record.host)) {
+        Some((Kind::Node, HostId::WITNESSED)) => Holds::NodeCopies,
+        Some((Kind::Node, _)) => Holds::Nodes,
+        Some((Kind::Chunk, _)) | None => Holds::Chunks,
+    }
 }
 
 /// Packs that the journal does not name, and packs that cannot be found.
@@ -327,8 +337,7 @@ impl Index {
             filling.write()?;
         }
         self.set_pack_indexed(number, footer.records.len() as u32, bytes)?;
-        let nodes = footer.records.first().is_some_and(|record| record.record.kind() == Kind::Node);
-        Ok(Some(if nodes { Holds::Nodes } else { Holds::Chunks }))
+        Ok(Some(held(&footer)))
     }
 
     /// Takes what one batch says was witnessed into the rows, which are there by now. The batch is done then.

@@ -127,7 +127,8 @@ impl ChunkRow {
 pub struct NodeRow {
     /// Whether clean-up has condemned it.
     pub mark: Mark,
-    /// Where its record lies, at least one place. There are more if it came again while it could not be read.
+    /// Where its record lies, at least one place, each in another pack. Root and inner nodes have two (INV-79); there are
+    /// more where a node came again while it could not be read.
     pub places: Vec<Place>,
     /// 1 + the greatest height among its links.
     pub height: u8,

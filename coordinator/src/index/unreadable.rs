@@ -117,8 +117,13 @@ impl Index {
 
     /// Whether a node can be read in one of its places, as far as is known.
     pub fn is_usable(&self, row: &NodeRow) -> bool {
+        self.readable_places(row) > 0
+    }
+
+    /// In how many packs a node can be read, as far as is known.
+    pub fn readable_places(&self, row: &NodeRow) -> usize {
         let packs = self.packs();
-        row.places.iter().any(|place| !packs.unreadable.contains_key(&place.pack))
+        row.places.iter().filter(|place| !packs.unreadable.contains_key(&place.pack)).count()
     }
 
     pub(super) fn load_unreadable(&self) -> Result<BTreeMap<PackNumber, Unreadable>, IndexError> {

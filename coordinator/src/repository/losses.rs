@@ -4,6 +4,9 @@
 //! it, snapshots that need it give no homes. It is looked at again now and then, and counts again once it can be read.
 //! Only `verify`, which reads the pack as a whole and a second time, records that something is *lost*; the rows go then,
 //! and come back when the bytes do.
+//!
+//! A loss is one of a record in a pack. It is recorded also where another pack holds the same chunk or node, so that the
+//! bad place stays known after the index was lost; but a snapshot is damaged only where no good place is left.
 
 use super::Coordinator;
 use super::facts::{FactError, own_act};

@@ -43,7 +43,8 @@ pub struct Config {
     pub under_way_bytes: usize,
     /// So many runs may be at work at once: each takes up to 5 MiB of memory. Others wait.
     pub runs_max: usize,
-    /// Whether a start walks the trees of snapshots where that is needed: for backups, not to list and restore.
+    /// Whether a start walks the trees of snapshots where that is needed, and `verify` writes missing copies of nodes: for
+    /// backups, not to list and restore.
     pub walks_trees: bool,
     /// Whether a damaged journal is read as far as it is intact: to list and restore, on a store that forgets what is
     /// written.
@@ -200,6 +201,7 @@ impl Coordinator {
             not_journalled: caught_up.adopted.clone(),
             distrusted: None,
             settling: BTreeSet::new(),
+            packs_thrown_away: 0,
             losses_found: 0,
         };
         let shared = Arc::new(Shared::new(store, index, clock, random, state));

@@ -13,6 +13,7 @@ mod lab;
 mod log_keys;
 mod losses;
 mod matrix;
+mod node_copies;
 mod power;
 mod promises;
 mod restarts;

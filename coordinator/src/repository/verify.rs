@@ -3,11 +3,13 @@
 //!
 //! Packs are checked by their footers, record by record; manifests, envelopes and the journal by their own hashes and
 //! signatures; key objects and trust files in [`keys`]. What exists twice is looked at twice, and a bad copy is healed
-//! (INV-73). Then the trees of all snapshots are walked: which of them can be restored? All batches of the journal are read,
-//! and checkpoints and memory are compared with what they give (INV-75). Memory: one footer and one piece of a pack, and
-//! what the journal says a second time. Errors of the disk are reported and prove nothing.
+//! (INV-73); root and inner nodes of which one place is left get a second one ([`nodes`]). Then the trees of all snapshots
+//! are walked: which of them can be restored? All batches of the journal are read, and checkpoints and memory are compared
+//! with what they give (INV-75). Memory: one footer and one piece of a pack, and what the journal says a second time.
+//! Errors of the disk are reported and prove nothing.
 
 mod keys;
+mod nodes;
 mod packs;
 
 use super::Coordinator;

@@ -21,7 +21,7 @@ use lifeboat_format::envelope::Envelope;
 use lifeboat_format::id::{HostId, RepositoryId, SnapshotId, SnapshotNumber};
 use lifeboat_format::journal::event::{HostState, SnapshotCommitted};
 use lifeboat_format::journal::{Act, Decision, Event, Principal, SignedHead};
-use lifeboat_format::manifest::{Manifest, Outcome};
+use lifeboat_format::manifest::{Manifest, Outcome, RootRef};
 use lifeboat_proto::convert::backup::Suspicion;
 use std::ops::Range;
 use std::sync::Arc;
@@ -166,7 +166,7 @@ impl Coordinator {
             let refused = Refused { node: None, chunks: Vec::new(), nodes: vec![root.id] };
             return Ok(CommitAnswer::Refused(vec![refused]));
         }
-        self.wait_for_packs(caller)?;
+        self.put_packs(caller, &root)?;
         loop {
             let (attempt, losses_before) = self.next_attempt(caller)?;
             if let Verdict::Refused(refused) = self.validate(caller, attempt, root.id)? {
@@ -188,9 +188,20 @@ impl Coordinator {
         Ok((run.attempts, state.losses_found))
     }
 
-    /// Step 1. While others still send, waits a little so that they share the pack; then asks for it.
-    fn wait_for_packs(&self, caller: RunRef) -> Result<(), CommitError> {
+    /// Step 1: everything that the run sent is durable, and its root in two packs (INV-79).
+    fn put_packs(&self, caller: RunRef, root: &RootRef) -> Result<(), CommitError> {
         let deadline = Instant::now() + self.config().share_wait;
+        // Before the packs are asked for: so the copy of a small root costs no wait of its own.
+        self.copy_root_from_memory(caller, root)?;
+        self.wait_for_packs(caller, deadline)?;
+        match self.copy_root_from_store(caller, root)? {
+            true => self.wait_for_packs(caller, deadline),
+            false => Ok(()),
+        }
+    }
+
+    /// While others still send, waits a little so that they share the packs; then asks for them.
+    fn wait_for_packs(&self, caller: RunRef, deadline: Instant) -> Result<(), CommitError> {
         let mut state = self.shared.lock();
         loop {
             let State { runs, open, .. } = &mut *state;

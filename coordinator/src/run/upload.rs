@@ -4,6 +4,7 @@
 //! safe: a row without a mark, read while its run is active, cannot be deleted before the run ends. A mark is cleared
 //! under the lock, on the row as it is then (INV-22).
 
+use super::copies::{Needed, may_be_copied_later, packs_needed};
 use super::decide::{AcquireNode, PutChunk, acquire_node, put_chunk};
 use super::{RunError, RunRef};
 use crate::index::{Changes, ChunkRow, IndexError, Mark, SentRow};
@@ -244,40 +245,30 @@ impl Coordinator {
         if !missing.is_empty() {
             return Ok(Some(missing.of(node.id)));
         }
-        let permit = self.spool().reserve(node.record.len());
+        let permit = self.spool().reserve(node.record.len() * packs_needed(height));
         self.admit(caller, node, height, permit).map(|()| None)
     }
 
     /// All links of the node are acquired: it is sent, and everything below it complete, by induction.
     fn admit(&self, caller: RunRef, node: IncomingNode, height: u8, permit: Permit) -> Result<(), UploadError> {
-        let IncomingNode { id, scope, encoder, record: bytes } = node;
+        let id = node.id;
         let index = &self.shared.index;
         let mut state = self.shared.lock();
         state.runs.get(caller)?;
-        let row = index.node(&id)?.filter(|row| index.is_usable(row));
-        let waits = match (row, state.open.node(&id)) {
-            (Some(mut row), _) => {
-                if row.mark != Mark::NONE {
-                    row.mark = Mark::NONE;
-                    let mut changes = Changes::default();
-                    index.set_node(&mut changes, &id, &row)?;
-                    index.write(changes)?;
-                }
-                None
-            }
-            (None, Some(open)) => Some(open.ticket),
-            (None, None) => {
-                let digest = Digest::from_bytes(*id.as_bytes());
-                let record = Record { target: Target::Node(id), height, digest, host: caller.host, scope, encoder };
-                let placed = state.open.append_node(id, height, bytes.len());
-                self.spool().append(Holds::Nodes, Append { ticket: placed.ticket, record, bytes, permit })?;
-                if placed.full {
-                    self.spool().close(Holds::Nodes, placed.ticket)?;
-                }
-                Some(placed.ticket)
-            }
-        };
-        state.runs.get(caller)?.waits.extend(waits);
+        let row = index.node(&id)?;
+        if let Some(mut row) = row.clone().filter(|row| row.mark != Mark::NONE && index.is_usable(row)) {
+            row.mark = Mark::NONE;
+            let mut changes = Changes::default();
+            index.set_node(&mut changes, &id, &row)?;
+            index.write(changes)?;
+        }
+        let last_leaf = may_be_copied_later(&node, height).then(|| node.clone());
+        // A node that comes again makes up for a copy that is missing.
+        let needed = Needed { packs: packs_needed(height), host: caller.host, height };
+        let waits = self.append_node(&mut state, node, needed, row.as_ref(), permit)?;
+        let run = state.runs.get(caller)?;
+        run.waits.extend(waits);
+        run.last_leaf = last_leaf;
         index.set_sent(&caller.run, &[(id, SentRow { validated: 0, witnessed_below: false })])?;
         Ok(())
     }
@@ -303,7 +294,9 @@ impl Coordinator {
         Ok(missing)
     }
 
-    /// Acquires nodes: for each its height, or none if the run may not rely on it.
+    /// Acquires nodes: for each its height, or none if the run may not rely on it. One place that can be read is enough,
+    /// also for a node that should have two: it restores, and to have it sent again would have the host send everything
+    /// above it too. What makes up for a missing copy is in [`super::copies`].
     pub(super) fn acquire_nodes(&self, caller: RunRef, ids: &[NodeId]) -> Result<Vec<Option<u8>>, UploadError> {
         let index = &self.shared.index;
         let sent = index.sent_many(&caller.run, ids)?;

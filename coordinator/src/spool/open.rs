@@ -30,13 +30,26 @@ impl OpenBody {
     }
 }
 
-/// A node in an open pack.
+/// The kinds of packs that hold nodes: all of them, and second copies of root and inner nodes (INV-79).
+pub const NODE_PACKS: [Holds; 2] = [Holds::Nodes, Holds::NodeCopies];
+
+/// A node in an open pack, or in two.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OpenNode {
-    /// The pack.
-    pub ticket: Ticket,
     /// The node's height.
     pub height: u8,
+    /// The packs, in the order of [`NODE_PACKS`]; at least one.
+    pub tickets: [Option<Ticket>; 2],
+}
+
+impl OpenNode {
+    /// The node is no longer in this open pack; returns whether it is in another one.
+    fn leaves(&mut self, left: Ticket) -> bool {
+        for ticket in &mut self.tickets {
+            *ticket = ticket.filter(|ticket| *ticket != left);
+        }
+        self.tickets.iter().any(Option::is_some)
+    }
 }
 
 /// Where an append went.
@@ -48,14 +61,14 @@ pub struct Placed {
     pub full: bool,
 }
 
-/// The open packs: one for chunks, one for nodes, and those on their way to be objects.
+/// The open packs: one for chunks, one for nodes, one for second copies of nodes, and those on their way to be objects.
 #[derive(Debug)]
 pub struct OpenPacks {
     pack_bytes: u64,
     next: u64,
     chunks: HashMap<ChunkId, Vec<OpenBody>>,
     nodes: HashMap<NodeId, OpenNode>,
-    filling: [Option<Filling>; 2],
+    filling: [Option<Filling>; 3],
     unfinished: BTreeSet<Ticket>,
 }
 
@@ -74,7 +87,8 @@ const _: () = assert!(RECORDS_MAX <= lifeboat_format::pack::RECORDS_MAX);
 fn slot(holds: Holds) -> usize {
     match holds {
         Holds::Chunks => 0,
-        Holds::Nodes | Holds::NodeCopies => 1,
+        Holds::Nodes => 1,
+        Holds::NodeCopies => 2,
     }
 }
 
@@ -86,7 +100,7 @@ impl OpenPacks {
             next: 1,
             chunks: HashMap::new(),
             nodes: HashMap::new(),
-            filling: [None, None],
+            filling: [None; 3],
             unfinished: BTreeSet::new(),
         }
     }
@@ -108,10 +122,11 @@ impl OpenPacks {
         placed
     }
 
-    /// Adds a node to the open pack.
-    pub fn append_node(&mut self, id: NodeId, height: u8, sealed_bytes: usize) -> Placed {
-        let placed = self.append(Holds::Nodes, sealed_bytes);
-        self.nodes.insert(id, OpenNode { ticket: placed.ticket, height });
+    /// Adds a node to the open pack of one of the [`NODE_PACKS`].
+    pub fn append_node(&mut self, kind: usize, id: NodeId, height: u8, sealed_bytes: usize) -> Placed {
+        let placed = self.append(NODE_PACKS[kind], sealed_bytes);
+        let node = self.nodes.entry(id).or_insert(OpenNode { height, tickets: [None; 2] });
+        node.tickets[kind] = Some(placed.ticket);
         placed
     }
 
@@ -139,7 +154,7 @@ impl OpenPacks {
 
     /// Closes the pack that a commit waits for, if it is still being filled; then the writer must be told.
     pub fn close(&mut self, ticket: Ticket) -> Option<Holds> {
-        let holds = [Holds::Chunks, Holds::Nodes]
+        let holds = [Holds::Chunks, Holds::Nodes, Holds::NodeCopies]
             .into_iter()
             .find(|holds| self.filling[slot(*holds)].is_some_and(|filling| filling.ticket == ticket))?;
         self.filling[slot(holds)] = None;
@@ -167,9 +182,9 @@ impl OpenPacks {
         Some(host)
     }
 
-    /// Forgets a node whose row is in the index now.
+    /// Forgets the place of a node whose row is in the index now.
     pub fn take_node(&mut self, ticket: Ticket, id: &NodeId) {
-        if self.nodes.get(id).is_some_and(|node| node.ticket == ticket) {
+        if self.nodes.get_mut(id).is_some_and(|node| !node.leaves(ticket)) {
             self.nodes.remove(id);
         }
     }
@@ -178,7 +193,7 @@ impl OpenPacks {
     pub fn finish(&mut self, ticket: Ticket) {
         self.close(ticket);
         self.unfinished.remove(&ticket);
-        self.nodes.retain(|_, node| node.ticket != ticket);
+        self.nodes.retain(|_, node| node.leaves(ticket));
         self.chunks.retain(|_, bodies| {
             bodies.retain(|body| body.ticket != ticket);
             !bodies.is_empty()
@@ -228,6 +243,19 @@ mod tests {
         open.finish(first.ticket);
         assert!(!open.is_unfinished(first.ticket) && open.is_unfinished(third.ticket));
         assert!(open.chunk(&chunk(1).0).is_empty() && !open.chunk(&chunk(3).0).is_empty());
+    }
+
+    #[test]
+    fn inv_79_a_node_is_known_as_open_until_both_of_its_packs_are_objects() {
+        let id = NodeId::from_bytes([1; 32]);
+        let mut open = OpenPacks::new(1000);
+        let [first, copy] = [0, 1].map(|kind| open.append_node(kind, id, 2, 10).ticket);
+        assert_ne!(first, copy);
+        assert_eq!([first, copy].map(|ticket| open.close(ticket)), NODE_PACKS.map(Some));
+        open.take_node(first, &id);
+        assert_eq!(open.node(&id), Some(OpenNode { height: 2, tickets: [None, Some(copy)] }));
+        open.finish(copy);
+        assert_eq!(open.node(&id), None);
     }
 
     #[test]

@@ -2,12 +2,14 @@
 //!
 //! A pack is named by what it holds. So what is sent again after a loss could get the name of the very pack in which it
 //! was lost, whose bytes nobody can change. A pack that would be called like one that is lost, in part or whole, or
-//! dead, gets its last record once more, which makes it another one (INV-15).
+//! dead, gets its last record once more, which makes it another one (INV-15). So does a pack of second copies whose name is
+//! taken: what is in that pack already needs a place in another one (INV-79).
 
 use super::{Append, Order, Ticket};
 use crate::index::rebuild::read_footer;
 use crate::shared::Shared;
 use crate::store::{ByteRange, ObjectName, Spooled, StoreError};
+use lifeboat_format::journal::event::Holds;
 use lifeboat_format::pack::{Finished, FooterRecord, PackWriteError, PackWriter, Record};
 use lifeboat_format::sign::SigningKey;
 use std::io::{self, BufWriter};
@@ -38,6 +40,7 @@ struct Open {
 /// Owns the open pack.
 pub(super) struct Writer {
     shared: Arc<Shared>,
+    holds: Holds,
     log_key: SigningKey,
     closed: SyncSender<Closed>,
     open: Option<Open>,
@@ -60,8 +63,8 @@ enum WriteError {
 }
 
 impl Writer {
-    pub fn new(shared: Arc<Shared>, log_key: &SigningKey, closed: SyncSender<Closed>) -> Self {
-        Self { shared, log_key: log_key.clone(), closed, open: None, failed: None }
+    pub fn new(shared: Arc<Shared>, holds: Holds, log_key: &SigningKey, closed: SyncSender<Closed>) -> Self {
+        Self { shared, holds, log_key: log_key.clone(), closed, open: None, failed: None }
     }
 
     /// Takes orders until nobody can give one any more. An open pack is dropped then: it was nobody's promise.
@@ -121,7 +124,7 @@ impl Writer {
     }
 
     /// Whether the pack of this name, which has these records, is dead, has lost some of them, or is there and cannot be
-    /// read as a whole.
+    /// read as a whole; of second copies, whether it is there.
     fn is_name_spoilt(&self, name: &ObjectName, records: &[FooterRecord]) -> bool {
         let Some(id) = name.as_pack() else { return false };
         {
@@ -134,6 +137,9 @@ impl Writer {
         let store = self.shared.store.as_ref();
         if store.size(name).is_err_and(|error| error.is_not_found()) {
             return false;
+        }
+        if self.holds == Holds::NodeCopies {
+            return true;
         }
         let is_whole = |FooterRecord { record, place }: &FooterRecord| {
             let read = store.get(name, ByteRange::At { offset: place.offset, bytes: place.length.into() });

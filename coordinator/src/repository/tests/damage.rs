@@ -41,7 +41,7 @@ fn inv_72_several_missing_packs_ask_for_the_disk_and_nothing_is_recorded_as_lost
     for _ in 0..2 {
         let damages = verify(&coordinator);
         assert!(
-            damages[0].what.contains("one of 2 packs missing in packs: is the right disk mounted there?"),
+            damages[0].what.contains("one of 3 packs missing in packs: is the right disk mounted there?"),
             "{damages:?}"
         );
         assert_eq!((named(&damages), has_losses(&coordinator)), (BTreeSet::from([first]), false));

@@ -44,8 +44,8 @@ fn inv_06_a_pack_that_cannot_be_put_is_thrown_away_and_the_runs_that_wait_for_it
     let root = node(&[to_chunk(&chunk(0))]);
     first.send(&[chunk(0)], from_ref(&root));
     second.send(&[chunk(0)], &[]);
-    // Both packs are put at the same time: whichever comes first, neither is there.
-    (0..2).for_each(|at| lab.store.fault(at, Fault::Fails));
+    // The packs are put at the same time: whichever comes first, none is there.
+    (0..3).for_each(|at| lab.store.fault(at, Fault::Fails));
     let void = first.try_commit(&root);
     assert!(matches!(void, Err(CommitError::Run(RunError::Ended { ending: Ending::PutFailed(_), .. }))), "{void:?}");
     wait_for_open_packs(&coordinator);
@@ -66,9 +66,9 @@ fn inv_06_a_batch_with_unknown_outcome_is_settled_before_anything_else_commits()
     let agent = Agent::begin(&coordinator, A);
     agent.send(&[chunk(0)], from_ref(&root));
     let (manifest, envelope) = agent.manifest(&root);
-    // Two packs, manifest and envelope twice; then the batch is put, says that it failed, and cannot be read back.
-    lab.store.fault(6, Fault::DoneButSaysFailed);
-    lab.store.fail_reads_after_puts(7);
+    // Three packs, manifest and envelope twice; then the batch is put, says that it failed, and cannot be read back.
+    lab.store.fault(7, Fault::DoneButSaysFailed);
+    lab.store.fail_reads_after_puts(8);
     let unknown = coordinator.commit(agent.caller, &manifest, &envelope);
     assert!(matches!(unknown, Err(CommitError::Fact(FactError::Journal(JournalError::Unknown { .. })))), "{unknown:?}");
     assert!(coordinator.begin(B, "system").is_err(), "nothing goes on until it is known");
@@ -113,7 +113,7 @@ fn inv_26_have_from_an_open_pack_makes_the_run_wait_for_it() {
     assert_eq!(waits, 1);
     let root = node(&[to_chunk(&chunk(0))]);
     second.send(&[], from_ref(&root));
-    (0..2).for_each(|at| lab.store.fault(at, Fault::Full));
+    (0..3).for_each(|at| lab.store.fault(at, Fault::Full));
     assert!(second.try_commit(&root).is_err(), "void: the pack with the chunk was thrown away");
     wait_for_open_packs(&coordinator);
     assert!(!Agent::begin(&coordinator, A).has(&chunk(0)));

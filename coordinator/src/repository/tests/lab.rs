@@ -360,7 +360,10 @@ pub fn dump(coordinator: &Coordinator) -> BTreeMap<String, Vec<String>> {
             let pack = index.pack_id(place.pack).unwrap();
             format!("{pack} {} {} {}", place.record, place.offset, row.height)
         };
-        row.places.iter().map(place).collect()
+        // The packs of a commit are put side by side: whichever is first.
+        let mut places: Vec<String> = row.places.iter().map(place).collect();
+        places.sort();
+        places
     };
     index.each_chunk(|id, row| rows.insert(format!("chunk {id}"), chunk_row(row)).is_none()).unwrap();
     index.each_node(|id, row| rows.insert(format!("node {id}"), node_row(row)).is_none()).unwrap();

@@ -73,7 +73,7 @@ fn inv_21_a_node_is_admitted_only_if_each_of_its_links_was_acquired() {
 
 #[test]
 fn inv_21_a_node_that_merely_exists_is_not_relied_on() {
-    let lab = Lab { pack_bytes: 400, ..Lab::new() };
+    let lab = Lab::new();
     let coordinator = lab.open();
     let x = chunk(0);
     let leaf = node(&[to_chunk(&x)]);
@@ -82,7 +82,7 @@ fn inv_21_a_node_that_merely_exists_is_not_relied_on() {
     let other = node(&[to_chunk(&x), to_node(&leaf)]);
     first.send(&[], from_ref(&other));
     coordinator.abort(first.caller).unwrap();
-    wait_for_open_packs(&coordinator);
+    lab.close_packs(&coordinator);
     assert!(coordinator.shared.index.node(&leaf.id).unwrap().is_some(), "it exists");
     let second = Agent::begin(&coordinator, A);
     let reader = node(&[to_node(&leaf)]);

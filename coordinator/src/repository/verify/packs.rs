@@ -1,5 +1,6 @@
 //! Checks packs, record by record, and draws the conclusions: what is lost, what is there again, what cannot be read.
 
+use super::nodes::Mended;
 use super::{Damage, VerifyError, VerifyProgress};
 use crate::index::Unreadable;
 use crate::index::rebuild::{FooterError, read_footer};
@@ -75,6 +76,7 @@ impl Coordinator {
             report(*progress);
         }
         let missing = self.conclude_missing(&mut findings)?;
+        let mended = self.mend(&findings, &missing, is_alone)?;
         if findings.returned > 0 {
             tracing::info!(records = findings.returned, "lost records are there again");
         }
@@ -83,7 +85,18 @@ impl Coordinator {
             return Ok(Vec::new());
         }
         let survey = self.survey()?;
-        Ok(self.damages(&findings.what, &missing, &survey, is_alone))
+        let mut damages = self.damages(&findings.what, &missing, &survey, is_alone);
+        damages.iter_mut().for_each(|damage| name_mended(damage, &mended));
+        Ok(damages)
+    }
+
+    /// Nothing is written while the right disk may not be mounted, or for a pack alone in which all is good.
+    fn mend(&self, findings: &Findings, missing: &[PackId], is_alone: bool) -> Result<Mended, VerifyError> {
+        let is_needed = !is_alone || !findings.what.is_empty();
+        match is_needed && missing.is_empty() && self.config().walks_trees {
+            true => self.mend_nodes(&findings.what.iter().map(|(pack, _)| *pack).collect::<Vec<_>>()),
+            false => Ok(Mended::default()),
+        }
     }
 
     fn look_at_pack(&self, pack: PackId, read: &mut dyn FnMut(u64)) -> Look {
@@ -253,6 +266,23 @@ impl Coordinator {
             damages.push(Damage::new(ObjectName::manifest(id), what, BTreeSet::from([*number])));
         }
         damages
+    }
+}
+
+/// Names what became of the root and inner nodes that a pack has lost and another one has.
+fn name_mended(damage: &mut Damage, mended: &Mended) {
+    let nodes = damage.object.as_pack().and_then(|pack| mended.by_pack.get(&pack));
+    match (nodes, mended.is_durable) {
+        (None, _) => {}
+        (Some(nodes), true) => {
+            damage.what =
+                format!("{}; root and inner nodes written again from their other copies: {nodes}", damage.what);
+            damage.is_healed = damage.is_harmless;
+        }
+        (Some(nodes), false) => {
+            let what = "root and inner nodes of which one copy is left, and which cannot be written again";
+            damage.what = format!("{}; {what}: {nodes}", damage.what);
+        }
     }
 }
 
