@@ -231,7 +231,7 @@ pub async fn serve(config: Config, tell: impl Fn(Stage), stop: impl Future<Outpu
     let dispatcher = tokio::spawn(context.dispatch.clone().run(past, stopped.clone()));
     let renewal = tokio::spawn(renew(context.clone(), own, made));
     let recording = tokio::spawn(record_waiting(context.clone()));
-    let checkpoints = tokio::spawn(write_checkpoints(context.clone()));
+    let checkpoints = tokio::spawn(write_checkpoints(context.clone(), stopped.clone()));
     let mut doors = tokio::task::JoinSet::new();
     match network {
         Some(network) => {
@@ -265,9 +265,9 @@ pub async fn serve(config: Config, tell: impl Fn(Stage), stop: impl Future<Outpu
     let _ = stop_all.send(true);
     renewal.abort();
     recording.abort();
-    checkpoints.abort();
     let closed = async {
         let _ = dispatcher.await;
+        let _ = checkpoints.await;
         while doors.join_next().await.is_some() {}
     };
     if tokio::time::timeout(STOP_MAX, closed).await.is_err() {
@@ -360,8 +360,10 @@ async fn record_waiting(context: Arc<Context>) {
     }
 }
 
-async fn write_checkpoints(context: Arc<Context>) {
-    loop {
+/// Writes journal checkpoints when they are due. One that is begun is completed, unless the stop takes too long: without
+/// the batch that names it, it would not count.
+async fn write_checkpoints(context: Arc<Context>, mut stopped: watch::Receiver<bool>) {
+    while !*stopped.borrow() {
         let coordinator = context.coordinator.clone();
         let written = tokio::task::spawn_blocking(move || match coordinator.is_checkpoint_due() {
             true => coordinator.write_checkpoint(),
@@ -370,7 +372,10 @@ async fn write_checkpoints(context: Arc<Context>) {
         if let Ok(Err(error)) = written.await {
             tracing::warn!(error = %with_causes(&error), "no journal checkpoint was written; the next start takes longer");
         }
-        tokio::time::sleep(CHECKPOINT_LOOK_EVERY).await;
+        // The sender is gone only if the coordinator is.
+        if let Ok(Err(_)) = tokio::time::timeout(CHECKPOINT_LOOK_EVERY, stopped.wait_for(|stopped| *stopped)).await {
+            break;
+        }
     }
 }
 

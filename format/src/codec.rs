@@ -20,6 +20,11 @@ impl Encoder {
         Self::default()
     }
 
+    /// Starts with nothing, and room for so many bytes.
+    pub fn with_capacity(bytes: usize) -> Self {
+        Self { bytes: Vec::with_capacity(bytes) }
+    }
+
     /// One byte.
     pub fn u8(&mut self, value: u8) -> &mut Self {
         self.raw(&[value])

@@ -42,7 +42,8 @@ impl Checkpoint {
         log_key: &SigningKey,
     ) -> Result<Vec<u8>, FormatError> {
         check(head, &hashes, state)?;
-        let mut encoder = layout::begin(MAGIC);
+        let mut encoder = Encoder::with_capacity(hashes.len() * Digest::BYTES + state.bytes_about());
+        encoder.raw(&layout::begin(MAGIC).finish());
         encoder.raw(&head.head_bytes()).raw(head.signature().as_bytes()).bytes(&[]);
         Rows(hashes).put(&mut encoder);
         state.put(&mut encoder);
@@ -120,9 +121,22 @@ fn check(head: &SignedHead, hashes: &[Digest], state: &State) -> Result<(), Form
 }
 
 impl State {
+    /// About how many bytes it takes, rather more: a buffer that grows takes twice as much memory for a while.
+    fn bytes_about(&self) -> usize {
+        let rows = [
+            (self.snapshots.0.len(), 160),
+            (self.source_sets.0.len(), 256),
+            (self.packs.0.len(), 41),
+            (self.dead.0.len(), 32),
+            (self.losses.0.len(), 256),
+            (self.grants.0.len(), 30),
+        ];
+        rows.iter().map(|(count, bytes)| count * bytes).sum::<usize>() + (1 << 20)
+    }
+
     /// The BLAKE3 of its bytes: equal states have equal ones.
     pub fn digest(&self) -> Digest {
-        let mut encoder = Encoder::new();
+        let mut encoder = Encoder::with_capacity(self.bytes_about());
         self.put(&mut encoder);
         Digest::of(&encoder.finish())
     }

@@ -41,7 +41,7 @@ pub fn start(_: &Path) -> Result<(), Failure> {
     let checkpoints = lab.repository().join("checkpoints");
     let first = Started::of(lab, false)?;
     row(&format!("{BATCHES} batches: a start that reads all of them, also into the index, s"), first.seconds(), "");
-    wait_until(|| Ok(fs::read_dir(&checkpoints)?.next().is_some()))?;
+    wait_until(|| Ok(fs::read_to_string(lab.path("start.log"))?.contains("a journal checkpoint was written")))?;
     row("  after that and a checkpoint, peak MiB", first.peak()?, "");
     first.stop()?;
     let bytes: u64 =
