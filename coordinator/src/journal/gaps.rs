@@ -11,6 +11,9 @@ use lifeboat_format::journal::{Batch, Chain};
 use lifeboat_format::sign::{SigningKey, VerifyingKey};
 use std::sync::Arc;
 
+/// A listing may lack what cannot be read: so many batches behind the last one that is listed are looked for.
+const UNLISTED_MAX: u64 = 16;
+
 impl Journal {
     /// Shows each intact batch to `replay`, and names the others in the log. The next batch has a number behind all of
     /// them. Writes nothing.
@@ -25,8 +28,10 @@ impl Journal {
         let mut in_force: Option<VerifyingKey> = None;
         let mut chain = Chain::start(repository, own);
         let mut last = None;
-        let end = store.greatest_number(ObjectKind::Journal)?.unwrap_or(0);
-        for number in 1..=end {
+        let listed = store.greatest_number(ObjectKind::Journal)?.unwrap_or(0);
+        let mut number = 0;
+        loop {
+            number += 1;
             let fits = |batch: &Batch| {
                 // The first batch names the trust file whose key signs it.
                 let named = if number == 1 { Keys::named_by(batch, store.as_ref()).ok().flatten() } else { None };
@@ -34,10 +39,15 @@ impl Journal {
                 let known = in_force.map_or_else(|| known.collect(), |key| vec![key]);
                 chain.check_after_gap(batch.signed_head(), &known)
             };
-            let Ok(Some(batch)) = read_checked(store.as_ref(), number, fits) else {
-                tracing::error!(number, "no copy of this journal batch is intact; what it alone says is lost");
-                in_force = None;
-                continue;
+            let batch = match read_checked(store.as_ref(), number, fits) {
+                Ok(Some(batch)) => batch,
+                Ok(None) if number > listed => break,
+                Err(_) if number > listed + UNLISTED_MAX => break,
+                Ok(None) | Err(_) => {
+                    tracing::error!(number, "no copy of this journal batch is intact; what it alone says is lost");
+                    in_force = None;
+                    continue;
+                }
             };
             chain.append_after_gap(batch.signed_head());
             last = Some(*batch.signed_head());
@@ -54,7 +64,7 @@ impl Journal {
             }
             replay(&batch);
         }
-        chain.skip_to(end);
+        chain.skip_to(number - 1);
         // What this process writes is forgotten, and signed by the key that it has.
         chain.set_log_key(own);
         let incarnation = chain.incarnation() + 1;
