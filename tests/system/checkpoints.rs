@@ -147,7 +147,9 @@ fn a_long_start_asks_systemd_for_time_again_and_again_and_obeys_a_stop() {
     world.lab.stop(Side::Coordinator).unwrap();
     let config = Config::load(Path::new(&world.lab.path("coordinator"))).unwrap();
     let opened = serve::open(&config, false, &mut |_| ()).unwrap();
-    (0..100).for_each(|_| drop(opened.coordinator().record(vec![act()]).unwrap()));
+    for _ in 0..100 {
+        opened.coordinator().record(vec![act()]).unwrap();
+    }
     drop(opened);
     let (code, library) = (world.path("slow.c"), world.path("slow.so"));
     fs::write(&code, SLOW_JOURNAL).unwrap();

@@ -146,7 +146,9 @@ fn inv_75_a_checkpoint_is_due_after_so_many_batches_and_after_a_start_that_read_
     let open = || lab.try_open_with(lab.store.clone(), |config| config.checkpoint_every = Some(5)).unwrap();
     let coordinator = open();
     let record = |coordinator: &Coordinator, count| {
-        (0..count).for_each(|_| drop(coordinator.record(vec![act(Event::Nothing)]).unwrap()));
+        for _ in 0..count {
+            coordinator.record(vec![act(Event::Nothing)]).unwrap();
+        }
     };
     assert!(!coordinator.is_checkpoint_due());
     record(&coordinator, 4);
