@@ -351,7 +351,8 @@ fn inv_66_an_unchanged_source_costs_one_commit() {
     let report = lab.backup();
     let (chunks, nodes, _) = lab.traffic();
     assert_eq!((lab.entries(), chunks), (entries, 0));
-    assert!(nodes <= 2, "{nodes} nodes: at most the leaf with the way to the source, and the root");
+    // Where nodes end depends on the name of the temporary directory: there may be one between leaf and root.
+    assert!(nodes <= 3, "{nodes} nodes: at most the leaf with the way to the source, and those above it");
     assert_eq!(report.counts.read_bytes, 0);
     assert_eq!(lab.contents(), files);
 }
