@@ -292,7 +292,7 @@ fn a_repository_without_second_copies_works_and_gets_them_again() {
     place.world.assert_restores(&place.snapshots[1], &place.world.source(), "restored");
     let text = said(&place.verify());
     assert!(
-        text.contains("other second copies") && text.contains("were healed, and every snapshot can be restored"),
+        text.contains("other second copies") && text.contains("healed, and every snapshot can be restored"),
         "{text}"
     );
     assert!(count(&copies) > before);
