@@ -190,10 +190,12 @@ pub fn run(cli: Cli) -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return failed(&out, &Failure::of(ErrorClass::Internal, &error)),
     };
+    let lists_all = cli.command.lists_all();
     let ended = runtime.block_on(cli.command.run(&cli.global, &mut out));
     // A thread that still reads from a network file system must not hold the exit up.
     runtime.shutdown_background();
     match ended {
+        Ok(Done::Whole) if lists_all && admin::is_warned() => ExitCode::from(3),
         Ok(Done::Whole) => ExitCode::SUCCESS,
         Ok(Done::WithLosses) => ExitCode::from(3),
         Err(failure) if output::is_reader_gone(&failure) => ExitCode::from(READER_GONE),
@@ -210,6 +212,11 @@ fn failed(out: &Output, failure: &Failure) -> ExitCode {
 }
 
 impl Command {
+    /// Whether the command lists or searches all hosts or snapshots: on a damaged journal, some may be missing.
+    fn lists_all(&self) -> bool {
+        matches!(self, Self::Host(_) | Self::Snapshots(_) | Self::Find(_) | Self::Versions(_))
+    }
+
     async fn run(self, global: &Global, out: &mut Output) -> Result<Done, Failure> {
         match self {
             Self::Init(args) => init::init(args, global, out),

@@ -53,7 +53,7 @@ pub struct Coordinator {
     surveying: Mutex<()>,
     // When packs that cannot be read were last looked at again.
     rechecked: Mutex<Option<Duration>>,
-    // Taken before all others, by whoever writes a checkpoint of the journal.
+    // Taken before all others, to write a checkpoint of the journal.
     checkpoints: Mutex<Checkpoints>,
 }
 

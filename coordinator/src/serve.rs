@@ -68,38 +68,40 @@ impl Opened {
     }
 }
 
-/// Opens everything that needs no network. With `anew`, the index is thrown away first. If the journal is damaged, what
-/// is intact is opened, to be read alone.
-pub fn open(config: &Config, anew: bool, report: &mut dyn FnMut(Progress)) -> Result<Opened, Failure> {
-    open_watched(config, anew, report, &Watch::default())
+/// Opens everything that needs no network. With `from_scratch`, the index is deleted first. If the journal is damaged, what
+/// is intact is opened, to be read only.
+pub fn open(config: &Config, from_scratch: bool, report: &mut dyn FnMut(Progress)) -> Result<Opened, Failure> {
+    open_watched(config, from_scratch, report, &Watch::default())
 }
 
 fn open_watched(
     config: &Config,
-    anew: bool,
+    from_scratch: bool,
     report: &mut dyn FnMut(Progress),
     watch: &Watch,
 ) -> Result<Opened, Failure> {
     let vault = open_vault(config)?;
-    let (store, read_only) = open_store(&config.repository)?;
+    let (mut store, is_read_only) = open_store(&config.repository)?;
     trust::bring_back(store.as_ref(), &config.trust_files(), vault.repository);
-    let read_only = read_only.then_some(ReadOnly::Disk);
-    match open_repository(config, &vault, store.clone(), read_only.clone(), anew, report, watch) {
-        Err(error) if error.is_damage() => {
-            let problem = with_causes(&error);
-            tracing::error!(
-                problem,
-                "the journal is damaged: what is intact is listed and restored, and nothing is written"
-            );
-            // The lock on the repository is taken once.
-            drop(store);
-            let store = read_only_store(&config.repository)?;
-            let read_only = Some(ReadOnly::Damaged { problem });
-            let opened = open_repository(config, &vault, store.clone(), read_only.clone(), true, report, watch);
-            finish(config, vault, store.as_ref(), opened.map_err(|error| of_open(&error))?, read_only)
-        }
-        opened => finish(config, vault, store.as_ref(), opened.map_err(|error| of_open(&error))?, read_only),
+    let mut read_only = is_read_only.then_some(ReadOnly::Disk);
+    let mut opened = open_repository(config, &vault, store.clone(), read_only.as_ref(), from_scratch, report, watch);
+    if let Err(error) = &opened
+        && error.is_damage()
+    {
+        let problem = with_causes(error);
+        tracing::error!(
+            problem,
+            "the journal is damaged: what is intact is listed and restored, and nothing is written"
+        );
+        // Only one process may hold the lock on the repository, also of those that read.
+        drop(store);
+        store = read_only_store(&config.repository)?;
+        read_only = Some(ReadOnly::Damaged { problem });
+        opened = open_repository(config, &vault, store.clone(), read_only.as_ref(), true, report, watch);
     }
+    let (coordinator, clock) = opened.map_err(|error| of_open(&error))?;
+    let trust = trust_file(config, store.as_ref(), &coordinator, read_only.as_ref())?;
+    Ok(Opened { coordinator, vault, trust, clock, read_only })
 }
 
 fn open_vault(config: &Config) -> Result<Vault, Failure> {
@@ -112,14 +114,14 @@ fn open_repository(
     config: &Config,
     vault: &Vault,
     store: Arc<dyn Store>,
-    read_only: Option<ReadOnly>,
-    anew: bool,
+    read_only: Option<&ReadOnly>,
+    from_scratch: bool,
     report: &mut dyn FnMut(Progress),
     watch: &Watch,
 ) -> Result<(Coordinator, Arc<dyn Clock>), OpenError> {
     // What is noted of a repository that cannot be written must not be in the index of one that is.
     let index = if read_only.is_some() { config.state.join("index-read-only") } else { config.index() };
-    if anew || read_only.is_some() {
+    if from_scratch || read_only.is_some() {
         Index::delete(&index)?;
     }
     let (clock, log_key): (Arc<dyn Clock>, _) = (Arc::new(SystemClock::new()), vault.log_key.clone());
@@ -136,24 +138,24 @@ fn open_repository(
     Ok((Coordinator::open(settings, parts, report)?, clock))
 }
 
-fn finish(
+/// The trust file in force; on a repository that can be written, all of them are kept beside the vault.
+fn trust_file(
     config: &Config,
-    vault: Vault,
     store: &dyn Store,
-    (coordinator, clock): (Coordinator, Arc<dyn Clock>),
-    read_only: Option<ReadOnly>,
-) -> Result<Opened, Failure> {
+    coordinator: &Coordinator,
+    read_only: Option<&ReadOnly>,
+) -> Result<TrustFile, Failure> {
     let named = coordinator.catalog(|catalog| catalog.trust_file());
-    let trust = match &read_only {
-        Some(ReadOnly::Damaged { .. }) => intact_trust_file(config, store, vault.repository, named)?,
-        _ => trust_file_in_force(store, named)?,
-    };
+    if let Some(ReadOnly::Damaged { .. }) = read_only {
+        return intact_trust_file(config, store, coordinator.repository(), named);
+    }
+    let trust = trust_file_in_force(store, named)?;
     if read_only.is_none()
         && let Err(error) = trust::keep(store, &config.trust_files(), trust.trust().number)
     {
         tracing::warn!(%error, "the trust files could not be kept beside the vault");
     }
-    Ok(Opened { coordinator, vault, trust, clock, read_only })
+    Ok(trust)
 }
 
 /// The repository, and whether it can only be read.

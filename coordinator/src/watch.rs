@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-/// Shared by whoever opens a repository and whoever waits for that. Clones are one.
+/// Shared by the thread that opens a repository and the one that waits for it. Clones share one state.
 #[derive(Clone, Debug, Default)]
 pub struct Watch(Arc<Inner>);
 
@@ -40,7 +40,7 @@ impl Watch {
         self.check()
     }
 
-    /// So many of all packs were looked at.
+    /// `done` of all `total` packs were examined.
     pub(crate) fn packs(&self, done: u64, total: u64) -> Result<(), Interrupted> {
         self.0.packs.store(done, Ordering::Relaxed);
         self.0.packs_total.store(total, Ordering::Relaxed);

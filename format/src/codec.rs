@@ -20,7 +20,7 @@ impl Encoder {
         Self::default()
     }
 
-    /// Starts with nothing, and room for so many bytes.
+    /// Starts empty, with room for this number of bytes.
     pub fn with_capacity(bytes: usize) -> Self {
         Self { bytes: Vec::with_capacity(bytes) }
     }

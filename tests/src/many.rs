@@ -37,15 +37,7 @@ pub fn add_snapshots(state: &Path, count: usize, suspect: Option<&str>) {
         last = manifest.id();
         fs::create_dir_all(place(&last).parent().unwrap()).unwrap();
         fs::write(place(&last), manifest.as_bytes()).unwrap();
-        let committed = SnapshotCommitted {
-            snapshot: last,
-            host,
-            source_set: clear.source_set.clone(),
-            sequence: clear.sequence,
-            root: clear.root,
-            outcome: clear.outcome,
-            suspect: suspect.map(str::to_owned),
-        };
+        let committed = SnapshotCommitted::of(last, &clear, suspect.map(str::to_owned));
         Act {
             time_ns: clear.ended_ns + clear.sequence as i64,
             principal: Principal::Host(host),

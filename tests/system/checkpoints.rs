@@ -1,5 +1,6 @@
 //! A coordinator that starts from a checkpoint of its journal (INV-75), and what systemd hears while it starts.
 
+use crate::harm::{Damage, inflict};
 use crate::world::{World, refused, said};
 use lifeboat_coordinator::cli::demo::lab::Side;
 use lifeboat_coordinator::config::Config;
@@ -12,24 +13,13 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum Damage {
-    Bit,
-    Cut,
-    Deleted,
-    /// The older one lies under its name.
-    Exchanged,
-    /// Something that cannot be read, and that nobody removes.
-    Unreadable,
-}
-
 fn act() -> Act {
     let (verb, object) = ("test".to_owned(), "repository".to_owned());
     let (principal, decision) = (Principal::LocalRoot, Decision::Done);
     Act { time_ns: 1, principal, verb, object, decision, event: Event::Nothing }
 }
 
-/// Adds batches and two checkpoints to the journal; nobody serves meanwhile.
+/// Adds batches and two checkpoints to the journal; the coordinator is stopped.
 fn write_checkpoints(world: &World) {
     let config = Config::load(Path::new(&world.lab.path("coordinator"))).unwrap();
     let opened = serve::open(&config, false, &mut |_| ()).unwrap();
@@ -94,21 +84,7 @@ fn inv_75_a_bad_checkpoint_stops_nothing_is_named_and_is_replaced() {
         let (world, snapshot) = stopped();
         let what = format!("{damage:?}");
         let [older, newest] = &listed(&world)[..] else { panic!("two checkpoints") };
-        let mut bytes = fs::read(newest).unwrap();
-        match damage {
-            Damage::Bit => {
-                let at = bytes.len() / 2;
-                bytes[at] ^= 1;
-                fs::write(newest, &bytes).unwrap();
-            }
-            Damage::Cut => fs::write(newest, &bytes[..bytes.len() - 1]).unwrap(),
-            Damage::Deleted => fs::remove_file(newest).unwrap(),
-            Damage::Exchanged => drop(fs::copy(older, newest).unwrap()),
-            Damage::Unreadable => {
-                fs::remove_file(newest).unwrap();
-                fs::create_dir_all(newest.join("in the way")).unwrap();
-            }
-        }
+        inflict(damage, newest, older);
         world.lab.serve().unwrap_or_else(|error| panic!("{what}: {error}"));
         restores_and_backs_up(&world, &snapshot, &what);
         let name = format!("checkpoints/{}", newest.file_name().unwrap().to_str().unwrap());

@@ -1,21 +1,11 @@
 //! Manifests, envelopes, key objects, trust files and batches of the journal exist twice: either copy will do, and a bad
 //! one is named and healed. A matrix: each kind of object × damage × copy × start, restore, backup, verify, brought back.
 
+use crate::harm::{Damage, bring_back, inflict};
 use crate::world::{World, said};
 use lifeboat_coordinator::cli::demo::lab::Side;
 use std::fs;
 use std::path::{Path, PathBuf};
-
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum Damage {
-    Bit,
-    Cut,
-    Deleted,
-    /// Another intact object of the same kind lies under the name.
-    Exchanged,
-    /// Something that cannot be read, and that no file takes the place of.
-    Unreadable,
-}
 
 /// An object by its path in the repository, and another one of its kind.
 struct Object {
@@ -69,32 +59,6 @@ impl Place {
     fn verify(&self) -> std::process::Output {
         self.world.lab.try_lifeboat(&["repository", "verify"]).unwrap()
     }
-}
-
-fn inflict(damage: Damage, path: &Path, other: &Path) {
-    let bytes = fs::read(path).unwrap();
-    match damage {
-        Damage::Bit => {
-            let mut bytes = bytes;
-            let at = bytes.len() - 20;
-            bytes[at] ^= 1;
-            fs::write(path, bytes).unwrap();
-        }
-        Damage::Cut => fs::write(path, &bytes[..bytes.len() - 1]).unwrap(),
-        Damage::Deleted => fs::remove_file(path).unwrap(),
-        Damage::Exchanged => drop(fs::copy(other, path).unwrap()),
-        Damage::Unreadable => {
-            fs::remove_file(path).unwrap();
-            fs::create_dir_all(path.join("in the way")).unwrap();
-        }
-    }
-}
-
-fn bring_back(path: &Path, bytes: &[u8]) {
-    if path.is_dir() {
-        fs::remove_dir_all(path).unwrap();
-    }
-    fs::write(path, bytes).unwrap();
 }
 
 /// All objects at once lose one copy. With `verified`, that is found by `verify`, else by a start and by who reads.
@@ -243,7 +207,9 @@ fn assert_works(place: &Place, expected: &Expected, object: &str, what: &str) {
     let target = place.world.path("restored");
     let restored = lifeboat(&["restore", &address, "--to", target.to_str().unwrap()]);
     assert_eq!(restored.status.success(), expected.restores, "restore: {what}: {}", said(&restored));
-    let listed = said(&lifeboat(&["snapshots", "server"]));
+    let list = lifeboat(&["snapshots", "server"]);
+    assert_eq!(list.status.code(), Some(if expected.backs_up { 0 } else { 3 }), "{what}: a list may lack something");
+    let listed = said(&list);
     place.snapshots.iter().for_each(|id| assert!(listed.contains(&id[..8]), "{what}: {listed}"));
     assert_eq!(listed.contains("warning: the journal is damaged"), !expected.backs_up, "{what}: {listed}");
     assert_eq!(listed.contains("from a copy of the repository"), !expected.backs_up, "{what}: {listed}");

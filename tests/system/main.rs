@@ -13,6 +13,7 @@ mod dump;
 mod finding;
 mod foreign;
 mod half_way;
+mod harm;
 mod hooks;
 mod hosts;
 mod identity;

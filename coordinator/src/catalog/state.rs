@@ -1,6 +1,6 @@
 //! The catalog as the state in a journal checkpoint, and back.
 //!
-//! Every type is taken apart field by field, so that whoever adds a field is told here by the compiler. Equal catalogs give
+//! Every type is taken apart field by field, so that the compiler asks here for a field that is added. Equal catalogs give
 //! equal bytes: rows are sorted.
 
 use super::refused::{Refused, RefusedEnrolment, RefusedTwins};

@@ -8,7 +8,7 @@ use lifeboat_proto::v1;
 use lifeboat_proto::v1::admin_service_client::AdminServiceClient;
 use std::io;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::OnceLock;
 use tokio::net::UnixStream;
 use tonic::Streaming;
 use tonic::transport::{Channel, Endpoint};
@@ -17,17 +17,25 @@ use tower::service_fn;
 /// The coordinator, asked by root.
 pub type Admin = AdminServiceClient<Channel>;
 
-/// Connects to the coordinator of these settings, and tells once what is wrong with it as a whole.
+/// Whether the coordinator warned that something is wrong with it as a whole; unset before it was asked.
+static WARNED: OnceLock<bool> = OnceLock::new();
+
+/// Whether the coordinator warned that its lists may lack something.
+pub fn is_warned() -> bool {
+    WARNED.get().copied().unwrap_or_default()
+}
+
+/// Connects to the coordinator of these settings, and prints once its warning, if it has one.
 pub async fn connect(config: &Config) -> Result<Admin, Failure> {
-    static WARNED: AtomicBool = AtomicBool::new(false);
     let channel = channel(&config.socket).await?;
     let admin = Admin::new(channel).max_decoding_message_size(limits::MESSAGE_BYTES_MAX);
     let mut admin = admin.max_encoding_message_size(limits::MESSAGE_BYTES_MAX);
-    if !WARNED.swap(true, Ordering::Relaxed) {
+    if WARNED.get().is_none() {
         let warning = admin.get_condition(v1::GetConditionRequest {}).await?.into_inner().warning;
         if !warning.is_empty() {
             eprintln!("warning: {warning}");
         }
+        let _ = WARNED.set(!warning.is_empty());
     }
     Ok(admin)
 }

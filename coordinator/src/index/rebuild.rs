@@ -153,7 +153,7 @@ pub fn read_footer(store: &dyn Store, pack: PackId, log_keys: &[VerifyingKey]) -
     Ok((footer, pack_bytes))
 }
 
-/// What a pack holds, by its footer. No host is named for second copies of nodes. Nothing depends on it: whoever reads
+/// What a pack holds, by its footer. No host is named for second copies of nodes. Nothing depends on the answer: a reader
 /// takes a node from any pack that has it.
 fn held(footer: &Footer) -> Holds {
     match footer.records.first().map(|first| (first.record.kind(), first.record.host)) {

@@ -1,8 +1,8 @@
 //! What became witnessed and is not in the journal yet.
 //!
-//! Each note has the next number as its key, so that those which wait lie between two numbers that are known. Whoever
-//! looks for them from their prefix on would pass, at each commit, all that were ever removed: RocksDB keeps a mark for
-//! each of these until it compacts the table.
+//! Each note has the next number as its key, so the notes that wait lie between two known numbers. A search from the
+//! prefix on would pass, at each commit, all notes that were ever removed: RocksDB keeps a mark for each removed key until
+//! it compacts the table.
 
 use super::packs::missing;
 use super::tables::META;

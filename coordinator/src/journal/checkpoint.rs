@@ -127,7 +127,7 @@ impl Draft {
         file.write_all(&bytes).map_err(|error| StoreError::io("write", name.path(), error))?;
         match store.put(&name, Body::Spooled(file))? {
             Put::Done => Ok(digest),
-            // Put before, by a process that was killed, or by whoever wrote another history.
+            // Put before, by a process that was killed, or by a coordinator with another history.
             Put::Taken => Err(CheckpointError::Taken),
         }
     }

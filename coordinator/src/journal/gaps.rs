@@ -11,7 +11,7 @@ use lifeboat_format::journal::{Batch, Chain};
 use lifeboat_format::sign::{SigningKey, VerifyingKey};
 use std::sync::Arc;
 
-/// A listing may lack what cannot be read: so many batches behind the last one that is listed are looked for.
+/// How many batches behind the last listed one are looked for: a listing may lack those that cannot be read.
 const UNLISTED_MAX: u64 = 16;
 
 impl Journal {

@@ -46,7 +46,7 @@ enum NotFrom {
 }
 
 /// Opens the journal, which may be empty. The trust files that the batches name must be objects of the store: each batch
-/// is signed by the log key in force. Writes nothing but copies of what is there.
+/// is signed by the log key in force. Writes nothing but missing second copies.
 pub fn open(
     store: &Arc<dyn Store>,
     repository: RepositoryId,
@@ -170,7 +170,7 @@ impl<'r> Replay<'r> {
     }
 }
 
-/// Who was killed after a batch and before its copy left the copy out: it is written now.
+/// Writes the second copy of the last batch if it is missing: a process that was killed between both leaves it out.
 fn complete_last(store: &dyn Store, last: &SignedHead) {
     let number = last.head().number;
     let name = ObjectName::journal(number);

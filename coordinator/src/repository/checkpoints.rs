@@ -48,7 +48,7 @@ impl Coordinator {
         self.checkpoints.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether so many batches came since the last checkpoint that the next one is due.
+    /// Whether the next checkpoint is due: `checkpoint_every` batches were written since the last one.
     pub fn is_checkpoint_due(&self) -> bool {
         let last = self.head().map_or(0, |head| head.head().number);
         let since = self.checkpoints().since;

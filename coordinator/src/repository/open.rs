@@ -51,13 +51,13 @@ pub struct Config {
     pub despite_damage: bool,
     /// So long a commit waits to share its pack, while other runs send.
     pub share_wait: Duration,
-    /// A checkpoint of the journal is due after so many batches; none if none is ever written.
+    /// The number of batches after which a checkpoint of the journal is due; none if no checkpoint is ever written.
     pub checkpoint_every: Option<u64>,
     /// Follows a start, and may end it.
     pub watch: Watch,
 }
 
-/// Batches between two checkpoints. To read so many takes seconds, also from a plain disk.
+/// Batches between two checkpoints. Reading 1,000 batches takes seconds, also from a hard disk.
 const CHECKPOINT_EVERY: u64 = 1_000;
 
 impl Config {

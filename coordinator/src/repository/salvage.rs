@@ -48,15 +48,7 @@ fn add_unrecorded(store: &dyn Store, catalog: &mut Catalog, unused: &[Range<u64>
             tracing::warn!(snapshot = %id, "a snapshot that no intact batch names is passed over: it has no number");
             continue;
         };
-        let committed = SnapshotCommitted {
-            snapshot: id,
-            host: clear.host,
-            source_set: clear.source_set.clone(),
-            sequence: clear.sequence,
-            root: clear.root,
-            outcome: clear.outcome,
-            suspect: None,
-        };
+        let committed = SnapshotCommitted::of(id, clear, None);
         match catalog.add_unrecorded(number, &committed, clear.ended_ns) {
             Ok(()) => {
                 tracing::warn!(snapshot = %id, "no intact batch names this snapshot; it was found by its manifest")

@@ -269,15 +269,8 @@ impl Coordinator {
 
     fn committed_act(&self, host: HostId, manifest: &Manifest, suspect: Option<&Suspicion>) -> Act {
         let clear = manifest.clear();
-        let committed = SnapshotCommitted {
-            snapshot: manifest.id(),
-            host,
-            source_set: clear.source_set.clone(),
-            sequence: clear.sequence,
-            root: clear.root,
-            outcome: clear.outcome,
-            suspect: suspect.map(|suspect| suspect.reason.clone()),
-        };
+        let reason = suspect.map(|suspect| suspect.reason.clone());
+        let committed = SnapshotCommitted::of(manifest.id(), clear, reason);
         Act {
             time_ns: self.shared.clock.now_ns(),
             principal: Principal::Host(host),

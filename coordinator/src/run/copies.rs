@@ -4,7 +4,7 @@
 //! known by its height when it comes. That a leaf is a root is known only at the commit: its copy is made from what the
 //! run still has in memory, or from the pack that was just put.
 //!
-//! A copy that is missing is made up for by whoever sends the node again, by the commit of a root, and by `verify`.
+//! A missing copy is written again when a host sends the node again, when a root is committed, and by `verify`.
 //! Copies name no host ([`HostId::WITNESSED`]): so their pack never has the name of the pack that it copies from, which
 //! comes from the same records, and a rebuilt index sees what the pack is.
 
@@ -41,7 +41,7 @@ pub(super) fn may_be_copied_later(node: &IncomingNode, height: u8) -> bool {
 /// Where a node that is appended is needed, and what its records say of it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Needed {
-    /// In so many packs.
+    /// The number of packs that must hold the node.
     pub packs: usize,
     /// Who brought it.
     pub host: HostId,
@@ -49,8 +49,8 @@ pub(crate) struct Needed {
     pub height: u8,
 }
 
-/// Decides to which of the [`NODE_PACKS`] a node is appended that must be in `packs` packs, can be read in so many that are
-/// `durable`, and is in these open ones. An open pack is never one of the durable ones.
+/// Decides to which of the [`NODE_PACKS`] a node is appended: it must be in `packs` packs, can be read in `durable` ones,
+/// and is in these open ones. An open pack is never one of the durable ones.
 fn to_append(packs: usize, durable: usize, open: [bool; 2]) -> [bool; 2] {
     let missing = packs.saturating_sub(durable + open.iter().filter(|is_open| **is_open).count());
     let first = missing > 0 && durable == 0 && !open[0];

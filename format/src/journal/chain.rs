@@ -86,7 +86,7 @@ impl Chain {
         self.next_sequence = head.first_sequence + u64::from(head.record_count);
     }
 
-    /// Counts the batches up to this one as there and missing; nobody knows how many records they have.
+    /// Counts the batches up to this one as there and missing. The number of their records is not known.
     pub fn skip_to(&mut self, number: u64) {
         while self.len() < number {
             self.hashes.push(UNKNOWN);

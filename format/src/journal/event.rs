@@ -6,7 +6,7 @@ use crate::error::FormatError;
 use crate::id::{Digest, HostId, PackId, Scope, SnapshotId, SnapshotNumber};
 use crate::layout::Field;
 use crate::link::Target;
-use crate::manifest::{Outcome, RootRef};
+use crate::manifest::{Clear, Outcome, RootRef};
 use crate::sign::VerifyingKey;
 use crate::token::TokenRecord;
 
@@ -357,6 +357,21 @@ layout! {
         pub outcome: Outcome,
         /// Why it counts as failed until a person accepts it, if it does.
         pub suspect: Option<String>,
+    }
+}
+
+impl SnapshotCommitted {
+    /// The event of the snapshot with this manifest.
+    pub fn of(snapshot: SnapshotId, clear: &Clear, suspect: Option<String>) -> Self {
+        Self {
+            snapshot,
+            host: clear.host,
+            source_set: clear.source_set.clone(),
+            sequence: clear.sequence,
+            root: clear.root,
+            outcome: clear.outcome,
+            suspect,
+        }
     }
 }
 

@@ -22,7 +22,7 @@ const AFTER_CHECKPOINT: u64 = 995;
 /// What a start without a checkpoint may take.
 const PATIENCE: Duration = Duration::from_secs(1_800);
 
-/// A journal of so many batches, as backups and restores leave them; started cold with and without checkpoint.
+/// Cold starts on a journal of [`BATCHES`] batches, as backups and restores leave them, with and without a checkpoint.
 pub fn start(_: &Path) -> Result<(), Failure> {
     // Syncs and seeks are what is measured: not in memory.
     let place = tempfile::Builder::new().prefix("lifeboat-bench-").tempdir()?;
@@ -121,7 +121,7 @@ impl Started {
     }
 }
 
-/// Writes batches as the coordinator does, without waiting for the disk. Nobody serves meanwhile.
+/// Writes batches as the coordinator does, without waiting for the disk. The coordinator is stopped.
 struct Writer {
     chain: Chain,
     log_key: lifeboat_format::sign::SigningKey,

@@ -150,7 +150,10 @@ impl History {
         };
         let id = self.put_manifest(&clear, &part, &host_key(host));
         self.last.insert((host, set.into()), (id, clear.sequence));
-        self.append(vec![Event::PacksAdded { packs }, Event::SnapshotCommitted(committed(id, &clear))]);
+        self.append(vec![
+            Event::PacksAdded { packs },
+            Event::SnapshotCommitted(SnapshotCommitted::of(id, &clear, None)),
+        ]);
         self.expect(id, &clear, &part, files);
     }
 
@@ -313,16 +316,4 @@ fn enrolled((host, name, site): (u32, &str, &str)) -> Event {
         tls_key: Digest::of(name.as_bytes()),
         token: u64::from(host),
     })
-}
-
-fn committed(snapshot: SnapshotId, clear: &Clear) -> SnapshotCommitted {
-    SnapshotCommitted {
-        snapshot,
-        host: clear.host,
-        source_set: clear.source_set.clone(),
-        sequence: clear.sequence,
-        root: clear.root,
-        outcome: clear.outcome,
-        suspect: None,
-    }
 }

@@ -16,7 +16,7 @@ use std::collections::BTreeSet;
 const A: HostId = HostId::new(1);
 const B: HostId = HostId::new(2);
 
-/// The kind of an event. Whoever adds one finds it missing here, and then in the history below.
+/// The kind of an event. The compiler asks for a new kind here, and this list then asks for it in the history below.
 fn kind(event: &Event) -> u8 {
     match event {
         Event::Nothing => 0,

@@ -155,7 +155,7 @@ fn inv_75_a_checkpoint_is_due_after_so_many_batches_and_after_a_start_that_read_
     assert!(coordinator.is_checkpoint_due());
     drop(coordinator);
     let coordinator = open();
-    assert!(coordinator.is_checkpoint_due(), "nobody has written it");
+    assert!(coordinator.is_checkpoint_due(), "no checkpoint was written");
     coordinator.write_checkpoint().unwrap();
     assert!(!coordinator.is_checkpoint_due());
     drop(coordinator);
@@ -255,7 +255,7 @@ fn inv_75_a_bad_checkpoint_costs_time_and_nothing_else() {
             back_up(&coordinator, B, &[chunk(20)]);
             let damages = verify(&coordinator);
             let is_silent = match harm {
-                // Nobody needs the older one.
+                // The older one is not needed.
                 Harm::Deleted => !of_newest,
                 // It is right, and no batch names it any more; but a newer one is of batches that are gone.
                 Harm::OlderJournal => of_newest,

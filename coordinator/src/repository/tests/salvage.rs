@@ -61,7 +61,7 @@ fn inv_73_without_most_batches_what_the_others_and_the_manifests_say_is_restored
     restore_all(&coordinator).unwrap();
 }
 
-/// A batch of another repository, or one that somebody else signed, is none.
+/// Batches of another repository, and batches signed with a foreign key, are not read.
 #[test]
 fn inv_52_despite_gaps_only_batches_of_this_journal_are_read() {
     let (lab, snapshots, batches) = history();

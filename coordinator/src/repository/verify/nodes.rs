@@ -13,7 +13,7 @@ use lifeboat_format::journal::event::Holds;
 use lifeboat_format::link::Target;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
-/// So many nodes are copied together, in the order of their packs.
+/// The number of nodes that are copied together, in the order of their packs.
 const TOGETHER: usize = 4096;
 
 /// What came of it.

@@ -203,7 +203,7 @@ layout! {
     /// A job that has ended.
     #[derive(Debug, Clone, PartialEq, Eq)]
     pub struct JobRow {
-        /// Its name; empty if nobody had ordered it.
+        /// Its name; empty if no order had started it.
         pub job: String,
         /// How it ended.
         pub outcome: JobOutcome,
